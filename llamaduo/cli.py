@@ -1,0 +1,189 @@
+"""The command line: argv in, one call, exit code out.
+
+Exit codes: 0 done (passed, or stopped by a rule), 2 bad configuration or input, 3 stopped by the budget,
+4 a service LLM or data failed for good, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llamaduo.errors import LlamaduoError
+
+if TYPE_CHECKING:
+    from llamaduo.compose import Composed, Outcome
+    from llamaduo.config import Experiment
+    from llamaduo.records import RunState
+
+HELP = """\
+llamaduo moves a prompt that works on a service LLM to a small local LLM, and proves that it moved.
+
+usage: llamaduo COMMAND [ARGUMENTS] [--debug]
+
+commands:
+  run [key=value ...]   run one experiment; without arguments the offline pocket profile, in about two minutes
+                        -m sweeps over key=a,b   -cd DIR -cn NAME runs a study's YAML   --cfg job shows the configuration
+  report DIR            tables from the run folders below DIR, as text and CSV; calls no model
+  doctor                what this machine can do: hardware, keys, packages, writable folders
+
+options:
+  --debug               show the traceback of an error
+  --version             show the version
+  -h, --help            show this text
+
+examples:
+  llamaduo run
+  llamaduo run task=coding local_model=pocket_gemma judge=pocket_panel
+  llamaduo run -m local_model=pocket_llama,pocket_mistral task=classification,coding
+  llamaduo run data=file data.path=pairs.jsonl judge=reference synthesis=none
+  llamaduo report results/runs
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        return _dispatch(arguments)
+    except LlamaduoError as error:
+        if debug:
+            raise
+        print(f"llamaduo: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("llamaduo: interrupted; the same command goes on where it stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    if command == "--version":
+        from llamaduo import __version__
+
+        print(f"llamaduo {__version__}")
+        return 0
+    commands = {"run": _run, "report": _report, "doctor": _doctor}
+    if command not in commands:
+        import difflib
+
+        near = difflib.get_close_matches(command, commands, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        print(f"llamaduo: {command}: there is no such command.{hint} See llamaduo --help.", file=sys.stderr)
+        return 2
+    return commands[command](rest)
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(HELP, end="")
+        return 0
+    from llamaduo.compose import compose
+
+    composed = compose(arguments)
+    if composed is None:
+        return 0
+    signal.signal(signal.SIGTERM, _interrupt)
+    if composed.sweep is not None:
+        return _run_all(composed)
+    return _exit_code(_run_one(composed.experiments[0]))
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _run_one(experiment: Experiment) -> RunState:
+    """Run one experiment and show it; a finished one is shown without loading anything heavy."""
+    from llamaduo.display import Display
+    from llamaduo.loop import finished, run, run_folder
+    from llamaduo.tracking import read_metrics
+
+    folder = run_folder(experiment)
+    with Display() as display:
+        state = finished(experiment)
+        if state:
+            display.start([f"{folder} is finished already; this is its result."], read_metrics(folder))
+        else:
+            state = run(experiment, display=display)
+        display.finish(state, str(folder))
+    return state
+
+
+def _exit_code(state: RunState) -> int:
+    return 3 if state.stop_reason == "budget" else 0
+
+
+def _run_all(composed: Composed) -> int:
+    """Run every job of a sweep; one that fails doesn't stop the others, and the summary names it."""
+    assert composed.sweep is not None
+    outcomes = composed.sweep(_job)
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{len(outcomes)} runs", title_justify="left", box=None, pad_edge=False)
+    for name in ("run", "result", "message"):
+        table.add_column(name, overflow="fold")
+    for outcome in outcomes:
+        table.add_row(outcome["name"], outcome["result"], outcome["message"])
+    console = Console(highlight=False)
+    console.print()
+    console.print(table)
+    failed = [outcome for outcome in outcomes if outcome["exit_code"]]
+    if failed:
+        names = ", ".join(outcome["name"] for outcome in failed)
+        print(f"llamaduo: {len(failed)} of {len(outcomes)} runs did not finish: {names}", file=sys.stderr)
+    return int(failed[0]["exit_code"]) if failed else 0
+
+
+def _job(experiment: Experiment) -> Outcome:
+    """Run one job of a sweep and say what it came to; raises only when it is interrupted."""
+    from llamaduo.loop import run_folder
+
+    name = run_folder(experiment).name
+    try:
+        state = _run_one(experiment)
+    except LlamaduoError as error:
+        print(f"llamaduo: {name}: {error}", file=sys.stderr)
+        return {"name": name, "result": "failed", "message": str(error), "exit_code": error.exit_code}
+    except Exception as error:  # a fault in one job must not stop the others
+        import traceback
+
+        traceback.print_exc()
+        return {"name": name, "result": "failed", "message": f"{type(error).__name__}: {error}", "exit_code": 1}
+    result = state.stop_reason or state.status
+    return {"name": name, "result": result, "message": state.verdict or "", "exit_code": _exit_code(state)}
+
+
+def _report(arguments: list[str]) -> int:
+    from llamaduo.errors import ConfigError
+
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        raise ConfigError("usage: llamaduo report DIR (a run's folder, a study's, or results/).")
+    from llamaduo.studies.report import report
+
+    print(report(arguments[0]), end="")
+    return 0
+
+
+def _doctor(arguments: list[str]) -> int:
+    from llamaduo.doctor import examine
+    from llamaduo.errors import ConfigError
+
+    if arguments:
+        raise ConfigError("usage: llamaduo doctor (it takes no arguments).")
+    print(examine(), end="")
+    return 0

@@ -1,0 +1,242 @@
+"""From a command line to experiments, through Hydra.
+
+    compose(["task=coding"]).experiments              one experiment
+    compose(["-m", "task=coding,closed_qa"])          a sweep: every experiment is checked before any is run
+
+`conf/` is looked up inside the installed package, then beside it. Hydra's own options (`-m`, `-cd`,
+`-cn`, `--cfg`, `--resolve`, `--package`, `--info`) are understood; its errors become ConfigErrors that
+name the nearest valid option.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from llamaduo.config import Experiment, problems
+from llamaduo.errors import ConfigError, InputError
+
+Outcome = dict[str, Any]
+"""What one job of a sweep comes to: `name`, `folder`, `exit_code`, `message`."""
+
+
+def conf_dir() -> Path:
+    """Return the folder `conf/`: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    found = next((place for place in (package / "conf", package.parent / "conf") if place.is_dir()), None)
+    if found is None:
+        raise InputError(f"conf/ is missing beside {package}: install llamaduo again.")
+    return found
+
+
+@dataclass
+class Composed:
+    """A command line, understood."""
+
+    experiments: list[Experiment]
+    """Every experiment that it asks for, each of them checked."""
+    sweep: Callable[[Callable[[Experiment], Outcome]], list[Outcome]] | None
+    """For a sweep: runs a function on every experiment through Hydra's launcher; None for a single run."""
+
+
+def compose(argv: Sequence[str]) -> Composed | None:
+    """Return what the arguments of `llamaduo run` ask for, or None if they asked to be shown something.
+
+    Raises ConfigError with every problem found.
+    """
+    parser = get_args_parser()
+    parser.prog = "llamaduo run"
+    args = _parse(parser, argv)
+    try:
+        hydra = _hydra(args.config_dir)
+        try:
+            return _composed(hydra, parser, args)
+        finally:
+            GlobalHydra.instance().clear()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explained(error)) from error
+
+
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    args = parser.parse_intermixed_args(list(argv))
+    wrong = [text for text in args.overrides if "=" not in text and not text.startswith("~")]
+    if wrong:
+        raise ConfigError(f"{wrong[0]}: not an override; write key=value, such as task=coding.")
+    return args
+
+
+def _hydra(config_dir: str | None) -> Hydra:
+    """Return Hydra over `conf/`, with the schema registered and a study's folder in front."""
+    ConfigStore.instance().store(name="schema", node=Experiment)
+    search = create_config_search_path(str(conf_dir()))
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise ConfigError(f"-cd {config_dir}: no such folder.")
+        search.prepend("command-line", Path(config_dir).resolve().as_uri(), SearchPathQuery(provider="schema"))
+    GlobalHydra.instance().clear()
+    return Hydra.create_main_hydra2(task_name="llamaduo", config_search_path=search)
+
+
+def _composed(hydra: Hydra, parser: argparse.ArgumentParser, args: argparse.Namespace) -> Composed | None:
+    name, overrides = args.config_name or "config", args.overrides
+    if args.cfg:
+        hydra.show_cfg(name, overrides, cfg_type=args.cfg, package=args.package, resolve=args.resolve)
+        return None
+    if args.info:
+        hydra.show_info(args.info, config_name=name, overrides=overrides)
+        return None
+    if args.hydra_help or args.help:
+        hydra.app_help(config_name=name, args_parser=parser, args=args)
+        return None
+    if args.multirun or hydra.get_mode(config_name=name, overrides=overrides) is RunMode.MULTIRUN:
+        return _sweep(hydra, name, overrides)
+    config = hydra.compose_config(name, overrides, run_mode=RunMode.RUN, with_log_configuration=False)
+    return Composed(checked([config]), None)
+
+
+class _Collect(Launcher):
+    """A launcher that runs nothing and keeps the configuration of every job."""
+
+    def __init__(self, hydra: Hydra, config: DictConfig) -> None:
+        self._hydra, self._config = hydra, config
+        self.configs: list[DictConfig] = []
+
+    def setup(self, **_: Any) -> None:
+        """Nothing to set up."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Compose every job and keep it."""
+        done = []
+        for overrides in job_overrides:
+            self.configs.append(self._hydra.config_loader.load_sweep_config(self._config, list(overrides)))
+            job = JobReturn(status=JobStatus.COMPLETED)
+            job.return_value = None
+            done.append(job)
+        return done
+
+
+def _sweep(hydra: Hydra, name: str, overrides: list[str]) -> Composed:
+    """Compose every job of a sweep, check them all, and return how to run them."""
+    config = hydra.compose_config(name, overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+    collect = _Collect(hydra, config)
+    sweeper = Plugins.instance().instantiate_sweeper(
+        config=config,
+        hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=_no_callbacks()),
+        task_function=lambda _: None,
+    )
+    launcher_of(sweeper, collect)
+    arguments = list(config.hydra.overrides.task)
+    try:
+        sweeper.sweep(arguments=arguments)
+    except OSError as error:
+        raise InputError(f"{config.hydra.sweep.dir}: can't be written ({error.strerror}); set runtime.results.") from error
+    experiments = checked(collect.configs)
+
+    def launch(task: Callable[[Experiment], Outcome]) -> list[Outcome]:
+        GlobalHydra.instance().initialize(hydra)
+        try:
+            returns = hydra.multirun(name, lambda job: task(to_experiment(job)), overrides, with_log_configuration=False)
+        finally:
+            GlobalHydra.instance().clear()
+        return [job.return_value for batch in returns for job in batch]
+
+    return Composed(experiments, launch)
+
+
+def _no_callbacks() -> Any:
+    from hydra._internal.callbacks import Callbacks
+
+    return Callbacks()
+
+
+def launcher_of(sweeper: Any, launcher: Launcher) -> None:
+    """Give a sweeper another launcher."""
+    sweeper.launcher = launcher
+
+
+def to_experiment(config: DictConfig) -> Experiment:
+    """Return the typed experiment of a composed configuration; raises ConfigError for values left open."""
+    config = config.copy()
+    OmegaConf.set_struct(config, False)
+    config.pop("hydra", None)
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError("\n".join(f"{key} is not set: add {key}=VALUE." for key in missing))
+    experiment = OmegaConf.to_object(config)
+    assert isinstance(experiment, Experiment)
+    return experiment
+
+
+def checked(configs: Iterable[DictConfig]) -> list[Experiment]:
+    """Return the experiments; raises ConfigError with the problems of all of them."""
+    experiments = [to_experiment(config) for config in configs]
+    found: dict[str, None] = {}
+    for experiment in experiments:
+        found.update(dict.fromkeys(problems(experiment)))
+    if found:
+        raise ConfigError("\n".join(found))
+    return experiments
+
+
+def _keys(kind: Any, prefix: str = "") -> list[str]:
+    """Return every key of the schema, dotted."""
+    import dataclasses
+    import typing
+
+    found = []
+    for name, hint in typing.get_type_hints(kind).items():
+        found.append(prefix + name)
+        if dataclasses.is_dataclass(hint):
+            found += _keys(hint, f"{prefix}{name}.")
+    return found
+
+
+def _nearest(word: str, choices: Iterable[str]) -> str:
+    choices = list(choices)
+    near = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
+    if not near:
+        leaf = {choice.rsplit(".", 1)[-1]: choice for choice in choices}
+        near = [leaf[match] for match in difflib.get_close_matches(word.rsplit(".", 1)[-1], leaf, n=3, cutoff=0.5)]
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _explained(error: Exception) -> str:
+    """Return one or two lines for one of Hydra's or OmegaConf's errors."""
+    chain: list[BaseException] = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    text = "\n".join(str(link) for link in chain)
+    if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        group, name = option.groups()
+        listed = text.split(f"Available options in '{group}':", 1)
+        options = listed[1].split("\n\n")[0].split() if len(listed) > 1 else []
+        return f"{group}={name}: there is no such option.{_nearest(name, options)} Options: {', '.join(options)}."
+    if key := re.search(r"Could not override '([^']+)'", text):
+        if "api_key" in key[1]:
+            return f"{key[1]}: keys come from the environment alone; name the variable with api_key_env."
+        if "is not in struct" in text or "not in '" in text:
+            return f"{key[1]}: there is no such key.{_nearest(key[1], _keys(Experiment))}"
+    if group := re.search(r"Could not find '([^']+)'|Cannot find primary config '([^']+)'", text):
+        return f"{group[1] or group[2]}: there is no such configuration; see -cd and -cn."
+    if wrong := re.search(r"([^\n]+)\n\s+full_key: (\S+)", text):
+        return f"{wrong[2]}: {wrong[1].strip()}."
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(dict.fromkeys(lines))[:400]

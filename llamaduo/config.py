@@ -1,0 +1,567 @@
+"""The schema of `conf/`: every key, its type and what it may be.
+
+`conf/` holds values, this file says what they mean; Hydra refuses a key or a type that is not here.
+`problems` then checks ranges and combinations, all of them at once, before anything heavy is loaded.
+
+The classes are plain (Hydra composes into them) and are treated as read-only after `problems`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Optional
+
+from omegaconf import MISSING
+
+
+class JudgeKind(Enum):
+    """Who judges."""
+
+    service = "service"
+    """Service LLMs, asked with the judge prompt."""
+    reference = "reference"
+    """Metrics of closeness to the reference, offline."""
+
+
+class JudgePrompt(Enum):
+    """Which judge prompt: see `llamaduo/service/templates/`."""
+
+    blind = "blind"
+    paper = "paper"
+
+
+class SynthesisPrompt(Enum):
+    """Which synthesis prompt: see `llamaduo/service/templates/`."""
+
+    default = "default"
+    paper = "paper"
+
+
+class DataSource(Enum):
+    """Where coverage data come from."""
+
+    pocket = "pocket"
+    file = "file"
+    hub = "hub"
+
+
+class Quantization(Enum):
+    """How the base model's weights are held in memory."""
+
+    none = "none"
+    nf4 = "nf4"
+    int8 = "int8"
+
+
+class Start(Enum):
+    """What each iteration's training starts from."""
+
+    base = "base"
+    last = "last"
+
+
+class GateRule(Enum):
+    """Which number has to reach the gate."""
+
+    mean = "mean"
+    lower = "lower"
+
+
+class GateSplit(Enum):
+    """Which split the gate looks at."""
+
+    dev = "dev"
+    test = "test"
+
+
+class DuplicateText(Enum):
+    """Which text is compared when near-duplicates are looked for."""
+
+    pair = "pair"
+    response = "response"
+
+
+class WandbMode(Enum):
+    """Whether W&B receives a copy of the metrics."""
+
+    off = "off"
+    auto = "auto"
+    """Online with a key in the environment, offline without."""
+    offline = "offline"
+
+
+@dataclass
+class Price:
+    """US dollars for a million tokens."""
+
+    input: float = MISSING
+    output: float = MISSING
+    as_of: str = MISSING
+    """The day the price was read, or why it is what it is."""
+
+
+@dataclass
+class ServiceLLM:
+    """A service LLM, as litellm reaches it."""
+
+    name: str = MISSING
+    """Short name, used in tables."""
+    provider: str = MISSING
+    """litellm's provider: openai, anthropic, gemini, pocket, ... (`openai` for any compatible server)."""
+    model: str = MISSING
+    """The provider's name of the model, dated where it has dates."""
+    base_url: Optional[str] = None
+    """Address of the server; null for the provider's own."""
+    api_key_env: Optional[str] = None
+    """Environment variable that holds the key; null where none is needed."""
+    key_required: bool = True
+    """Whether to refuse to start without the key."""
+    max_tokens: int = 4096
+    """Token limit of a reply."""
+    temperature: Optional[float] = None
+    """Null leaves it to the provider, as the paper did."""
+    json_schema: bool = True
+    """Whether the server takes a JSON schema for the reply."""
+    send_seed: bool = False
+    """Whether the server takes a seed (the repeat's number is sent)."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """More parameters, sent with every request and part of its key."""
+    concurrency: int = 16
+    """Calls in flight at once."""
+    timeout_s: float = 120.0
+    """Seconds until a call counts as failed."""
+    max_attempts: int = 6
+    """Tries a call, the first included."""
+    price: Optional[Price] = None
+    """Null takes litellm's price map; a price unknown there refuses to start."""
+    retired: Optional[str] = None
+    """The day from which the provider no longer answers, if it is known."""
+
+
+@dataclass
+class Judge:
+    """The panel that scores answers."""
+
+    kind: JudgeKind = JudgeKind.service
+    panel: dict[str, ServiceLLM] = field(default_factory=dict)
+    """Panel members by name; each one judges every answer."""
+    repeats: int = 1
+    """M: how often each member judges each answer."""
+    prompt: JudgePrompt = JudgePrompt.blind
+    reasks: int = 1
+    """How often an unreadable reply is asked for again, as a new repeat in the journal."""
+    max_unscored: float = 0.1
+    """Largest share of unscored verdicts with which a scorecard still decides."""
+
+
+@dataclass
+class LocalModel:
+    """The small model that takes over."""
+
+    name: str = MISSING
+    path: str = MISSING
+    """Hub id, folder, or `pocket:NAME` for one that ships with the package."""
+    revision: Optional[str] = None
+    """Commit or tag on the Hub; pin it in a study."""
+    tokenizer: Optional[str] = None
+    """Another tokenizer's Hub id or folder; null for the model's own."""
+    chat_template: Optional[str] = None
+    """`chatml`, or null for the tokenizer's own template."""
+    context: int = MISSING
+    """Tokens a prompt and its answer may have together."""
+    learning_rate: float = 2e-4
+    """What `train=default` uses for this model."""
+    trust_remote_code: bool = False
+    """Runs code from the model's repository: leave it off."""
+
+
+@dataclass
+class Task:
+    """What the prompts ask for."""
+
+    name: str = MISSING
+    topic: str = MISSING
+    """How the synthesis prompt names it."""
+    category: str = MISSING
+    """The category of the No Robots data set."""
+    train_rows: int = MISSING
+    """The paper's number of coverage rows to train on."""
+    test_rows: int = MISSING
+    """The paper's number of test prompts."""
+
+
+@dataclass
+class Data:
+    """Coverage data and how they are split."""
+
+    source: DataSource = DataSource.pocket
+    path: Optional[str] = None
+    """A file (JSONL, JSON, CSV, Parquet), or a data set's Hub id."""
+    revision: Optional[str] = None
+    """The Hub data set's commit: required, so that a run can be repeated."""
+    category: Optional[str] = None
+    """Keep rows of this category only."""
+    train_rows: Optional[int] = None
+    """Keep this many training rows; null for all."""
+    dev_rows: Optional[int] = None
+    """Dev rows; null takes `dev_fraction`."""
+    test_rows: Optional[int] = None
+    """Test rows; null takes `test_fraction`, or all of the Hub's test split."""
+    dev_fraction: float = 0.15
+    """Share of prompts in dev."""
+    test_fraction: float = 0.15
+    """Share of prompts in test."""
+    seed: int = 42
+    """Seed of the split; rows added later don't move the others."""
+
+
+@dataclass
+class Train:
+    """LoRA fine-tuning."""
+
+    learning_rate: float = MISSING
+    epochs: int = 3
+    min_steps: int = 1
+    """Small data get more epochs, up to this many optimizer steps."""
+    batch_size: int = 16
+    """Rows in a forward pass."""
+    accumulation: int = 1
+    """Forward passes in an optimizer step."""
+    lora_r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.05
+    target_modules: list[str] = field(default_factory=lambda: ["all-linear"])
+    """Modules that get an adapter; empty takes peft's choice for the architecture."""
+    quantization: Quantization = Quantization.none
+    max_length: int = MISSING
+    """Longer rows are left out whole, and counted."""
+    warmup_ratio: float = 0.1
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    gradient_checkpointing: bool = False
+    """Halves activation memory or better, costs about a third more time."""
+
+
+@dataclass
+class Infer:
+    """How the local model answers."""
+
+    samples: int = 4
+    """K: answers a prompt."""
+    temperature: float = 0.8
+    """0 is greedy decoding."""
+    max_new_tokens: int = 1024
+    batch_size: int = 8
+    """Answers generated side by side: more is faster and takes more memory."""
+
+
+@dataclass
+class Synthesis:
+    """How the service LLM makes more data."""
+
+    enabled: bool = True
+    prompt: SynthesisPrompt = SynthesisPrompt.default
+    pairs_per_request: int = 8
+    """Pairs asked for in one request (the paper's prompt leaves the number to the model)."""
+    overdraw: float = 1.3
+    """Pairs asked for, as a multiple of those wanted: curation takes some away."""
+
+
+@dataclass
+class Curation:
+    """What is removed from synthetic data."""
+
+    duplicate_text: DuplicateText = DuplicateText.pair
+    duplicate_jaccard: float = 0.8
+    """Pairs whose word sets are at least this alike are duplicates; one survives."""
+    confirm_rouge_l: Optional[float] = None
+    """Ask for this ROUGE-L F1 besides; null asks for nothing more."""
+    contamination_jaccard: float = 0.8
+    """Rows whose prompt is at least this like a dev or test prompt are removed."""
+
+
+@dataclass
+class Gate:
+    """What a model has to reach to be accepted; null asks for nothing."""
+
+    similarity: Optional[float] = 90.0
+    precision: Optional[float] = 90.0
+    rule: GateRule = GateRule.lower
+    """`lower`: the lower limit of the 95% interval has to reach it; `mean`: the mean, as in the paper."""
+
+
+@dataclass
+class Growth:
+    """How many rows each iteration trains on."""
+
+    factor: float = 4.0
+    """Rows of an iteration, as a multiple of those of the one before."""
+    volumes: list[int] = field(default_factory=list)
+    """Fixed synthetic volumes, one an iteration, each a prefix of the next; overrides `factor`."""
+    include_coverage: bool = True
+    """Whether coverage rows are trained on beside synthetic ones."""
+
+
+@dataclass
+class Loop:
+    """When to go on and when to stop."""
+
+    gate: Gate = field(default_factory=Gate)
+    growth: Growth = field(default_factory=Growth)
+    start: Start = Start.base
+    max_iterations: int = 5
+    patience: int = 2
+    """Stop when this many iterations in a row gained less than `min_gain`; 0 never does."""
+    min_gain: float = 2.0
+    """Points of 100: identical runs differ by about two."""
+    coverage_cut: float = 70.0
+    """An answer counts as covered when both scores reach this."""
+    budget_usd: Optional[float] = None
+    """The most this run may spend on service LLMs."""
+
+
+@dataclass
+class Protocol:
+    """Which split decides, and which is only reported."""
+
+    name: str = MISSING
+    gate_split: GateSplit = GateSplit.dev
+
+
+@dataclass
+class Tracking:
+    """Where metrics go besides `metrics.jsonl`."""
+
+    wandb: WandbMode = WandbMode.off
+    project: str = "llamaduo"
+    entity: Optional[str] = None
+    answers: int = 20
+    """Sample answers logged an iteration."""
+
+
+@dataclass
+class Runtime:
+    """Where and with what it runs."""
+
+    seed: int = 42
+    device: str = "auto"
+    """auto, cpu, cuda, or cuda:N."""
+    dtype: str = "auto"
+    """auto (float32 on CPU, bfloat16 on GPU), float32, bfloat16 or float16."""
+    threads: Optional[int] = None
+    """CPU threads; null leaves it to torch."""
+    results: str = "results"
+    """Folder that run folders go to."""
+
+
+@dataclass
+class Service:
+    """What all service LLM calls share."""
+
+    journal: Optional[str] = None
+    """The journal's file; null is `$LLAMADUO_HOME/journal.sqlite`."""
+
+
+@dataclass
+class Experiment:
+    """One resolved configuration: all that a run depends on."""
+
+    study: str = MISSING
+    """The folder of runs that belong together."""
+    name: str = MISSING
+    """The run's name; 8 hex digits of the fingerprint follow it."""
+    service_llm: ServiceLLM = MISSING
+    judge: Judge = MISSING
+    local_model: LocalModel = MISSING
+    task: Task = MISSING
+    data: Data = MISSING
+    train: Train = MISSING
+    infer: Infer = MISSING
+    synthesis: Synthesis = MISSING
+    curation: Curation = MISSING
+    loop: Loop = MISSING
+    protocol: Protocol = MISSING
+    tracking: Tracking = MISSING
+    runtime: Runtime = MISSING
+    service: Service = field(default_factory=Service)
+
+
+_ANY = (
+    "study", "name", "tracking", "service", "protocol.name", "task.train_rows", "task.test_rows",
+    "runtime.results", "loop.budget_usd", "service_llm.retired",
+)  # fmt: skip
+_ANY_LLM = ("name", "api_key_env", "key_required", "concurrency", "timeout_s", "max_attempts", "price", "retired")
+
+
+def plain(value: Any) -> Any:
+    """Return dataclasses, enums and containers as what JSON and YAML know."""
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def _drop(tree: dict[str, Any], path: str) -> None:
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        tree = tree.get(parent) or {}
+    tree.pop(leaf, None)
+
+
+def fingerprint(experiment: Experiment) -> str:
+    """Return 8 hex digits over every field that can change a result, and over the data file's content."""
+    tree = plain(experiment)
+    for path in _ANY:
+        _drop(tree, path)
+    for llm in (tree["service_llm"], *tree["judge"]["panel"].values()):
+        for key in _ANY_LLM:
+            llm.pop(key, None)
+    if experiment.data.source is DataSource.file and experiment.data.path:
+        digest = hashlib.sha256()
+        with open(experiment.data.path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        tree["data"]["path"] = digest.hexdigest()
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def problems(experiment: Experiment) -> list[str]:
+    """Return every reason why this experiment can't work, a sentence each; none if it can."""
+    return [
+        *_range_problems(experiment),
+        *_data_problems(experiment),
+        *_service_problems(experiment),
+        *_loop_problems(experiment),
+    ]
+
+
+_AT_LEAST: dict[str, float] = {
+    "infer.samples": 1, "infer.max_new_tokens": 1, "infer.batch_size": 1, "infer.temperature": 0,
+    "judge.repeats": 1, "judge.reasks": 0, "train.epochs": 1, "train.min_steps": 1, "train.batch_size": 1,
+    "train.accumulation": 1, "train.lora_r": 1, "train.lora_alpha": 1, "train.max_length": 2,
+    "train.max_grad_norm": 0, "train.weight_decay": 0, "local_model.context": 2, "synthesis.pairs_per_request": 1,
+    "synthesis.overdraw": 1, "loop.max_iterations": 1, "loop.patience": 0, "loop.min_gain": 0,
+    "loop.growth.factor": 1, "loop.budget_usd": 0, "data.train_rows": 1, "data.dev_rows": 0, "data.test_rows": 1,
+    "tracking.answers": 0, "runtime.threads": 1, "task.train_rows": 1, "task.test_rows": 1,
+}  # fmt: skip
+_WITHIN: dict[str, tuple[float, float]] = {
+    "loop.gate.similarity": (0, 100), "loop.gate.precision": (0, 100), "loop.coverage_cut": (0, 100),
+    "judge.max_unscored": (0, 1), "data.dev_fraction": (0, 1), "data.test_fraction": (0, 1),
+    "train.lora_dropout": (0, 1), "train.warmup_ratio": (0, 1), "curation.duplicate_jaccard": (0, 1),
+    "curation.contamination_jaccard": (0, 1), "curation.confirm_rouge_l": (0, 1),
+}  # fmt: skip
+_ABOVE_ZERO = ("train.learning_rate", "curation.duplicate_jaccard", "curation.contamination_jaccard")
+
+
+def _value(experiment: Experiment, path: str) -> Any:
+    value: Any = experiment
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _range_problems(experiment: Experiment) -> list[str]:
+    found = []
+    for path, low in _AT_LEAST.items():
+        value = _value(experiment, path)
+        if value is not None and not value >= low:
+            found.append(f"{path}={value}: must be at least {low:g}.")
+    for path, (low, high) in _WITHIN.items():
+        value = _value(experiment, path)
+        if value is not None and not low <= value <= high:
+            found.append(f"{path}={value}: must lie between {low:g} and {high:g}.")
+    for path in _ABOVE_ZERO:
+        if not _value(experiment, path) > 0:
+            found.append(f"{path}={_value(experiment, path)}: must be above 0.")
+    for path in ("study", "name"):
+        value = _value(experiment, path)
+        if not value or value in (".", "..") or any(mark in value for mark in "/\\\0"):
+            found.append(f"{path}={value}: must be a plain folder name.")
+    return found
+
+
+def _data_problems(experiment: Experiment) -> list[str]:
+    data, found = experiment.data, []
+    if data.source is DataSource.file:
+        if not data.path:
+            found.append("data=file needs data.path=FILE.")
+        elif not Path(data.path).is_file():
+            found.append(f"data.path={data.path}: no such file.")
+    if data.source is DataSource.hub and not data.revision:
+        found.append("data.revision is missing: pin the data set's commit, so that the run can be repeated.")
+    if data.source is not DataSource.hub and data.dev_fraction + data.test_fraction >= 1:
+        found.append("data.dev_fraction + data.test_fraction leave no rows to train on: lower them.")
+    no_dev = data.dev_rows == 0 or (data.dev_rows is None and data.dev_fraction == 0)
+    if experiment.protocol.gate_split is GateSplit.dev and no_dev:
+        found.append("protocol=clean gates on the dev split, which is empty: raise data.dev_rows or data.dev_fraction.")
+    return found
+
+
+def _service_problems(experiment: Experiment) -> list[str]:
+    found = []
+    judge, teacher = experiment.judge, experiment.service_llm
+    if judge.kind is JudgeKind.service and not judge.panel:
+        found.append("judge.panel is empty: name at least one service LLM, or take judge=reference.")
+    llms = {f"judge.panel.{name}": llm for name, llm in judge.panel.items()}
+    if experiment.synthesis.enabled:
+        llms["service_llm"] = teacher
+    for path, llm in llms.items():
+        found += _llm_problems(path, llm)
+    if experiment.data.source is not DataSource.pocket:
+        pocket = [path for path, llm in llms.items() if llm.provider == "pocket"]
+        if pocket:
+            mend = "judge=reference synthesis=none, or real service LLMs"
+            found.append(f"{', '.join(pocket)}: the pocket LLMs know the four pocket tasks only; take {mend}.")
+    return found
+
+
+def _llm_problems(path: str, llm: ServiceLLM) -> list[str]:
+    missing = [key for key in ("provider", "model") if not getattr(llm, key, None)]
+    if missing:
+        return [f"{path}.{key} is missing: set {path}.{key}=..." for key in missing]
+    found = []
+    for key in ("max_tokens", "concurrency", "max_attempts"):
+        if getattr(llm, key) < 1:
+            found.append(f"{path}.{key}={getattr(llm, key)}: must be at least 1.")
+    if llm.timeout_s <= 0:
+        found.append(f"{path}.timeout_s={llm.timeout_s}: must be above 0.")
+    if llm.base_url and not llm.base_url.startswith(("http://", "https://")):
+        found.append(f"{path}.base_url={llm.base_url}: must begin with http:// or https://.")
+    secret = [key for key in llm.parameters if "key" in key.lower() or "token" == key.lower()]
+    if secret:
+        found.append(f"{path}.parameters.{secret[0]}: keys come from the environment alone; use {path}.api_key_env.")
+    if llm.price and min(llm.price.input, llm.price.output) < 0:
+        found.append(f"{path}.price: must not be negative.")
+    return found
+
+
+def _loop_problems(experiment: Experiment) -> list[str]:
+    found, loop = [], experiment.loop
+    volumes = loop.growth.volumes
+    if any(volume < 1 for volume in volumes) or volumes != sorted(set(volumes)):
+        found.append(f"loop.growth.volumes={volumes}: must be rising numbers above 0.")
+    if not loop.growth.include_coverage and not volumes:
+        found.append("loop.growth.include_coverage=false needs loop.growth.volumes.")
+    if volumes and not experiment.synthesis.enabled:
+        found.append("loop.growth.volumes needs synthetic rows: drop synthesis=none.")
+    if experiment.train.max_length > experiment.local_model.context:
+        found.append(
+            f"train.max_length={experiment.train.max_length} exceeds the model's context of "
+            f"{experiment.local_model.context} tokens: lower it."
+        )
+    if experiment.infer.max_new_tokens >= experiment.local_model.context:
+        found.append(
+            f"infer.max_new_tokens={experiment.infer.max_new_tokens} leaves no room for a prompt in "
+            f"{experiment.local_model.context} tokens of context: lower it."
+        )
+    return found

@@ -1,0 +1,160 @@
+"""From a data source to a CoverageDataset: read, check, split.
+
+The split is by prompt: a prompt's place is drawn from its own hash and the seed, so rows that are
+added later move no other row, and equal prompts can't fall apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from llamaduo.config import Data, DataSource, Experiment, GateSplit
+from llamaduo.data.formats import read_example, read_rows
+from llamaduo.errors import InputError, ServiceError
+from llamaduo.records import CoverageDataset, Example, prompt_id
+
+SPLITS = ("train", "dev", "test")
+
+
+def load_coverage(experiment: Experiment, pocket_pairs: list[tuple[str, str]]) -> CoverageDataset:
+    """Return the experiment's coverage data; `pocket_pairs` are used when it asks for the pocket tasks.
+
+    Raises InputError where data can't be used, ServiceError where the Hub can't be reached.
+    """
+    data = experiment.data
+    if data.source is DataSource.pocket:
+        rows = [_pair(prompt, response) for prompt, response in pocket_pairs]
+        dataset = _by_count(rows, data)
+    elif data.source is DataSource.file:
+        dataset = _from_file(data)
+    else:
+        dataset = _from_hub(data)
+    _check(dataset, experiment)
+    return dataset
+
+
+def _pair(prompt: str, response: str) -> Example:
+    messages = ({"role": "user", "content": prompt},)
+    return Example(prompt_id(messages), messages, response)
+
+
+def _place(seed: int, prompt: str) -> float:
+    """Return a number in [0, 1) that depends on the seed and the prompt alone."""
+    digest = hashlib.sha256(f"{seed} {prompt}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _by_count(rows: list[Example], data: Data) -> CoverageDataset:
+    """Test rows first, then dev rows, then training rows, in the order of the rows' hashes."""
+    rows = sorted(rows, key=lambda row: _place(data.seed, row.prompt_id))
+    tests, devs = data.test_rows or 0, data.dev_rows or 0
+    train = rows[tests + devs :]
+    return CoverageDataset(
+        train=tuple(train[: data.train_rows]), dev=tuple(rows[tests : tests + devs]), test=tuple(rows[:tests])
+    )
+
+
+def _by_fraction(rows: list[Example], data: Data) -> CoverageDataset:
+    splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    for row in rows:
+        place = _place(data.seed, row.prompt_id)
+        if place < data.test_fraction:
+            splits["test"].append(row)
+        elif place < data.test_fraction + data.dev_fraction:
+            splits["dev"].append(row)
+        else:
+            splits["train"].append(row)
+    splits["train"].sort(key=lambda row: _place(data.seed, row.prompt_id))
+    return CoverageDataset(
+        train=tuple(splits["train"][: data.train_rows]), dev=tuple(splits["dev"]), test=tuple(splits["test"])
+    )
+
+
+def _from_file(data: Data) -> CoverageDataset:
+    assert data.path is not None  # checked by config.problems
+    path = Path(data.path)
+    placed = [(place, row) for place, row in read_rows(path) if _wanted(row, data.category)]
+    if not placed:
+        raise InputError(f"{path}: no row has category {data.category!r}; set data.category to one that exists.")
+    examples = _distinct([(place, read_example(row, place)) for place, row in placed])
+    named = [row.get("split") for _, row in placed]
+    if any(named):
+        return _by_name(path, examples, [str(name) for name in named])
+    if data.dev_rows is not None and data.test_rows is not None:
+        return _by_count(examples, data)
+    return _by_fraction(examples, data)
+
+
+def _wanted(row: dict[str, Any], category: str | None) -> bool:
+    return category is None or row.get("category") == category
+
+
+def _distinct(placed: Iterable[tuple[str, Example]]) -> list[Example]:
+    """Return the examples; raises InputError when a prompt is there twice."""
+    seen: dict[str, str] = {}
+    examples = []
+    for place, example in placed:
+        first = seen.setdefault(example.prompt_id, place)
+        if first is not place:
+            raise InputError(f"{place}: the same prompt as {first}; keep one of the two rows.")
+        examples.append(example)
+    return examples
+
+
+def _by_name(path: Path, examples: list[Example], names: list[str]) -> CoverageDataset:
+    splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    for example, name in zip(examples, names, strict=True):
+        if name not in splits:
+            raise InputError(f"{path}: `split` is {name!r} in a row; every row needs train, dev or test, or none any.")
+        splits[name].append(example)
+    return CoverageDataset(**{name: tuple(rows) for name, rows in splits.items()})
+
+
+def _from_hub(data: Data) -> CoverageDataset:
+    from datasets import get_dataset_split_names, load_dataset
+
+    assert data.path is not None
+    try:
+        names = get_dataset_split_names(data.path, revision=data.revision)
+        tables = {name: load_dataset(data.path, split=name, revision=data.revision) for name in names}
+    except Exception as error:  # the Hub client raises many kinds
+        reason = " ".join(str(error).split())[:200]
+        raise ServiceError(
+            f"data set {data.path}@{data.revision} can't be loaded ({type(error).__name__}: {reason}). "
+            "Check the network and the name, or take data=file."
+        ) from error
+    rows: dict[str, list[Example]] = {}
+    seen: dict[str, str] = {}
+    for name, table in tables.items():
+        rows[name] = []
+        for number, row in enumerate(table):
+            place = f"{data.path} {name}[{number}]"
+            if _wanted(row, data.category):
+                example = read_example(dict(row), place)
+                if seen.setdefault(example.prompt_id, name) == name:
+                    rows[name].append(example)
+                else:
+                    raise InputError(f"{place}: its prompt is in the split {seen[example.prompt_id]} too; drop one.")
+    test = next((rows[name] for name in rows if name.startswith("test")), [])
+    train = [row for name in rows if name.startswith("train") for row in rows[name]]
+    if not test:
+        return _by_count(train, data) if data.test_rows is not None else _by_fraction(train, data)
+    without_test = _by_count(train, Data(train_rows=data.train_rows, dev_rows=data.dev_rows, seed=data.seed))
+    test = sorted(test, key=lambda row: _place(data.seed, row.prompt_id))[: data.test_rows]
+    return CoverageDataset(train=without_test.train, dev=without_test.dev, test=tuple(test))
+
+
+def _check(dataset: CoverageDataset, experiment: Experiment) -> None:
+    sizes = {name: len(getattr(dataset, name)) for name in SPLITS}
+    needed = ["test"] + (["dev"] if experiment.protocol.gate_split is GateSplit.dev else [])
+    if experiment.loop.growth.include_coverage or experiment.synthesis.enabled:
+        needed.append("train")
+    empty = [name for name in needed if sizes[name] == 0]
+    if empty:
+        have = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise InputError(
+            f"the {empty[0]} split is empty ({have}): add rows, or change data.{empty[0]}_rows or data.*_fraction."
+        )

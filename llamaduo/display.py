@@ -1,0 +1,153 @@
+"""What people see while a run goes on: a live screen on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from llamaduo.records import Iteration, RunState
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Progress = Callable[[int, int], None]
+
+_VERBS = {
+    "train": "fine-tuning",
+    "infer": "answering",
+    "judge": "judging",
+    "synthesize": "synthesising data",
+    "curate": "curating data",
+    "test": "reporting the test split",
+}
+
+
+def span(mean: float | None, low: float | None, high: float | None) -> str:
+    """Return a score with its 95% interval, such as `92.3 [90.1, 94.0]`."""
+    if mean is None:
+        return "not scored"
+    return f"{mean:.1f}" if low is None or high is None else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def iterations_table(history: Sequence[Iteration], title: str | None = None) -> Table:
+    """Return the table of iterations, one row each."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in ("iteration", "rows", "synthetic", "similarity [95%]", "precision [95%]", "coverage"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("unscored", "cost", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in history:
+        table.add_row(
+            str(row.iteration),
+            f"{row.train_rows:,}",
+            f"{row.synthetic_rows:,}",
+            span(row.similarity_mean, row.similarity_low, row.similarity_high),
+            span(row.precision_mean, row.precision_low, row.precision_high),
+            "-" if row.coverage is None else f"{row.coverage:.0f}%",
+            str(row.unscored),
+            f"${row.cost_usd:.2f}",
+            f"{row.seconds:.0f} s",
+        )
+    return table
+
+
+class Display:
+    """Shows a run; `quiet` shows nothing, which tests and sweeps in worker processes want."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(quiet=quiet, highlight=False)
+        self._live = Live(console=self.console, refresh_per_second=8) if self.console.is_terminal else None
+        self._history: list[Iteration] = []
+        self._stage: tuple[str, str, float, int, int] | None = None
+        self._cost = 0.0
+
+    def __enter__(self) -> Display:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._stage = None
+            self._live.update(self._screen(), refresh=True)
+            self._live.stop()
+
+    def start(self, lines: Sequence[str], history: Sequence[Iteration]) -> None:
+        """Say what is being run, and what of it is already there."""
+        for line in lines:
+            self.console.print(line)
+        for iteration in history:
+            self.iteration(iteration)
+
+    def note(self, text: str) -> None:
+        """Say something that a reader should know."""
+        self.console.print(Text(text, style="yellow"))
+
+    @contextmanager
+    def stage(self, verb: str, where: str) -> Iterator[Progress]:
+        """Show a stage while it runs; yields the function that takes (done, total)."""
+        start = time.monotonic()
+        self._stage = (verb, where, start, 0, 0)
+        self._refresh()
+
+        def progress(done: int, total: int) -> None:
+            self._stage = (verb, where, start, done, total)
+            self._refresh()
+
+        yield progress
+        done = self._stage[3] if self._stage else 0
+        self._stage = None
+        if not self._live:
+            count = f", {done:,} done" if done else ""
+            self.console.print(f"  {where}: {_VERBS[verb]}{count} in {time.monotonic() - start:.1f} s")
+
+    def iteration(self, record: Iteration) -> None:
+        """Add a line to the table of iterations."""
+        self._history.append(record)
+        self._cost += record.cost_usd
+        if self._live:
+            self._refresh()
+        else:
+            self.console.print(
+                f"iteration {record.iteration}: {record.train_rows:,} rows ({record.synthetic_rows:,} synthetic), "
+                f"similarity {span(record.similarity_mean, record.similarity_low, record.similarity_high)}, "
+                f"precision {span(record.precision_mean, record.precision_low, record.precision_high)}, "
+                f"{record.unscored} unscored, ${record.cost_usd:.2f}, {record.seconds:.0f} s"
+            )
+
+    def finish(self, state: RunState, folder: str) -> None:
+        """Say the verdict, the rule that stopped the run, and where the results are."""
+        self.__exit__()
+        if not self._live and self._history:
+            self.console.print(iterations_table(self._history))
+        self.console.print()
+        self.console.print(Text(state.verdict or "", style="bold"))
+        self.console.print(f"Stopped by: {state.stop_reason}. Service LLM calls: ${state.cost_usd:.2f}. Results: {folder}")
+
+    def _refresh(self) -> None:
+        if self._live:
+            self._live.update(self._screen())
+
+    def _screen(self) -> RenderableType:
+        parts: list[RenderableType] = [iterations_table(self._history)] if self._history else []
+        if self._stage:
+            parts.append(Text(self._stage_line(), style="cyan"))
+        return Group(*parts)
+
+    def _stage_line(self) -> str:
+        assert self._stage is not None
+        verb, where, start, done, total = self._stage
+        spent = time.monotonic() - start
+        line = f"{where}: {_VERBS[verb]}"
+        if total:
+            line += f"  {'█' * (20 * done // total):░<20}  {done:,}/{total:,}"
+        if done and spent > 0.5:
+            line += f"  {done / spent:,.1f}/s, {spent * (total - done) / done:.0f} s left"
+        return f"{line}  ${self._cost:.2f} so far"

@@ -1,0 +1,104 @@
+"""The pocket profile's service LLM: a program that reads the prompts a real one would get.
+
+It is reached through litellm like any other (`service.client.register`), and answers two kinds of
+prompt by reading their text: *synthesis* (an example pair: it writes new items of the same task) and
+*judging* (instruction, reference, candidate: it works out the truth and scores). To anything else it
+says that it can't help, in prose, as an LLM would; the strict parsers then see no JSON.
+
+Settings travel as request parameters: `error_rate` (share of synthesised responses that are wrong),
+`noise` (points by which scores wander between repeats), `strictness` (partial credit to this power).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import random
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from llamaduo.pocket.tasks import PocketTask, recognise
+
+_FENCED = re.compile(r"<<(\w+) (\w+)\n(.*?)\n\1>>", re.DOTALL)
+_PAPER_JUDGE = re.compile(
+    r"\nInstruction:\n```\n(.*?)\n```\n\nHuman Response:\n```\n(.*?)\n```\n\n"
+    r"Language Model Response:\n```\n(.*)\n```\n\nYou are quality assessor",
+    re.DOTALL,
+)
+_PAPER_SYNTHESIS = re.compile(r"Instruction: \n```\n(.*?)\n```\nResponse: \n```\n(.*?)\n```\n", re.DOTALL)
+_PAIRS_WITHOUT_A_COUNT = 5
+
+
+def reply(prompt: str, parameters: Mapping[str, Any]) -> str:
+    """Return the pocket LLM's reply to a prompt; the same prompt and parameters give the same reply."""
+    told = json.dumps([prompt, sorted(parameters.items())])
+    rng = random.Random(hashlib.sha256(told.encode()).hexdigest())
+    fenced = {name: text for _, name, text in _FENCED.findall(prompt)}
+    if {"instruction", "reference", "candidate"} <= fenced.keys():
+        scores = _judge(fenced["instruction"], fenced["reference"], fenced["candidate"], parameters, rng)
+        return _as_verdict(scores, "similarity", "precision")
+    if {"instruction", "response"} <= fenced.keys():
+        count = re.search(r"Write (\d+) new pairs", prompt)
+        return _teach(fenced["instruction"], int(count[1]) if count else _PAIRS_WITHOUT_A_COUNT, parameters, rng)
+    if match := _PAPER_JUDGE.search(prompt):
+        scores = _judge(match[1], match[2], match[3], parameters, rng)
+        return _as_verdict(scores, "similarity_assessment", "precision_assessment")
+    if match := _PAPER_SYNTHESIS.search(prompt):
+        return _teach(match[1], _PAIRS_WITHOUT_A_COUNT, parameters, rng)
+    return _NO_HELP
+
+
+_NO_HELP = "I am the pocket LLM: I know tickets and nothing else, so I can't help with this."
+
+
+def _teach(example: str, count: int, parameters: Mapping[str, Any], rng: random.Random) -> str:
+    known = recognise(example)
+    if known is None:
+        return _NO_HELP
+    task, _ = known
+    pairs = []
+    for _ in range(count):
+        prompt = task.make(rng)
+        response = task.solve(prompt)
+        if rng.random() < float(parameters.get("error_rate", 0.0)):
+            response = _another_response(task, response, rng)
+        pairs.append({"instruction": prompt, "response": response})
+    return json.dumps({"contents": pairs})
+
+
+def _another_response(task: PocketTask, right: str | None, rng: random.Random) -> str | None:
+    """Return the right response to some other prompt: well formed, and wrong here."""
+    while True:
+        other = task.solve(task.make(rng))
+        if other != right:
+            return other
+
+
+def _judge(
+    instruction: str, reference: str, candidate: str, parameters: Mapping[str, Any], rng: random.Random
+) -> dict[str, tuple[float, str]] | None:
+    known = recognise(instruction)
+    if known is None:
+        return None
+    task, truth = known
+    strictness = float(parameters.get("strictness", 1.0))
+    noise = float(parameters.get("noise", 0.0))
+
+    def score(share: float) -> float:
+        return round(min(100.0, max(0.0, 100 * share**strictness + rng.uniform(-noise, noise))), 1)
+
+    alike = difflib.SequenceMatcher(None, reference.strip(), candidate.strip(), autojunk=False).ratio()
+    right = task.correctness(truth, candidate)
+    return {
+        "similarity": (score(alike), f"{alike:.0%} of the characters agree"),
+        "precision": (score(right), f"{right:.0%} of the facts are right"),
+    }
+
+
+def _as_verdict(scores: dict[str, tuple[float, str]] | None, similarity: str, precision: str) -> str:
+    if scores is None:
+        return _NO_HELP
+    named = {similarity: scores["similarity"], precision: scores["precision"]}
+    return json.dumps({name: {"reason": reason, "score": score} for name, (score, reason) in named.items()})

@@ -1,0 +1,260 @@
+"""The frozen records that cross stage borders, and how they look as JSON.
+
+Every record is a dataclass of plain values, so a line of a `.jsonl` file is `to_json(record)` and
+nothing else. One prediction, as stored:
+
+    {"prompt_id": "5b1f...", "sample": 0, "prompt": "Classify this ticket ...", "reference": "billing",
+     "text": "billing", "finish_reason": "stop", "prompt_tokens": 41, "completion_tokens": 3}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+Record = TypeVar("Record")
+
+
+def to_json(record: Any) -> str:
+    """Return the record as one line of JSON; floats are written so that they read back equal."""
+    return json.dumps(dataclasses.asdict(record), ensure_ascii=False, allow_nan=False)
+
+
+def from_json(kind: type[Record], line: str) -> Record:
+    """Return the record of the given kind that `to_json` wrote."""
+    values = json.loads(line)
+    for key, value in values.items():
+        if isinstance(value, list):
+            values[key] = tuple(dict(item) if isinstance(item, dict) else item for item in value)
+    return kind(**values)
+
+
+def prompt_id(messages: tuple[Mapping[str, str], ...]) -> str:
+    """Return the identity of a prompt: 16 hex digits over its roles and texts, white space folded."""
+    folded = [[message["role"], " ".join(message["content"].split())] for message in messages]
+    return hashlib.sha256(json.dumps(folded, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A (prompt, response) pair to learn from or to be judged against."""
+
+    prompt_id: str
+    """Identity of the prompt; equal prompts have equal ids."""
+    messages: tuple[dict[str, str], ...]
+    """The prompt: `{"role", "content"}` turns that end with the user's."""
+    response: str
+    """The response that the service LLM, or a person, gave."""
+    generator: str = "coverage"
+    """Who wrote the pair: `coverage`, or the name of the service LLM that synthesised it."""
+    seed_id: str | None = None
+    """The coverage prompt that a synthetic pair was asked for with."""
+
+    @property
+    def prompt(self) -> str:
+        """The prompt as one text: the user's turn alone, or all turns with their roles."""
+        if len(self.messages) == 1:
+            return self.messages[0]["content"]
+        return "\n\n".join(f"{message['role']}: {message['content']}" for message in self.messages)
+
+
+@dataclass(frozen=True)
+class CoverageDataset:
+    """The pairs that people keep, split by prompt: no prompt is in two splits."""
+
+    train: tuple[Example, ...]
+    """Rows to learn from, and the only seeds of synthesis."""
+    dev: tuple[Example, ...]
+    """Rows that the gate looks at under `protocol=clean`."""
+    test: tuple[Example, ...]
+    """Rows that are reported on; the gate looks at them under `protocol=paper` only."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know of how the data were read, a sentence each."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What training left behind."""
+
+    path: str
+    """The folder with the LoRA weights (safetensors)."""
+    train_rows: int
+    """Rows trained on."""
+    skipped_rows: int
+    """Rows longer than the context, left out whole."""
+    steps: int
+    """Optimizer steps taken."""
+    tokens: int
+    """Real tokens processed, padding not counted."""
+    loss: float
+    """Mean loss per response token over the last epoch (nats)."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One sampled answer of the local model."""
+
+    prompt_id: str
+    """The prompt that was answered."""
+    sample: int
+    """Which of the K answers, from 0."""
+    prompt: str
+    """The prompt as text."""
+    reference: str
+    """The response to compare with."""
+    text: str
+    """The answer, special tokens removed; empty where there is none."""
+    finish_reason: str
+    """`stop`, `length` (cut at the limit of new tokens), or `prompt_too_long` (not answered)."""
+    prompt_tokens: int
+    """Tokens of the rendered prompt."""
+    completion_tokens: int
+    """Tokens of the answer, the end mark included."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one judge call made of one answer."""
+
+    prompt_id: str
+    """The prompt that was answered."""
+    sample: int
+    """Which of the K answers, from 0."""
+    judge: str
+    """The panel member's name."""
+    repeat: int
+    """Which of the M repeats, from 0."""
+    similarity: float | None
+    """Closeness to the reference, 0 to 100; null when the judge did not say."""
+    precision: float | None
+    """How well the answer does what the prompt asks, 0 to 100; null when the judge did not say."""
+    reasons: dict[str, str]
+    """The judge's words for each score."""
+    unscored: str | None
+    """Null, or why this verdict carries no score: a member of `UNSCORED_REASONS`."""
+    prompt_hash: str | None
+    """sha256 of the judge prompt's template, 16 hex digits; null for a metric."""
+    request: str | None
+    """The reply's key in the journal; null for a metric or where nothing was sent."""
+    cost_usd: float = 0.0
+    """Price of this call's reply."""
+
+
+UNSCORED_REASONS = (
+    "prompt_too_long",  # the local model gave no answer to judge
+    "no_reply",  # the service LLM did not answer, retries included
+    "refused",  # its safety filter refused the request
+    "truncated",  # the reply was cut at its token limit
+    "not_json",  # the reply is no single JSON object
+    "duplicate_key",  # an object names a key twice
+    "missing_score",  # one of the two scores is absent
+    "not_a_number",  # a score is text, a truth value, null, NaN or infinite
+    "out_of_range",  # a score lies outside the scale
+)
+"""The closed list of reasons for which a verdict is unscored."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95% interval; null where no score exists."""
+
+    mean: float | None
+    """Mean over answers, 0 to 100."""
+    low: float | None
+    """Lower limit of the 95% interval (bootstrap over prompts)."""
+    high: float | None
+    """Upper limit."""
+    n: int
+    """Answers that have this score."""
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """All verdicts on one model in a few numbers."""
+
+    similarity: Estimate
+    """Closeness to the references."""
+    precision: Estimate
+    """Correctness with respect to the prompts."""
+    coverage: float | None
+    """Percent of answers whose two scores both reach the cut."""
+    answers: int
+    """Answers asked for: prompts x K."""
+    unanswered: int
+    """Answers that don't exist because the prompt exceeds the model's context."""
+    scored: int
+    """Verdicts with a score."""
+    unscored: int
+    """Verdicts without one, unanswered prompts not counted."""
+    reasons: dict[str, int]
+    """How often each reason for being unscored came up."""
+    cost_usd: float
+    """Price of the judges' replies."""
+    judges: dict[str, dict[str, Any]]
+    """The same numbers for each panel member."""
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One line of `metrics.jsonl`."""
+
+    iteration: int
+    """Number of the iteration, from 0."""
+    train_rows: int
+    """Rows trained on: coverage and synthetic together."""
+    synthetic_rows: int
+    """Synthetic rows among them."""
+    skipped_rows: int
+    """Rows left out because they exceed the model's context."""
+    similarity_mean: float | None
+    similarity_low: float | None
+    similarity_high: float | None
+    precision_mean: float | None
+    precision_low: float | None
+    precision_high: float | None
+    coverage: float | None
+    """Percent of answers that reach the coverage cut in both scores."""
+    answers: int
+    """Answers asked for: prompts x K."""
+    unanswered: int
+    """Answers missing because the prompt exceeds the model's context."""
+    scored: int
+    """Verdicts with a score."""
+    unscored: int
+    """Verdicts without one."""
+    train_loss: float
+    """Mean loss per response token over the last epoch (nats)."""
+    cost_usd: float
+    """Price of the replies this iteration used: its judging, and the synthesis of its new rows."""
+    seconds: float
+    """Wall time of the iteration, its data's synthesis included."""
+    judges: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Scores, counts and cost per panel member."""
+
+
+@dataclass
+class RunState:
+    """`state.json`: the progress of a run, the one mutable record."""
+
+    status: str = "running"
+    """`running`, `done` or `failed`."""
+    stop_reason: str | None = None
+    """`passed`, `plateau`, `max_iterations`, `budget` or `no_new_data`; null while none applies."""
+    iterations: int = 0
+    """Iterations that are complete."""
+    accepted_iteration: int | None = None
+    """The iteration whose model passed the gate."""
+    cost_usd: float = 0.0
+    """Price of all replies that the run used."""
+    best_iteration: int | None = None
+    """The iteration that scored best at the gate; the one the test split is reported for."""
+    verdict: str | None = None
+    """The result in one sentence."""
+    error: str | None = None
+    """The error that ended a failed run."""
+    test: dict[str, Any] | None = None
+    """The test split's scorecard under `protocol=clean`."""

@@ -1,0 +1,183 @@
+"""One run's folder: where things lie, when they are complete, and who may write.
+
+An artifact is complete if and only if its marker `<name>.done` exists. It is written under a private
+temporary name, synced, renamed into place, and marked last, so a kill at any instruction leaves either
+no marker or a whole artifact. The marker holds size, sha256 and the seconds it took.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator, TypeVar
+
+from llamaduo.errors import RunFolderError
+from llamaduo.records import RunState, from_json, to_json
+
+Record = TypeVar("Record")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunFolderError(
+            f"{path}: can't be written ({reason}). Free space or set runtime.results to another folder, then run again."
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _private(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's content in one step: readers see the old text or the new one, never a part."""
+    private = _private(path)
+    with _writing(path):
+        try:
+            with open(private, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(private, path)
+            _sync(path.parent)
+        finally:
+            private.unlink(missing_ok=True)
+
+
+def _marker(path: Path) -> Path:
+    return path.with_name(path.name + ".done")
+
+
+def _contents(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def _mark(path: Path, seconds: float) -> None:
+    digest, size = hashlib.sha256(), 0
+    for file in _contents(path):
+        content = file.read_bytes()
+        digest.update(content)
+        size += len(content)
+    write_text(_marker(path), json.dumps({"bytes": size, "sha256": digest.hexdigest(), "seconds": round(seconds, 3)}))
+
+
+class RunDir:
+    """A run's folder, open for writing by this process alone; use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    def __enter__(self) -> RunDir:
+        with _writing(self.path):
+            (self.path / "iterations").mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._lock, 200).decode(errors="replace").strip() or "unknown"
+            os.close(self._lock)
+            self._lock = None
+            raise RunFolderError(
+                f"{self.path}: another process ({holder}) is working on this run. Wait for it, or stop it and run again."
+            ) from error
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"pid {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def iteration(self, number: int | str) -> Path:
+        """Return the folder of an iteration: a number, or `start` or `test` for what lies outside of them."""
+        folder = self.path / "iterations" / (f"{number:02d}" if isinstance(number, int) else number)
+        with _writing(folder):
+            folder.mkdir(exist_ok=True)
+        return folder
+
+    def rows(self, path: Path, kind: type[Record], make: Callable[[], Iterable[Record]]) -> list[Record]:
+        """Return the records of a JSONL artifact; `make` is called only if it isn't complete."""
+        if not _marker(path).exists():
+            start = time.monotonic()
+            write_text(path, "".join(to_json(record) + "\n" for record in make()))
+            _mark(path, time.monotonic() - start)
+        return read_rows(path, kind)
+
+    def tree(self, path: Path, make: Callable[[], Any]) -> Any:
+        """Return the value of a JSON artifact; `make` is called only if it isn't complete."""
+        if not _marker(path).exists():
+            start = time.monotonic()
+            write_text(path, json.dumps(make(), indent=1, allow_nan=False) + "\n")
+            _mark(path, time.monotonic() - start)
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def folder(self, path: Path, kind: type[Record], make: Callable[[Path], Record]) -> Record:
+        """Return the record of a folder artifact, kept in it as `record.json`; `make` fills a private folder."""
+        if not _marker(path).exists():
+            start = time.monotonic()
+            private = _private(path)
+            with _writing(path):
+                shutil.rmtree(private, ignore_errors=True)
+                private.mkdir()
+                try:
+                    (private / "record.json").write_text(to_json(make(private)), encoding="utf-8")
+                    for file in _contents(private):
+                        _sync(file)
+                    shutil.rmtree(path, ignore_errors=True)
+                    os.replace(private, path)
+                    _sync(path.parent)
+                finally:
+                    shutil.rmtree(private, ignore_errors=True)
+            _mark(path, time.monotonic() - start)
+        return from_json(kind, (path / "record.json").read_text(encoding="utf-8"))
+
+    def seconds(self, *paths: Path) -> float:
+        """Return how long it took to make artifacts that are complete."""
+        return round(sum(json.loads(_marker(path).read_text())["seconds"] for path in paths if _marker(path).exists()), 3)
+
+    def read_state(self) -> RunState:
+        """Return the state as last written, or a fresh one."""
+        return read_state(self.path)
+
+    def write_state(self, state: RunState) -> None:
+        """Replace `state.json`."""
+        write_text(self.path / "state.json", json.dumps(json.loads(to_json(state)), indent=1, ensure_ascii=False) + "\n")
+
+
+def read_state(path: Path) -> RunState:
+    """Return the state of the run in a folder, a fresh one if there is none yet; takes no lock."""
+    try:
+        text = (path / "state.json").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return RunState()
+    try:
+        return from_json(RunState, text)
+    except (ValueError, TypeError) as error:
+        raise RunFolderError(f"{path / 'state.json'}: can't be read ({error}); remove it and run again.") from error
+
+
+def read_rows(path: Path, kind: type[Record]) -> list[Record]:
+    """Return the records of a JSONL file."""
+    with open(path, encoding="utf-8") as file:
+        return [from_json(kind, line) for line in file]

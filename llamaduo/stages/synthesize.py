@@ -1,0 +1,94 @@
+"""Synthesize: let the service LLM write new pairs like those in the training split.
+
+Reads training examples, one a request as its seed; returns the new examples. Pairs are read one by
+one out of each reply; incomplete ones are dropped and counted. What comes back is raw: `curate` follows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llamaduo.config import ServiceLLM, Synthesis
+from llamaduo.errors import ServiceError
+from llamaduo.records import Example, prompt_id
+from llamaduo.service.client import Failure, Request, Service
+from llamaduo.service.prompts import PAIRS_SCHEMA, synthesis_prompt
+from llamaduo.service.replies import read_pairs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one round of synthesis brought."""
+
+    examples: tuple[Example, ...]
+    """New pairs, as they came."""
+    requests: int
+    """Requests made."""
+    failed: int
+    """Requests that got no reply."""
+    dropped: int
+    """Items in replies that were no whole pair."""
+    cost_usd: float
+    """Price of the replies."""
+
+
+def synthesize(
+    seeds: Sequence[Example],
+    wanted: int,
+    *,
+    llm: ServiceLLM,
+    config: Synthesis,
+    topic: str,
+    first_request: int,
+    seed: int,
+    service: Service,
+    progress: Callable[[int, int], None],
+) -> Batch:
+    """Ask for about `wanted` new pairs; `seeds` come from the training split only.
+
+    `first_request` is the number of requests made by earlier rounds: it keeps requests with the same
+    seed pair apart. Raises ServiceError when no request was answered.
+    """
+    count = -(-wanted // config.pairs_per_request)
+    requests, owners = [], []
+    for number in range(first_request, first_request + count):
+        owner = seeds[_draw(number, len(seeds), seed)]
+        prompt = synthesis_prompt(
+            config.prompt.value,
+            instruction=owner.prompt,
+            response=owner.response,
+            topic=topic,
+            count=config.pairs_per_request,
+        )
+        schema = PAIRS_SCHEMA if config.prompt.value == "default" else None
+        requests.append(Request(llm, prompt, schema, number, "synthesize"))
+        owners.append(owner)
+    examples: list[Example] = []
+    dropped = failed = 0
+    cost = 0.0
+    for owner, outcome in zip(owners, service.ask(requests, progress), strict=True):
+        if isinstance(outcome, Failure):
+            failed += 1
+            continue
+        cost += outcome.cost_usd
+        pairs, lost = read_pairs(outcome.text)
+        dropped += lost
+        examples += [_example(instruction, response, llm.name, owner) for instruction, response in pairs]
+    if failed == count:
+        raise ServiceError(f"{llm.name} answered none of {count} synthesis requests; run the same command again later.")
+    return Batch(tuple(examples), count, failed, dropped, cost)
+
+
+def _draw(number: int, size: int, seed: int) -> int:
+    """Return the seed pair of a request: every pair once before any comes again, in a shuffled order."""
+    lap, place = divmod(number, size)
+    order = list(range(size))
+    random.Random(f"{seed} {lap}").shuffle(order)
+    return order[place]
+
+
+def _example(instruction: str, response: str, generator: str, owner: Example) -> Example:
+    messages = ({"role": "user", "content": instruction},)
+    return Example(prompt_id(messages), messages, response, generator=generator, seed_id=owner.prompt_id)
