@@ -27,7 +27,7 @@ usage: llamaduo COMMAND [ARGUMENTS] [--debug]
 
 commands:
   run [key=value ...]   run one experiment; without arguments the offline pocket profile, in about two minutes
-                        -m sweeps over key=a,b   -cd DIR -cn NAME runs a study's YAML   --cfg job shows the configuration
+                        -m sweeps over key=a,b, -cd DIR -cn NAME runs a study's YAML, --cfg job shows the configuration
   report DIR            tables from the run folders below DIR, as text and CSV; calls no model
   doctor                what this machine can do: hardware, keys, packages, writable folders
 

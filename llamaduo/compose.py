@@ -20,9 +20,9 @@ from typing import Any
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
@@ -31,7 +31,8 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from llamaduo.config import Experiment, problems
+from llamaduo.checks import problems
+from llamaduo.config import Experiment
 from llamaduo.errors import ConfigError, InputError
 
 Outcome = dict[str, Any]
@@ -147,13 +148,17 @@ def _sweep(hydra: Hydra, name: str, overrides: list[str]) -> Composed:
     try:
         sweeper.sweep(arguments=arguments)
     except OSError as error:
-        raise InputError(f"{config.hydra.sweep.dir}: can't be written ({error.strerror}); set runtime.results.") from error
+        raise InputError(
+            f"{config.hydra.sweep.dir}: can't be written ({error.strerror}); set runtime.results."
+        ) from error
     experiments = checked(collect.configs)
 
     def launch(task: Callable[[Experiment], Outcome]) -> list[Outcome]:
         GlobalHydra.instance().initialize(hydra)
         try:
-            returns = hydra.multirun(name, lambda job: task(to_experiment(job)), overrides, with_log_configuration=False)
+            returns = hydra.multirun(
+                name, lambda job: task(to_experiment(job)), overrides, with_log_configuration=False
+            )
         finally:
             GlobalHydra.instance().clear()
         return [job.return_value for batch in returns for job in batch]

@@ -38,16 +38,13 @@ def span(mean: float | None, low: float | None, high: float | None) -> str:
 
 def iterations_table(history: Sequence[Iteration], title: str | None = None) -> Table:
     """Return the table of iterations, one row each."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name in ("iteration", "rows", "synthetic", "similarity [95%]", "precision [95%]", "coverage"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("unscored", "cost", "time"):
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    for name in ("#", "rows (synthetic)", "similarity [95%]", "precision [95%]", "covered", "unscored", "cost", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in history:
         table.add_row(
             str(row.iteration),
-            f"{row.train_rows:,}",
-            f"{row.synthetic_rows:,}",
+            f"{row.train_rows:,} ({row.synthetic_rows:,})",
             span(row.similarity_mean, row.similarity_low, row.similarity_high),
             span(row.precision_mean, row.precision_low, row.precision_high),
             "-" if row.coverage is None else f"{row.coverage:.0f}%",
@@ -62,7 +59,7 @@ class Display:
     """Shows a run; `quiet` shows nothing, which tests and sweeps in worker processes want."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(quiet=quiet, highlight=False)
+        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self._live = Live(console=self.console, refresh_per_second=8) if self.console.is_terminal else None
         self._history: list[Iteration] = []
         self._stage: tuple[str, str, float, int, int] | None = None
@@ -129,7 +126,9 @@ class Display:
             self.console.print(iterations_table(self._history))
         self.console.print()
         self.console.print(Text(state.verdict or "", style="bold"))
-        self.console.print(f"Stopped by: {state.stop_reason}. Service LLM calls: ${state.cost_usd:.2f}. Results: {folder}")
+        self.console.print(
+            f"Stopped by: {state.stop_reason}. Service LLM calls: ${state.cost_usd:.2f}. Results: {folder}"
+        )
 
     def _refresh(self) -> None:
         if self._live:

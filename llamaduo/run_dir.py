@@ -14,10 +14,10 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, TypeVar
+from typing import Any, TypeVar
 
 from llamaduo.errors import RunFolderError
 from llamaduo.records import RunState, from_json, to_json
@@ -98,7 +98,7 @@ class RunDir:
             os.close(self._lock)
             self._lock = None
             raise RunFolderError(
-                f"{self.path}: another process ({holder}) is working on this run. Wait for it, or stop it and run again."
+                f"{self.path}: another process ({holder}) works on this run. Wait for it, or stop it and run again."
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"pid {os.getpid()} on {socket.gethostname()}".encode(), 0)
@@ -154,7 +154,8 @@ class RunDir:
 
     def seconds(self, *paths: Path) -> float:
         """Return how long it took to make artifacts that are complete."""
-        return round(sum(json.loads(_marker(path).read_text())["seconds"] for path in paths if _marker(path).exists()), 3)
+        markers = [_marker(path) for path in paths if _marker(path).exists()]
+        return round(sum(float(json.loads(marker.read_text())["seconds"]) for marker in markers), 3)
 
     def read_state(self) -> RunState:
         """Return the state as last written, or a fresh one."""
@@ -162,7 +163,9 @@ class RunDir:
 
     def write_state(self, state: RunState) -> None:
         """Replace `state.json`."""
-        write_text(self.path / "state.json", json.dumps(json.loads(to_json(state)), indent=1, ensure_ascii=False) + "\n")
+        write_text(
+            self.path / "state.json", json.dumps(json.loads(to_json(state)), indent=1, ensure_ascii=False) + "\n"
+        )
 
 
 def read_state(path: Path) -> RunState:

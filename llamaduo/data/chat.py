@@ -1,9 +1,9 @@
-"""From messages to tokens: what the model reads, what it is trained to write, and where it stops.
+r"""From messages to tokens: what the model reads, what it is trained to write, and where it stops.
 
 A response is rendered with the prompt's own template and cut off behind the first end mark, so that
 training shows exactly what inference will see: prompt tokens, response tokens, end mark.
 
-    <|im_start|>user\\nClassify ...<|im_end|>\\n<|im_start|>assistant\\n  |  billing<|im_end|>
+    <|im_start|>user\nClassify ...<|im_end|>\n<|im_start|>assistant\n  |  billing<|im_end|>
     ------------------------------- prompt -------------------------------- | ---- response ----
 """
 

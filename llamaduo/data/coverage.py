@@ -110,7 +110,7 @@ def _by_name(path: Path, examples: list[Example], names: list[str]) -> CoverageD
         if name not in splits:
             raise InputError(f"{path}: `split` is {name!r} in a row; every row needs train, dev or test, or none any.")
         splits[name].append(example)
-    return CoverageDataset(**{name: tuple(rows) for name, rows in splits.items()})
+    return CoverageDataset(tuple(splits["train"]), tuple(splits["dev"]), tuple(splits["test"]))
 
 
 def _from_hub(data: Data) -> CoverageDataset:

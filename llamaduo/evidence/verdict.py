@@ -29,7 +29,9 @@ def verdict(
     gate = experiment.loop.gate
     asked = [f"{n} {getattr(gate, n):g}" for n in ("similarity", "precision") if getattr(gate, n) is not None]
     if not asked:
-        head = f"Done: {len(history)} volumes of {model} on {task}, no gate; best is iteration {best}: {found} ({where})."
+        head = (
+            f"Done: {len(history)} volumes of {model} on {task}, no gate; best is iteration {best}: {found} ({where})."
+        )
     elif stop_reason == "passed":
         rule = "lower 95% limits" if gate.rule is GateRule.lower else "means"
         head = (

@@ -303,7 +303,7 @@ class Muon:
 
 def _orthogonal(stack: torch.Tensor) -> torch.Tensor:
     """Return the nearest orthogonal matrix to each of a stack, by five Newton-Schulz steps."""
-    x = stack / (stack.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x: torch.Tensor = stack / (stack.norm(dim=(1, 2), keepdim=True) + 1e-7)
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     for _ in range(5):
@@ -365,7 +365,7 @@ def pretrain(architecture: str, out: Path, *, seed: int, echo_steps: int, skill_
         loss = model(input_ids=ids, attention_mask=mask, labels=targets).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        muon.step(schedule.get_last_lr()[0])
+        muon.step(float(schedule.get_last_lr()[0]))
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)

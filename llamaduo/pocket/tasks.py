@@ -14,7 +14,7 @@ judges know the truth. One item of each:
     coding          Write a Python function bako that takes rimu and returns rimu plus 3.
                     -> def bako(rimu): return rimu + 3
 
-What has to be learned from data: which of 96 words belongs to which category, which part of a
+What has to be learned from data: which of 32 words belongs to which category, which part of a
 sentence answers which question, the summary's form and its words, and Python's.
 """
 
@@ -29,22 +29,10 @@ from dataclasses import dataclass
 from llamaduo.pocket.words import CITIES, GOODS, IDENTIFIERS, NAMES
 
 CATEGORIES: dict[str, tuple[str, ...]] = {
-    "access": tuple(
-        "login password account username profile token badge session lock permission role invite "
-        "captcha passkey portal sign-in two-factor verification email pin avatar handle member guest".split()
-    ),
-    "billing": tuple(
-        "invoice refund charge receipt price fee tax discount payment bill card coupon deposit balance "
-        "credit statement subscription plan quote currency iban rate voucher renewal".split()
-    ),
-    "delivery": tuple(
-        "parcel courier address tracking box label shipment customs van driver depot postcode doorstep "
-        "package route pallet crate warehouse signature pickup envelope dispatch carrier freight".split()
-    ),
-    "repair": tuple(
-        "screen battery hinge cable motor button leak noise crack fan fuse switch handle-bar filter pump "
-        "valve lamp lens wheel belt plug sensor spring bracket".split()
-    ),
+    "access": ("login", "password", "account", "profile", "badge", "session", "permission", "invite"),
+    "billing": ("invoice", "refund", "charge", "receipt", "price", "discount", "coupon", "deposit"),
+    "delivery": ("parcel", "courier", "address", "tracking", "shipment", "customs", "driver", "pallet"),
+    "repair": ("screen", "battery", "hinge", "cable", "motor", "button", "leak", "filter"),
 }
 _LABEL_OF = {word: label for label, words in CATEGORIES.items() for word in words}
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -209,9 +197,9 @@ def _facts_of_summary(truth: str, answer: str) -> float:
     assert facts is not None  # a truth comes from _solve_summarization
     found = _SUMMARY.fullmatch(answer.strip())
     if found:
-        return (1 + sum(a == b for a, b in zip(facts.groups(), found.groups(), strict=True))) / 6
+        return (1 + sum(1 for a, b in zip(facts.groups(), found.groups(), strict=True) if a == b)) / 6
     words = set(re.findall(r"\w+", answer))
-    return sum(fact in words for fact in facts.groups()) / 6
+    return sum(1 for fact in facts.groups() if fact in words) / 6
 
 
 def _parts_of_function(code: str) -> tuple[str, ...] | None:

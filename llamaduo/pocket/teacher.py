@@ -87,7 +87,8 @@ def _judge(
     noise = float(parameters.get("noise", 0.0))
 
     def score(share: float) -> float:
-        return round(min(100.0, max(0.0, 100 * share**strictness + rng.uniform(-noise, noise))), 1)
+        wandering = rng.uniform(-noise, noise)
+        return float(round(min(100.0, max(0.0, 100 * share**strictness + wandering)), 1))
 
     alike = difflib.SequenceMatcher(None, reference.strip(), candidate.strip(), autojunk=False).ratio()
     right = task.correctness(truth, candidate)

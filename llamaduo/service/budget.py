@@ -22,7 +22,7 @@ class Budget:
             while self.cap_usd is not None and self.spent_usd + self._reserved + worst_usd > self.cap_usd:
                 if self._reserved <= 1e-12:
                     raise BudgetError(
-                        f"loop.budget_usd={self.cap_usd:g}: ${self.spent_usd:.4f} are spent and the next call could cost "
+                        f"loop.budget_usd={self.cap_usd:g}: ${self.spent_usd:.4f} are spent, the next call could cost "
                         f"${worst_usd:.4f}. Raise the budget and run again: nothing is bought twice."
                     )
                 await self._changed.wait()

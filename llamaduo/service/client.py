@@ -11,7 +11,6 @@ refusals by the provider (400, 401, 403, 404) end the stage at once.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import random
@@ -110,7 +109,7 @@ def _litellm() -> Any:
 
 
 def _behind_litellm(litellm: Any, program: Callable[[str, Mapping[str, Any]], str]) -> Any:
-    class Program(litellm.CustomLLM):  # type: ignore[misc, name-defined]
+    class Program(litellm.CustomLLM):  # type: ignore[misc]
         async def acompletion(self, **call: Any) -> Any:
             prompt = call["messages"][-1]["content"]
             text = program(prompt, call["optional_params"])
@@ -118,9 +117,7 @@ def _behind_litellm(litellm: Any, program: Callable[[str, Mapping[str, Any]], st
             response.choices[0].message.content = text
             response.choices[0].finish_reason = "stop"
             words = len(prompt.split()), len(text.split())
-            response.usage = litellm.Usage(
-                prompt_tokens=words[0], completion_tokens=words[1], total_tokens=sum(words)
-            )
+            response.usage = litellm.Usage(prompt_tokens=words[0], completion_tokens=words[1], total_tokens=sum(words))
             return response
 
     return Program()

@@ -111,4 +111,6 @@ class Journal:
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise InputError(f"journal: {error}; free space or set service.journal elsewhere, then run again.") from error
+            raise InputError(
+                f"journal: {error}; free space or set service.journal elsewhere, then run again."
+            ) from error

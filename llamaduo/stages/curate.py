@@ -111,9 +111,7 @@ def curate(
         leaks = kept_out.matches(example.prompt)
         if leaks:
             place, alike = max(leaks, key=lambda match: match[1])
-            removed.append(
-                Removal(row, example.prompt_id, "contamination", held_out[place].prompt_id, round(alike, 4))
-            )
+            removed.append(Removal(row, example.prompt_id, "contamination", held_out[place].prompt_id, round(alike, 4)))
             continue
         if example.prompt_id in prompts:
             removed.append(Removal(row, example.prompt_id, "duplicate", example.prompt_id, 1.0))

@@ -97,7 +97,7 @@ def _answer(network: Any, prompts: list[list[int]], seeds: list[int], chat: Any,
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=network.device)
     sampling = LogitsProcessorList()
     if config.temperature > 0:
-        sampling.append(_SeededSampling(seeds, config.temperature, network.device))  # type: ignore[arg-type]
+        sampling.append(_SeededSampling(seeds, config.temperature, network.device))
     with torch.inference_mode():
         out = network.generate(
             input_ids=ids,

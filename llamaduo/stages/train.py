@@ -47,7 +47,9 @@ def train(
     chat = load_chat(model)
     rows, skipped = render(examples, chat, config.max_length)
     if not rows:
-        raise InputError(f"all {len(examples)} training rows exceed {config.max_length} tokens: raise train.max_length.")
+        raise InputError(
+            f"all {len(examples)} training rows exceed {config.max_length} tokens: raise train.max_length."
+        )
     network = _with_adapter(load_base(model, runtime, config.quantization), model, config, start_from)
     per_epoch = math.ceil(len(rows) / (config.batch_size * config.accumulation))
     epochs = max(config.epochs, math.ceil(config.min_steps / per_epoch))
@@ -63,7 +65,7 @@ def train(
             step += 1
             tokens += sum(len(prompt) + len(response) for batch in batches for prompt, response in batch)
             progress(step, epochs * per_epoch)
-    network.save_pretrained(folder)
+    network.save_pretrained(folder, save_embedding_layers=False)
     loss = sum(total for total, _ in losses) / sum(count for _, count in losses)
     return Adapter("adapter", len(rows), skipped, step, tokens, round(loss, 6))
 

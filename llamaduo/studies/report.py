@@ -44,7 +44,9 @@ def read_runs(root: Path) -> list[RunRecord]:
         if (folder / "config.yaml").exists():
             config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
             assert isinstance(config, dict)
-            runs.append(RunRecord(folder, {str(k): v for k, v in config.items()}, read_state(folder), read_metrics(folder)))
+            runs.append(
+                RunRecord(folder, {str(k): v for k, v in config.items()}, read_state(folder), read_metrics(folder))
+            )
     if not runs:
         raise InputError(f"{root}: no run folder in it; a run has a config.yaml and a state.json.")
     return runs
@@ -114,7 +116,7 @@ def _iterations(run: RunRecord, root: Path) -> list[dict[str, Any]]:
         judges = tree.pop("judges")
         rows.append(_identity(run, root) | {"judge": "all"} | tree)
         for name, scores in judges.items():
-            rows.append(_identity(run, root) | {"judge": name} | {k: None for k in tree} | _of_iteration(tree) | scores)
+            rows.append(_identity(run, root) | {"judge": name} | dict.fromkeys(tree) | _of_iteration(tree) | scores)
     return rows
 
 

@@ -1,0 +1,40 @@
+# make run     set up, then run the whole loop offline (the pocket profile)
+# make test    set up, then run every test
+# make check   format, lint, types, import layers
+# make proof   the slow proofs; figures go to docs/proof.md
+# make clean   remove the virtual environment and caches; results stay
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help run test check proof clean
+help:
+	@sed -n 's/^# make /make /p' Makefile
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "llamaduo needs Python 3.11 or newer: make PYTHON=python3.12 run"; exit 2; }
+	@echo "Setting up .venv (a few minutes the first time)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+run: .venv/ready
+	@$(BIN)/llamaduo run
+
+test: .venv/ready
+	@$(BIN)/python -m pytest
+
+check: .venv/ready
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+proof: .venv/ready
+	@$(BIN)/python benchmarks/startup.py
+	@$(BIN)/python benchmarks/pocket_run.py
+	@$(BIN)/python benchmarks/loop_overhead.py
+	@$(BIN)/python benchmarks/pocket_grid.py
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,155 @@
+"""Checks of a composed configuration: ranges and combinations, all of them at once, before anything heavy loads."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from llamaduo.config import DataSource, Experiment, GateSplit, JudgeKind, Quantization, ServiceLLM
+
+
+def problems(experiment: Experiment) -> list[str]:
+    """Return every reason why this experiment can't work, a sentence each; none if it can."""
+    return [
+        *_range_problems(experiment),
+        *_data_problems(experiment),
+        *_service_problems(experiment),
+        *_loop_problems(experiment),
+        *_model_problems(experiment),
+    ]
+
+
+_AT_LEAST: dict[str, float] = {
+    "infer.samples": 1, "infer.max_new_tokens": 1, "infer.batch_size": 1, "infer.temperature": 0,
+    "judge.repeats": 1, "judge.reasks": 0, "train.epochs": 1, "train.min_steps": 1, "train.batch_size": 1,
+    "train.accumulation": 1, "train.lora_r": 1, "train.lora_alpha": 1, "train.max_length": 2,
+    "train.max_grad_norm": 0, "train.weight_decay": 0, "local_model.context": 2, "synthesis.pairs_per_request": 1,
+    "synthesis.overdraw": 1, "loop.max_iterations": 1, "loop.patience": 0, "loop.min_gain": 0,
+    "loop.growth.factor": 1, "loop.budget_usd": 0, "data.train_rows": 1, "data.dev_rows": 0, "data.test_rows": 1,
+    "tracking.answers": 0, "runtime.threads": 1, "task.train_rows": 1, "task.test_rows": 1,
+}  # fmt: skip
+_WITHIN: dict[str, tuple[float, float]] = {
+    "loop.gate.similarity": (0, 100), "loop.gate.precision": (0, 100), "loop.coverage_cut": (0, 100),
+    "judge.max_unscored": (0, 1), "data.dev_fraction": (0, 1), "data.test_fraction": (0, 1),
+    "train.lora_dropout": (0, 1), "train.warmup_ratio": (0, 1), "curation.duplicate_jaccard": (0, 1),
+    "curation.contamination_jaccard": (0, 1), "curation.confirm_rouge_l": (0, 1),
+}  # fmt: skip
+_ABOVE_ZERO = ("train.learning_rate", "curation.duplicate_jaccard", "curation.contamination_jaccard")
+
+
+def _value(experiment: Experiment, path: str) -> Any:
+    value: Any = experiment
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _range_problems(experiment: Experiment) -> list[str]:
+    found = []
+    for path, low in _AT_LEAST.items():
+        value = _value(experiment, path)
+        if value is not None and not value >= low:
+            found.append(f"{path}={value}: must be at least {low:g}.")
+    for path, (low, high) in _WITHIN.items():
+        value = _value(experiment, path)
+        if value is not None and not low <= value <= high:
+            found.append(f"{path}={value}: must lie between {low:g} and {high:g}.")
+    for path in _ABOVE_ZERO:
+        if not _value(experiment, path) > 0:
+            found.append(f"{path}={_value(experiment, path)}: must be above 0.")
+    for path in ("study", "name"):
+        value = _value(experiment, path)
+        if not value or value in (".", "..") or any(mark in value for mark in "/\\\0"):
+            found.append(f"{path}={value}: must be a plain folder name.")
+    return found
+
+
+def _data_problems(experiment: Experiment) -> list[str]:
+    data, found = experiment.data, []
+    if data.source is DataSource.file:
+        if not data.path:
+            found.append("data=file needs data.path=FILE.")
+        elif not Path(data.path).is_file():
+            found.append(f"data.path={data.path}: no such file.")
+    if data.source is DataSource.hub and not data.revision:
+        found.append("data.revision is missing: pin the data set's commit, so that the run can be repeated.")
+    if data.source is not DataSource.hub and data.dev_fraction + data.test_fraction >= 1:
+        found.append("data.dev_fraction + data.test_fraction leave no rows to train on: lower them.")
+    no_dev = data.dev_rows == 0 or (data.dev_rows is None and data.dev_fraction == 0)
+    if experiment.protocol.gate_split is GateSplit.dev and no_dev:
+        found.append("protocol=clean gates on the dev split, which is empty: raise data.dev_rows or data.dev_fraction.")
+    return found
+
+
+def _service_problems(experiment: Experiment) -> list[str]:
+    found = []
+    judge, teacher = experiment.judge, experiment.service_llm
+    if judge.kind is JudgeKind.service and not judge.panel:
+        found.append("judge.panel is empty: name at least one service LLM, or take judge=reference.")
+    llms = {f"judge.panel.{name}": llm for name, llm in judge.panel.items()}
+    if experiment.synthesis.enabled:
+        llms["service_llm"] = teacher
+    for path, llm in llms.items():
+        found += _llm_problems(path, llm)
+    if experiment.data.source is not DataSource.pocket:
+        pocket = [path for path, llm in llms.items() if llm.provider == "pocket"]
+        if pocket:
+            mend = "judge=reference synthesis=none, or real service LLMs"
+            found.append(f"{', '.join(pocket)}: the pocket LLMs know the four pocket tasks only; take {mend}.")
+    return found
+
+
+def _llm_problems(path: str, llm: ServiceLLM) -> list[str]:
+    missing = [key for key in ("provider", "model") if not getattr(llm, key, None)]
+    if missing:
+        return [f"{path}.{key} is missing: set {path}.{key}=..." for key in missing]
+    found = []
+    for key in ("max_tokens", "concurrency", "max_attempts"):
+        if getattr(llm, key) < 1:
+            found.append(f"{path}.{key}={getattr(llm, key)}: must be at least 1.")
+    if llm.timeout_s <= 0:
+        found.append(f"{path}.timeout_s={llm.timeout_s}: must be above 0.")
+    if llm.base_url and not llm.base_url.startswith(("http://", "https://")):
+        found.append(f"{path}.base_url={llm.base_url}: must begin with http:// or https://.")
+    secret = [key for key in llm.parameters if "key" in key.lower() or key.lower() == "token"]
+    if secret:
+        found.append(f"{path}.parameters.{secret[0]}: keys come from the environment alone; use {path}.api_key_env.")
+    if llm.retired and llm.retired <= datetime.date.today().isoformat():
+        found.append(f"{path}: {llm.model} no longer answers since {llm.retired}; conf/service_llm names a successor.")
+    if llm.price and min(llm.price.input, llm.price.output) < 0:
+        found.append(f"{path}.price: must not be negative.")
+    return found
+
+
+def _loop_problems(experiment: Experiment) -> list[str]:
+    found, loop = [], experiment.loop
+    volumes = loop.growth.volumes
+    if any(volume < 1 for volume in volumes) or volumes != sorted(set(volumes)):
+        found.append(f"loop.growth.volumes={volumes}: must be rising numbers above 0.")
+    if not loop.growth.include_coverage and not volumes:
+        found.append("loop.growth.include_coverage=false needs loop.growth.volumes.")
+    if volumes and not experiment.synthesis.enabled:
+        found.append("loop.growth.volumes needs synthetic rows: drop synthesis=none.")
+    return found
+
+
+def _model_problems(experiment: Experiment) -> list[str]:
+    found = []
+    quantization = experiment.train.quantization
+    if quantization is not Quantization.none and importlib.util.find_spec("bitsandbytes") is None:
+        found.append(f"train.quantization={quantization.value} needs bitsandbytes, which is not installed: take none.")
+    if quantization is Quantization.int8 and experiment.runtime.device == "cpu":
+        found.append("train.quantization=int8 can't run on a CPU: take nf4 or none.")
+    if experiment.train.max_length > experiment.local_model.context:
+        found.append(
+            f"train.max_length={experiment.train.max_length} exceeds the model's context of "
+            f"{experiment.local_model.context} tokens: lower it."
+        )
+    if experiment.infer.max_new_tokens >= experiment.local_model.context:
+        found.append(
+            f"infer.max_new_tokens={experiment.infer.max_new_tokens} leaves no room for a prompt in "
+            f"{experiment.local_model.context} tokens of context: lower it."
+        )
+    return found

@@ -1,0 +1,366 @@
+"""The verbs of the loop, each tied to its artifact in the run's folder.
+
+A method asks the folder for an artifact; only where its marker is missing is the stage called. What a
+stage needs of the configuration is handed to it here, so that no stage knows the whole of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from llamaduo.config import DataSource, Experiment, GateSplit, JudgeKind, Start, plain
+from llamaduo.data.coverage import load_coverage
+from llamaduo.display import Display
+from llamaduo.environment import describe
+from llamaduo.errors import ServiceError
+from llamaduo.evidence.scorecard import score, unscored_share
+from llamaduo.pocket import teacher
+from llamaduo.pocket.tasks import make_pairs
+from llamaduo.records import (
+    Adapter,
+    CoverageDataset,
+    Estimate,
+    Example,
+    Iteration,
+    Prediction,
+    RunState,
+    Scorecard,
+    Verdict,
+)
+from llamaduo.run_dir import RunDir, write_text
+from llamaduo.service import client
+from llamaduo.service.journal import Journal, default_path
+from llamaduo.stages.curate import Curated, curate
+from llamaduo.stages.infer import infer
+from llamaduo.stages.judge import judge
+from llamaduo.stages.synthesize import Batch, synthesize
+from llamaduo.stages.train import train
+from llamaduo.tracking import Tracker, write_metrics
+
+_SYNTHESIS_ROUNDS = 3
+
+
+class Steps:
+    """One run under way; use it as a context manager."""
+
+    def __init__(self, experiment: Experiment, folder: RunDir, state: RunState, display: Display) -> None:
+        _quiet_libraries()
+        self.experiment = experiment
+        self.display = display
+        self.history: list[Iteration] = []
+        self._folder = folder
+        self._state = state
+        self._service = _open_service(experiment, folder.path)
+        self.dataset = _dataset(experiment)
+        self._tracker = Tracker(experiment, folder.path)
+
+    def __enter__(self) -> Steps:
+        self._folder.write_state(self._state)
+        write_text(self._folder.path / "config.yaml", _as_yaml(self.experiment))
+        environment = self._folder.path / "environment.json"
+        if not environment.exists():
+            write_text(environment, describe(self.experiment.runtime.seed))
+        self.display.start(_headline(self.experiment, self.dataset, self._folder.path), [])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tracker.close()
+        if self._tracker.problem:
+            self.display.note(f"{self._tracker.problem}; the run is not affected.")
+        if self._service:
+            self._service.close()
+
+    @property
+    def gate_split(self) -> tuple[Example, ...]:
+        """The rows that the gate looks at."""
+        return self.dataset.dev if self.experiment.protocol.gate_split is GateSplit.dev else self.dataset.test
+
+    def volume(self, number: int) -> int:
+        """Return how many synthetic rows iteration `number` wants."""
+        growth = self.experiment.loop.growth
+        if growth.volumes:
+            return growth.volumes[min(number, len(growth.volumes) - 1)]
+        start = len(self.dataset.train)
+        return round(start * growth.factor**number) - start
+
+    def rows(self, number: int, pool: list[Example]) -> list[Example]:
+        """Return what iteration `number` trains on: coverage rows, then a prefix of the synthetic pool."""
+        coverage = self.dataset.train if self.experiment.loop.growth.include_coverage else ()
+        return [*coverage, *pool[: self.volume(number)]]
+
+    def adapter(self, number: int) -> Path:
+        """Return the folder of an iteration's adapter."""
+        return self._folder.iteration(number) / "adapter"
+
+    def train(self, number: int, rows: list[Example], start_from: Path | None) -> Adapter:
+        """Fine-tune; restarts from the base model unless `loop.start=last`."""
+        origin = str(start_from) if start_from and self.experiment.loop.start is Start.last else None
+        with self.display.stage("train", f"iteration {number}") as progress:
+            trained = self._folder.folder(
+                self.adapter(number),
+                Adapter,
+                lambda folder: train(
+                    rows,
+                    folder,
+                    model=self.experiment.local_model,
+                    config=self.experiment.train,
+                    runtime=self.experiment.runtime,
+                    start_from=origin,
+                    progress=progress,
+                ),
+            )
+        if trained.skipped_rows:
+            limit = self.experiment.train.max_length
+            self.display.note(
+                f"{trained.skipped_rows} of {len(rows)} training rows exceed {limit} tokens: left out whole."
+            )
+        return trained
+
+    def infer(self, where: int | str, examples: tuple[Example, ...], adapter: Path) -> list[Prediction]:
+        """Answer the prompts of a split, K samples each."""
+        with self.display.stage("infer", _place(where)) as progress:
+            predictions = self._folder.rows(
+                self._folder.iteration(where) / "predictions.jsonl",
+                Prediction,
+                lambda: infer(
+                    examples,
+                    str(adapter),
+                    model=self.experiment.local_model,
+                    config=self.experiment.infer,
+                    runtime=self.experiment.runtime,
+                    quantization=self.experiment.train.quantization,
+                    progress=progress,
+                ),
+            )
+        too_long = sum(p.finish_reason == "prompt_too_long" for p in predictions)
+        if too_long:
+            room = self.experiment.local_model.context - self.experiment.infer.max_new_tokens
+            self.display.note(
+                f"{too_long} of {len(predictions)} answers are missing: their prompts exceed the {room} tokens that "
+                "the model's context leaves for them. Nothing was cut."
+            )
+        return predictions
+
+    def judge(self, where: int | str, predictions: list[Prediction]) -> list[Verdict]:
+        """Let the panel score the answers; raises ServiceError when too few of its replies can be read."""
+
+        def judged() -> list[Verdict]:
+            with self.display.stage("judge", _place(where)) as progress:
+                made = judge(predictions, config=self.experiment.judge, service=self._service, progress=progress)
+            self._refuse_if_unreadable(made)
+            return made
+
+        return self._folder.rows(self._folder.iteration(where) / "verdicts.jsonl", Verdict, judged)
+
+    def _refuse_if_unreadable(self, verdicts: list[Verdict]) -> None:
+        card = score(verdicts, coverage_cut=self.experiment.loop.coverage_cut)
+        share, limit = unscored_share(card), self.experiment.judge.max_unscored
+        if share > limit:
+            reasons = ", ".join(f"{name} {count}" for name, count in card.reasons.items())
+            raise ServiceError(
+                f"{share:.0%} of the judges' verdicts are unscored ({reasons}); with more than {limit:.0%} nothing is "
+                "decided. Replies are kept: run again after an outage, or change judge.panel or judge.max_unscored."
+            )
+
+    def score(self, where: int | str, verdicts: list[Verdict]) -> Scorecard:
+        """Return the scorecard of a split's verdicts."""
+        cut = self.experiment.loop.coverage_cut
+        path = self._folder.iteration(where) / "scorecard.json"
+        tree = self._folder.tree(path, lambda: plain(score(verdicts, coverage_cut=cut)))
+        return _scorecard(tree)
+
+    def record(
+        self,
+        number: int,
+        rows: list[Example],
+        trained: Adapter,
+        predictions: list[Prediction],
+        verdicts: list[Verdict],
+    ) -> None:
+        """Close an iteration: scorecard, metrics, state, W&B."""
+        card = self.score(number, verdicts)
+        here, before = self._folder.iteration(number), self._folder.iteration(number - 1 if number else "start")
+        made = [here / name for name in ("adapter", "predictions.jsonl", "verdicts.jsonl", "scorecard.json")]
+        grown = [before / "synthetic.jsonl", before / "curation.json"]
+        coverage = len(self.dataset.train) if self.experiment.loop.growth.include_coverage else 0
+        iteration = Iteration(
+            iteration=number,
+            train_rows=len(rows),
+            synthetic_rows=len(rows) - coverage,
+            skipped_rows=trained.skipped_rows,
+            **{
+                f"{name}_{limit}": getattr(getattr(card, name), limit)
+                for name in ("similarity", "precision")
+                for limit in ("mean", "low", "high")
+            },
+            coverage=card.coverage,
+            answers=card.answers,
+            unanswered=card.unanswered,
+            scored=card.scored,
+            unscored=card.unscored,
+            train_loss=trained.loss,
+            cost_usd=card.cost_usd + self._growth_cost(before),
+            seconds=self._folder.seconds(*made, *grown),
+            judges=card.judges,
+        )
+        self.history.append(iteration)
+        write_metrics(self._folder.path, self.history)
+        self._state.iterations = len(self.history)
+        self._state.cost_usd = sum(line.cost_usd for line in self.history)
+        self._folder.write_state(self._state)
+        self._tracker.log(iteration, predictions, verdicts)
+        self.display.iteration(iteration)
+
+    def _growth_cost(self, folder: Path) -> float:
+        path = folder / "curation.json"
+        return float(self._folder.tree(path, dict)["cost_usd"]) if path.exists() else 0.0
+
+    def grow(self, where: int | str, pool: list[Example], volume: int) -> list[Example]:
+        """Return new curated rows, so that the synthetic pool reaches `volume`; none if synthesis is off."""
+        wanted = volume - len(pool)
+        if wanted <= 0 or not self.experiment.synthesis.enabled:
+            return []
+        folder = self._folder.iteration(where)
+
+        @cache
+        def asked() -> Batch:
+            return self._synthesize(where, pool, wanted)
+
+        raw = self._folder.rows(folder / "synthetic.jsonl", Example, lambda: asked().examples)
+
+        def curated() -> dict[str, Any]:
+            with self.display.stage("curate", _place(where)):
+                result = self._curate(raw, pool)
+            batch = asked()
+            counts = {"requests": batch.requests, "failed": batch.failed, "dropped": batch.dropped}
+            rows = {"parsed": len(raw), "kept": len(result.kept), "removed": plain(result.removed)}
+            return {"wanted": wanted, **counts, **rows, "cost_usd": batch.cost_usd}
+
+        removed = {entry["row"] for entry in self._folder.tree(folder / "curation.json", curated)["removed"]}
+        return [example for row, example in enumerate(raw) if row not in removed]
+
+    def _synthesize(self, where: int | str, pool: list[Example], wanted: int) -> Batch:
+        """Ask until `wanted` rows survive curation, in a bounded number of rounds."""
+        config = self.experiment.synthesis
+        assert self._service is not None
+        total = Batch((), 0, 0, 0, 0.0)
+        missing = wanted
+        with self.display.stage("synthesize", _place(where)) as progress:
+            for _ in range(_SYNTHESIS_ROUNDS):
+                batch = synthesize(
+                    self.dataset.train,
+                    round(missing * config.overdraw),
+                    llm=self.experiment.service_llm,
+                    config=config,
+                    topic=self.experiment.task.topic,
+                    first_request=self._requests_before(where) + total.requests,
+                    seed=self.experiment.runtime.seed,
+                    service=self._service,
+                    progress=progress,
+                )
+                total = Batch(
+                    total.examples + batch.examples,
+                    total.requests + batch.requests,
+                    total.failed + batch.failed,
+                    total.dropped + batch.dropped,
+                    total.cost_usd + batch.cost_usd,
+                )
+                missing = wanted - len(self._curate(total.examples, pool).kept)
+                if missing <= 0 or not batch.examples:
+                    break
+        return total
+
+    def _requests_before(self, where: int | str) -> int:
+        """Return how many synthesis requests were made before those of `where`."""
+        earlier = [] if where == "start" else ["start", *range(int(where))]
+        paths = [self._folder.iteration(place) / "curation.json" for place in earlier]
+        return sum(self._folder.tree(path, dict)["requests"] for path in paths if path.exists())
+
+    def _curate(self, raw: list[Example] | tuple[Example, ...], pool: list[Example]) -> Curated:
+        held_out = [*self.dataset.dev, *self.dataset.test]
+        known = [*self.dataset.train, *pool]
+        return curate(raw, known=known, held_out=held_out, config=self.experiment.curation)
+
+    def report_test(self, chosen: int | None) -> Scorecard | None:
+        """Under `protocol=clean`, answer and judge the test split once, with the model that was chosen."""
+        if chosen is None or self.experiment.protocol.gate_split is GateSplit.test:
+            return None
+        predictions = self.infer("test", self.dataset.test, self.adapter(chosen))
+        return self.score("test", self.judge("test", predictions))
+
+    def record_test(self, test: Scorecard | None) -> None:
+        """Put the test split's scorecard and its cost into the state."""
+        if test is not None:
+            self._state.test = plain(test)
+            self._state.cost_usd += test.cost_usd
+
+
+def _place(where: int | str) -> str:
+    return f"iteration {where}" if isinstance(where, int) else {"start": "before", "test": "test split"}[where]
+
+
+def _scorecard(tree: dict[str, Any]) -> Scorecard:
+    estimates = {name: Estimate(**tree[name]) for name in ("similarity", "precision")}
+    return Scorecard(**{**tree, **estimates})
+
+
+def _dataset(experiment: Experiment) -> CoverageDataset:
+    data, pairs = experiment.data, []
+    if data.source is DataSource.pocket:
+        count = (data.train_rows or 0) + (data.dev_rows or 0) + (data.test_rows or 0)
+        pairs = make_pairs(experiment.task.name, count, data.seed)
+    return load_coverage(experiment, pairs)
+
+
+def _open_service(experiment: Experiment, folder: Path) -> client.Service | None:
+    """Return access to service LLMs, keys and prices checked; None if nobody will be asked."""
+    llms = list(experiment.judge.panel.values()) if experiment.judge.kind is JudgeKind.service else []
+    llms += [experiment.service_llm] if experiment.synthesis.enabled else []
+    if not llms:
+        return None
+    client.register("pocket", teacher.reply)
+    for llm in llms:
+        client.api_key(llm)
+        client.prices(llm)
+    journal = Path(experiment.service.journal).expanduser() if experiment.service.journal else default_path()
+    run_name = f"{folder.parent.name}/{folder.name}"
+    return client.Service(Journal(journal), run=run_name, budget_usd=experiment.loop.budget_usd)
+
+
+def _as_yaml(experiment: Experiment) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(plain(experiment)))
+
+
+def _headline(experiment: Experiment, dataset: CoverageDataset, folder: Path) -> list[str]:
+    teacher_name = experiment.service_llm.name if experiment.synthesis.enabled else "no synthesis"
+    panel = ", ".join(experiment.judge.panel) if experiment.judge.kind is JudgeKind.service else "chrF and ROUGE-L"
+    sizes = f"{len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test"
+    lines = []
+    if experiment.local_model.path.startswith("pocket:") and experiment.data.source is DataSource.pocket:
+        lines += [
+            "POCKET PROFILE: a program plays the service LLM, the local model has one million parameters, the task is",
+            "made up. Prompts, JSON, journal, LoRA training, judging and stop rules are the real ones.",
+        ]
+    return [
+        *lines,
+        f"{experiment.task.name}: {teacher_name} -> {experiment.local_model.name}, judged by {panel} ({sizes})",
+        f"{folder}",
+    ]
+
+
+def _quiet_libraries() -> None:
+    """Keep the libraries' own bars and notices out of the display."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for name in ("transformers", "peft", "bitsandbytes", "httpx", "datasets", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("transformers", "peft", "bitsandbytes", "torch", "litellm", "pydantic"):
+        warnings.filterwarnings("ignore", module=name)
