@@ -106,6 +106,8 @@ def _llm_problems(path: str, llm: ServiceLLM) -> list[str]:
     if missing:
         return [f"{path}.{key} is missing: set {path}.{key}=..." for key in missing]
     found = []
+    if not llm.key_required and llm.provider != "pocket" and not llm.base_url:
+        found.append(f"{path}.base_url is not set: add {path}.base_url=http://HOST:PORT/v1.")
     for key in ("max_tokens", "concurrency", "max_attempts"):
         if getattr(llm, key) < 1:
             found.append(f"{path}.{key}={getattr(llm, key)}: must be at least 1.")

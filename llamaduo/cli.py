@@ -139,7 +139,7 @@ def _run_all(composed: Composed) -> int:
         table.add_column(name, overflow="fold")
     for outcome in outcomes:
         table.add_row(outcome["name"], outcome["result"], outcome["message"])
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print()
     console.print(table)
     failed = [outcome for outcome in outcomes if outcome["exit_code"]]

@@ -147,6 +147,8 @@ def _sweep(hydra: Hydra, name: str, overrides: list[str]) -> Composed:
     arguments = list(config.hydra.overrides.task)
     try:
         sweeper.sweep(arguments=arguments)
+    except HydraException:  # some of Hydra's are OSErrors too
+        raise
     except OSError as error:
         raise InputError(
             f"{config.hydra.sweep.dir}: can't be written ({error.strerror}); set runtime.results."
@@ -232,7 +234,7 @@ def _explained(error: Exception) -> str:
     if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, name = option.groups()
         listed = text.split(f"Available options in '{group}':", 1)
-        options = listed[1].split("\n\n")[0].split() if len(listed) > 1 else []
+        options = re.split(r"\n\s*\n|Config search", listed[1])[0].split() if len(listed) > 1 else []
         return f"{group}={name}: there is no such option.{_nearest(name, options)} Options: {', '.join(options)}."
     if key := re.search(r"Could not override '([^']+)'", text):
         if "api_key" in key[1]:

@@ -173,7 +173,19 @@ class LocalModel:
     context: int = MISSING
     """Tokens a prompt and its answer may have together."""
     learning_rate: float = 2e-4
-    """What `train=default` uses for this model."""
+    """What `train=default` uses for this model, as it does the next four."""
+    train_length: int = 2048
+    """Longest row to train on, in tokens."""
+    train_batch: int = 4
+    """Rows in a forward pass."""
+    accumulation: int = 4
+    """Forward passes in an optimizer step."""
+    gradient_checkpointing: bool = True
+    """Saves activation memory, costs time."""
+    answer_tokens: int = 1024
+    """Longest answer, which `infer=default` uses."""
+    answer_batch: int = 8
+    """Answers generated side by side."""
     trust_remote_code: bool = False
     """Runs code from the model's repository: leave it off."""
 

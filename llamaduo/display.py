@@ -39,7 +39,8 @@ def span(mean: float | None, low: float | None, high: float | None) -> str:
 def iterations_table(history: Sequence[Iteration], title: str | None = None) -> Table:
     """Return the table of iterations, one row each."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    for name in ("#", "rows (synthetic)", "similarity [95%]", "precision [95%]", "covered", "unscored", "cost", "time"):
+    table.collapse_padding = True
+    for name in ("#", "rows (synth.)", "similarity [95%]", "precision [95%]", "covered", "unsc.", "cost", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in history:
         table.add_row(
@@ -59,7 +60,9 @@ class Display:
     """Shows a run; `quiet` shows nothing, which tests and sweeps in worker processes want."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = Console(quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            self.console.width = 120
         self._live = Live(console=self.console, refresh_per_second=8) if self.console.is_terminal else None
         self._history: list[Iteration] = []
         self._stage: tuple[str, str, float, int, int] | None = None

@@ -100,11 +100,10 @@ class Steps:
     def train(self, number: int, rows: list[Example], start_from: Path | None) -> Adapter:
         """Fine-tune; restarts from the base model unless `loop.start=last`."""
         origin = str(start_from) if start_from and self.experiment.loop.start is Start.last else None
-        with self.display.stage("train", f"iteration {number}") as progress:
-            trained = self._folder.folder(
-                self.adapter(number),
-                Adapter,
-                lambda folder: train(
+
+        def trained_to(folder: Path) -> Adapter:
+            with self.display.stage("train", _place(number)) as progress:
+                return train(
                     rows,
                     folder,
                     model=self.experiment.local_model,
@@ -112,8 +111,9 @@ class Steps:
                     runtime=self.experiment.runtime,
                     start_from=origin,
                     progress=progress,
-                ),
-            )
+                )
+
+        trained = self._folder.folder(self.adapter(number), Adapter, trained_to)
         if trained.skipped_rows:
             limit = self.experiment.train.max_length
             self.display.note(
@@ -123,11 +123,10 @@ class Steps:
 
     def infer(self, where: int | str, examples: tuple[Example, ...], adapter: Path) -> list[Prediction]:
         """Answer the prompts of a split, K samples each."""
-        with self.display.stage("infer", _place(where)) as progress:
-            predictions = self._folder.rows(
-                self._folder.iteration(where) / "predictions.jsonl",
-                Prediction,
-                lambda: infer(
+
+        def answered() -> list[Prediction]:
+            with self.display.stage("infer", _place(where)) as progress:
+                return infer(
                     examples,
                     str(adapter),
                     model=self.experiment.local_model,
@@ -135,8 +134,10 @@ class Steps:
                     runtime=self.experiment.runtime,
                     quantization=self.experiment.train.quantization,
                     progress=progress,
-                ),
-            )
+                )
+
+        path = self._folder.iteration(where) / "predictions.jsonl"
+        predictions = self._folder.rows(path, Prediction, answered)
         too_long = sum(p.finish_reason == "prompt_too_long" for p in predictions)
         if too_long:
             room = self.experiment.local_model.context - self.experiment.infer.max_new_tokens
@@ -342,17 +343,25 @@ def _headline(experiment: Experiment, dataset: CoverageDataset, folder: Path) ->
     teacher_name = experiment.service_llm.name if experiment.synthesis.enabled else "no synthesis"
     panel = ", ".join(experiment.judge.panel) if experiment.judge.kind is JudgeKind.service else "chrF and ROUGE-L"
     sizes = f"{len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test"
-    lines = []
-    if experiment.local_model.path.startswith("pocket:") and experiment.data.source is DataSource.pocket:
-        lines += [
-            "POCKET PROFILE: a program plays the service LLM, the local model has one million parameters, the task is",
-            "made up. Prompts, JSON, journal, LoRA training, judging and stop rules are the real ones.",
-        ]
     return [
-        *lines,
+        *_pocket_label(experiment),
         f"{experiment.task.name}: {teacher_name} -> {experiment.local_model.name}, judged by {panel} ({sizes})",
         f"{folder}",
     ]
+
+
+def _pocket_label(experiment: Experiment) -> list[str]:
+    """Return what of this run is only a demonstration; nothing for a real one."""
+    parts = []
+    if experiment.data.source is DataSource.pocket:
+        parts.append("made-up tickets")
+    if experiment.synthesis.enabled and experiment.service_llm.provider == "pocket":
+        parts.append("a program as the service LLM")
+    if any(llm.provider == "pocket" for llm in experiment.judge.panel.values()):
+        parts.append("a program as the judge")
+    if experiment.local_model.path.startswith("pocket:"):
+        parts.append("a local model of one million parameters")
+    return [f"POCKET PROFILE: {', '.join(parts)}. The loop around them is the real one."] if parts else []
 
 
 def _quiet_libraries() -> None:

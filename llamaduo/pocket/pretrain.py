@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamaduo.pocket.words import made_up_word
+from llamaduo.pocket.skills import SKILLS
+from llamaduo.pocket.words import ENGLISH, made_up_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,28 +45,14 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# Ordinary words, so that plain English is spelled in pieces of some length. No task sentence is here.
-ENGLISH = """the a an and or of to in on at by for with from is are was were be been has have had it its
-this that these those he she they we you i his her their our your my me them us as if then else when where
-which who what why how not no yes all any some each every more most less few many much one two three four
-five six seven eight nine ten first last next before after about into over under between during without
-can could will would should may might must do does did done make made take takes taken give gave given get
-got go went gone come came see saw seen know knew known think thought say said tell told ask asked write
-wrote written read work worked use used find found want wanted need needed help call called try tried
-order ordered send sent show shown look looked turn start stop open close change create return returns
-function value list string number name text word line code file data user answer question example
-please thank time day week month year monday tuesday wednesday thursday friday saturday sunday morning
-evening red green blue white black yellow good bad new old large small long short high low right wrong
-city country house street people person customer company product price service account system problem
-summarize classify ticket category label print import class def true false none plus minus times"""
-
-LAYOUT: dict[str, int] = {
-    "hidden_size": 160,
-    "intermediate_size": 304,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 8,
-    "head_dim": 32,
+LAYOUT: dict[str, int] = {"hidden_size": 160, "num_hidden_layers": 3, "num_attention_heads": 8, "head_dim": 32}
+# Llama's heads have keys and values of their own, Gemma's and Mistral's share them by twos: 0.97 million parameters.
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "llama": {**LAYOUT, "num_key_value_heads": 8, "intermediate_size": 224},
+    "gemma": {**LAYOUT, "num_key_value_heads": 4, "intermediate_size": 304},
+    "mistral": {**LAYOUT, "num_key_value_heads": 4, "intermediate_size": 304, "sliding_window": 256},
 }
+SKILL_STEPS = {"llama": 6500, "gemma": 8000, "mistral": 8000}
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -108,117 +95,26 @@ def build_model(architecture: str, tokenizer: PreTrainedTokenizerFast) -> PreTra
     """Return an untrained model of one million parameters in the named architecture."""
     import transformers
 
-    common: dict[str, Any] = {
-        **LAYOUT,
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": CONTEXT,
-        "tie_word_embeddings": True,
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
+    kinds = {
+        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+        "gemma": (transformers.GemmaConfig, transformers.GemmaForCausalLM),
+        "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
     }
-    if architecture == "llama":
-        config: Any = transformers.LlamaConfig(num_key_value_heads=4, **common)
-        return transformers.LlamaForCausalLM(config)
-    if architecture == "gemma":
-        config = transformers.GemmaConfig(num_key_value_heads=4, **common)
-        return transformers.GemmaForCausalLM(config)
-    if architecture == "mistral":
-        config = transformers.MistralConfig(num_key_value_heads=4, sliding_window=256, **common)
-        return transformers.MistralForCausalLM(config)
-    raise ValueError(f"unknown architecture {architecture!r}: take llama, gemma or mistral")
-
-
-_ORDINARY = (*ENGLISH.split(), *"0123456789")
+    config_class, model_class = kinds[architecture]
+    config = config_class(
+        **LAYOUTS[architecture],
+        vocab_size=len(tokenizer),
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+    )
+    return model_class(config)
 
 
 _LEARNING_RATE = 3e-3
-
-
-def _some_words(rng: random.Random, low: int, high: int) -> list[str]:
-    words: dict[str, None] = {}
-    count = rng.randint(low, high)
-    while len(words) < count:
-        word = rng.choice(_ORDINARY) if rng.random() < 0.2 else made_up_word(rng)
-        words[word.capitalize() if rng.random() < 0.4 else word] = None
-    return list(words)
-
-
-def _repeat(rng: random.Random) -> tuple[str, str]:
-    text = " ".join(_some_words(rng, 2, 6))
-    return f"{rng.choice(('repeat', 'say', 'copy'))}: {text}", text
-
-
-def _look_up(rng: random.Random) -> tuple[str, str]:
-    words = _some_words(rng, 4, 10)
-    pairs = list(zip(words[::2], words[1::2], strict=False))
-    key, value = rng.choice(pairs)
-    joint = rng.choice((": ", " is ", " = ", " -> "))
-    listing = rng.choice((", ", "; ", ". ", "\n")).join(k + joint + v for k, v in pairs)
-    return f"{listing}\n\n{key}?", value
-
-
-def _first_or_last(rng: random.Random) -> tuple[str, str]:
-    words = _some_words(rng, 3, 7)
-    index, name = rng.choice(((0, "first"), (-1, "last"), (1, "second"), (2, "third")))
-    return f"{' '.join(words)}\n\n{name}?", words[index]
-
-
-def _neighbour(rng: random.Random) -> tuple[str, str]:
-    words = _some_words(rng, 3, 8)
-    index = rng.randrange(1, len(words))
-    if rng.random() < 0.5:
-        return f"{' '.join(words)}\n\nafter {words[index - 1]}?", words[index]
-    return f"{' '.join(words)}\n\nbefore {words[index]}?", words[index - 1]
-
-
-def _fill(rng: random.Random) -> tuple[str, str]:
-    words = _some_words(rng, 3, 6)
-    gap = rng.randrange(len(words))
-    holed = [*words[:gap], "_", *words[gap + 1 :]]
-    return f"{' '.join(holed)}\n\n_ = {words[gap]}", " ".join(words)
-
-
-def _swap(rng: random.Random) -> tuple[str, str]:
-    words = _some_words(rng, 2, 5)
-    return f"{rng.choice(('swap', 'reverse'))}: {' '.join(words)}", " ".join(reversed(words))
-
-
-_MARKS = (" ", ", ", ": ", " (", ") ", "; ", " - ", " = ", ". ", " + ", "\n", " [", "] ", " / ", "(", "):")
-
-
-def _pattern(rng: random.Random) -> tuple[str, str]:
-    """One or two worked examples of a made-up rewriting, then a new line to rewrite."""
-    slots = rng.randint(1, 4)
-    carrier = _some_words(rng, 0, 5)
-    spots = sorted(rng.randint(0, len(carrier)) for _ in range(slots))
-    chosen = [rng.randrange(slots) for _ in range(rng.randint(1, slots + 1))]
-    marks = [rng.choice(_MARKS) for _ in range(len(chosen) + 1)]
-    literal = _some_words(rng, 0, 2)
-    where = rng.randint(0, len(chosen))
-
-    def line(fillers: list[str]) -> str:
-        words = list(carrier)
-        for spot, filler in reversed(list(zip(spots, fillers, strict=True))):
-            words.insert(spot, filler)
-        return " ".join(words)
-
-    def rewritten(fillers: list[str]) -> str:
-        parts = [fillers[i] for i in chosen]
-        parts.insert(where, " ".join(literal))
-        text = "".join(part + marks[i % len(marks)] for i, part in enumerate(parts) if part)
-        return text.strip()
-
-    shown = []
-    for _ in range(rng.randint(1, 2)):
-        fillers = _some_words(rng, slots, slots)
-        shown.append(f"{line(fillers)} -> {rewritten(fillers)}")
-    fillers = _some_words(rng, slots, slots)
-    return "\n".join([*shown, line(fillers)]), rewritten(fillers)
-
-
-SKILLS = (_repeat, _look_up, _first_or_last, _neighbour, _fill, _swap, _pattern, _pattern, _pattern)
 
 
 def _echo_batch(rng: random.Random, batch: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -382,11 +278,11 @@ def pretrain(architecture: str, out: Path, *, seed: int, echo_steps: int, skill_
 def main() -> None:
     """Parse the command line and make one model."""
     parser = argparse.ArgumentParser(description="Make one pocket base model from a seed.")
-    parser.add_argument("--architecture", choices=("llama", "gemma", "mistral"), required=True)
+    parser.add_argument("--architecture", choices=tuple(LAYOUTS), required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--echo-steps", type=int, default=1000)
-    parser.add_argument("--skill-steps", type=int, default=8000)
+    parser.add_argument("--skill-steps", type=int, default=None, help="default: the step count of the shipped model")
     parser.add_argument("--batch", type=int, default=32)
     args = parser.parse_args()
     pretrain(
@@ -394,7 +290,7 @@ def main() -> None:
         args.out,
         seed=args.seed,
         echo_steps=args.echo_steps,
-        skill_steps=args.skill_steps,
+        skill_steps=args.skill_steps or SKILL_STEPS[args.architecture],
         batch=args.batch,
     )
 

@@ -27,6 +27,7 @@ Progress = Callable[[int, int], None]
 """Takes how many are done and how many there are."""
 
 _LONGEST_WAIT = 60.0
+_GRACE_S = 30.0
 _KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "gemini": "GEMINI_API_KEY"}
 
 
@@ -155,6 +156,9 @@ class Service:
         self._budget = Budget(budget_usd, journal.spent(run))
         self._runner = asyncio.Runner()
         self._failed_in_a_row = 0
+        self._stopping = False
+        self._in_flight: set[asyncio.Task[Any] | None] = set()
+        """Calls that are sent: what they cost is paid, so their replies are waited for whatever happens."""
 
     def close(self) -> None:
         """Close the event loop and the journal."""
@@ -185,6 +189,7 @@ class Service:
         """Send each request once and yield outcomes as they come."""
         if not missing:
             return
+        self._stopping = False
         for request in missing.values():
             api_key(request.llm), prices(request.llm)
         first = next(iter(missing.values()))
@@ -200,9 +205,18 @@ class Service:
             for task in asyncio.as_completed(tasks):
                 yield await task
         finally:
-            for pending in tasks:
-                pending.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._wind_up(tasks)
+
+    async def _wind_up(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
+        """Send nothing more, and wait a while for what is sent: it is paid for."""
+        self._stopping = True
+        for task in tasks:
+            if task not in self._in_flight:
+                task.cancel()
+        _, late = await asyncio.wait(tasks, timeout=_GRACE_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _complete(self, key: str, request: Request, slot: asyncio.Semaphore) -> Reply | Failure:
         """Try a call until it is answered, refused or given up."""
@@ -216,7 +230,7 @@ class Service:
             except RefusedError as error:
                 return Failure(key, "refused", str(error))
             except TransientError as error:
-                if attempt == request.llm.max_attempts:
+                if attempt == request.llm.max_attempts or self._stopping:
                     return self._given_up(key, request, error)
                 wait = min(_LONGEST_WAIT, 0.5 * 2**attempt) * jitter.uniform(0.5, 1.0)
                 await asyncio.sleep(max(wait, error.retry_after))
@@ -239,6 +253,7 @@ class Service:
         worst = longest_prompt * input_price + llm.max_tokens * output_price
         await self._budget.reserve(worst)
         paid = 0.0
+        self._in_flight.add(asyncio.current_task())
         try:
             response = await _call(request)
             usage = response.usage
@@ -259,6 +274,7 @@ class Service:
                 paid = worst
             raise
         finally:
+            self._in_flight.discard(asyncio.current_task())
             await self._budget.settle(worst, paid)
 
 

@@ -60,7 +60,7 @@ def report(directory: str) -> str:
     write_text(root / "summary.csv", _csv(summary))
     write_text(root / "iterations.csv", _csv([row for run in runs for row in _iterations(run, root)]))
     out = io.StringIO()
-    console = Console(file=out, width=160, highlight=False)
+    console = Console(file=out, width=160, highlight=False, markup=False)
     console.print(_summary_table(runs, root))
     for run in runs:
         console.print()

@@ -1,0 +1,144 @@
+"""What every test gets: a home, a working folder and an environment of its own, no key, no network.
+
+`compose_experiment(*overrides)` composes an experiment whose results go to the test's folder, `llm(program,
+**fields)` makes a service LLM out of a function, `open_service()` gives access to it through the real client,
+litellm and journal, and `waits` takes the time out of retries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from llamaduo.config import Experiment, Price, ServiceLLM
+from llamaduo.service import client
+from llamaduo.service.client import Request, Service
+from llamaduo.service.journal import Journal
+
+ROOT = Path(__file__).parents[1]
+Program = Callable[[str, Mapping[str, Any]], str]
+
+
+@pytest.fixture(autouse=True)
+def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the test its own home and working folder, and take every key out of the environment."""
+    for name in list(os.environ):
+        if name.endswith("_API_KEY") or name.startswith("WANDB_") or name == "HF_TOKEN":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LLAMADUO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection that leaves this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise ConnectionRefusedError(f"tests are offline: {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def compose_experiment(tmp_path: Path) -> Callable[..., Experiment]:
+    """Return a function that composes and checks one experiment; its results go to `tmp_path/results`."""
+    from llamaduo.compose import compose
+
+    def composed(*overrides: str) -> Experiment:
+        found = compose([f"runtime.results={tmp_path / 'results'}", *overrides])
+        assert found is not None
+        (experiment,) = found.experiments
+        return experiment
+
+    return composed
+
+
+_NUMBERS = count()
+
+
+@pytest.fixture
+def llm() -> Iterator[Callable[..., ServiceLLM]]:
+    """Return a function that makes a service LLM out of a program; each one has a provider of its own."""
+    made = []
+
+    def service_llm(program: Program, **fields: Any) -> ServiceLLM:
+        provider = f"fake{next(_NUMBERS)}"
+        made.append(provider)
+        client.register(provider, program)
+        known = {"name": "fake", "provider": provider, "model": "m", "price": Price(0.0, 0.0, "free")}
+        return ServiceLLM(**{"max_tokens": 64, "concurrency": 4, "max_attempts": 3} | known | fields)
+
+    yield service_llm
+    for provider in made:
+        client._TEXT_PROGRAMS.pop(provider, None)
+    if made:
+        import litellm
+
+        litellm.custom_provider_map = [e for e in litellm.custom_provider_map if e["provider"] not in made]
+
+
+@pytest.fixture
+def open_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Return a function that opens access to service LLMs over one journal, as runs of one user would."""
+    opened = []
+
+    def service(run: str = "study/run", budget_usd: float | None = None) -> Service:
+        made = Service(Journal(tmp_path / "journal.sqlite"), run=run, budget_usd=budget_usd)
+        opened.append(made)
+        return made
+
+    yield service
+    for made in opened:
+        made.close()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the list that takes down how long the client would have waited; it waits no more."""
+    taken: list[float] = []
+
+    class Hurried:
+        """asyncio for the client alone, with a sleep that takes no time."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(asyncio, name)
+
+        async def sleep(self, seconds: float) -> None:
+            taken.append(seconds)
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(client, "asyncio", Hurried())
+    return taken
+
+
+@pytest.fixture
+def ask_for() -> Callable[..., Request]:
+    """Return a function that makes a request: `ask_for(llm, "prompt")`."""
+
+    def request(
+        llm: ServiceLLM, prompt: str = "p", repeat: int = 0, schema: dict[str, Any] | None = None, stage: str = "judge"
+    ) -> Request:
+        return Request(llm, prompt, schema, repeat, stage)
+
+    return request
+
+
+@pytest.fixture(scope="session")
+def silent() -> Callable[[int, int], None]:
+    """Return progress that nobody looks at."""
+    return lambda done, total: None

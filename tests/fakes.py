@@ -1,0 +1,84 @@
+"""Stand-ins at the seams, for tests of what lies between: quick stages, and programs as service LLMs.
+
+`quick_stages` replaces training and answering by functions without a model: the "model" of an iteration
+answers with the number of rows it was trained on, so a judge program can score by it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamaduo.display import Display
+from llamaduo.records import Adapter, Example, Prediction
+from llamaduo.service import client
+
+PROVIDER = "scripted"
+JUDGED_BY_SCRIPT = (
+    "judge=endpoint",
+    f"judge.panel.endpoint.provider={PROVIDER}",
+    "judge.panel.endpoint.base_url=http://localhost:9",
+    "judge.panel.endpoint.model=script",
+    "judge.panel.endpoint.concurrency=4",
+)
+SMALL = ("data.train_rows=8", "data.dev_rows=6", "data.test_rows=6", "loop.growth.factor=2", "infer.samples=2")
+
+
+def quick_train(examples: Any, folder: Path, *, start_from: str | None, progress: Any, **_: Any) -> Adapter:
+    """Write the number of rows, and what was started from, where weights would be."""
+    (folder / "weights.json").write_text(json.dumps({"rows": len(examples), "start_from": start_from}))
+    progress(1, 1)
+    return Adapter("adapter", len(examples), 0, 1, 1, 0.5)
+
+
+def quick_infer(
+    examples: tuple[Example, ...], adapter: str, *, config: Any, progress: Any, **_: Any
+) -> list[Prediction]:
+    """Answer every prompt with the number of rows trained on."""
+    rows = json.loads((Path(adapter) / "weights.json").read_text())["rows"]
+    progress(1, 1)
+    return [
+        Prediction(e.prompt_id, k, e.prompt, e.response, f"rows={rows} sample={k}", "stop", 3, 3)
+        for e in examples
+        for k in range(config.samples)
+    ]
+
+
+@pytest.fixture
+def quick_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace training and answering; the rest of the loop is real."""
+    monkeypatch.setattr("llamaduo.steps.train", quick_train)
+    monkeypatch.setattr("llamaduo.steps.infer", quick_infer)
+
+
+def rows_of(prompt: str) -> int:
+    """Return the number of rows behind the answer that a judge prompt asks about."""
+    found = re.search(r"rows=(\d+)", prompt)
+    assert found is not None
+    return int(found[1])
+
+
+def verdict(similarity: float, precision: float | None = None) -> str:
+    """Return a judge's reply."""
+    precision = similarity if precision is None else precision
+    return json.dumps(
+        {"similarity": {"reason": "r", "score": similarity}, "precision": {"reason": "r", "score": precision}}
+    )
+
+
+def script_judge(program: Callable[[str, Mapping[str, Any]], str]) -> None:
+    """Let a program answer for the provider `scripted`."""
+    client._TEXT_PROGRAMS[PROVIDER] = program
+    import litellm
+
+    litellm.custom_provider_map = [e for e in litellm.custom_provider_map if e["provider"] != PROVIDER]
+
+
+def quiet() -> Display:
+    """Return a display that shows nothing."""
+    return Display(quiet=True)

@@ -1,0 +1,290 @@
+"""Strict reading: a reply gives the scores that it states, or none and a reason out of a closed list.
+
+No cut, noise, wrong type or hostile shape may turn into a number that the judge did not write; nothing is
+repaired. Of synthesised pairs whole ones are taken and everything else is counted.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llamaduo.records import UNSCORED_REASONS
+from llamaduo.service.replies import Scores, UnreadableError, read_pairs, read_scores
+
+OURS = '{"similarity": {"reason": "close, but \\"late\\"", "score": 88}, "precision": {"reason": "ok", "score": 92.5}}'
+PAPER = json.dumps(
+    {
+        "similarity_assessment": {"score": 88, "reason": "close"},
+        "precision_assessment": {"score": 92.5, "reason": "ok"},
+    },
+    indent=2,
+)
+BARE = '{"similarity": 88, "precision": 92.5}'
+VALID = {
+    "ours": OURS,
+    "paper": PAPER,
+    "bare": BARE,
+    "fenced": f"```json\n{OURS}\n```",
+    "fenced, no language": f"\n```\n{PAPER}\n```\n",
+    "white space around": f"\n\n  {OURS}\t\n",
+}
+
+
+def reason_of(text: str, finish_reason: str = "stop") -> str:
+    with pytest.raises(UnreadableError) as caught:
+        read_scores(text, finish_reason)
+    assert caught.value.reason in UNSCORED_REASONS
+    return caught.value.reason
+
+
+def scored(similarity: str, precision: str = "50") -> str:
+    return f'{{"similarity": {{"reason": "r", "score": {similarity}}}, "precision": {{"score": {precision}}}}}'
+
+
+@pytest.mark.parametrize("text", VALID.values(), ids=VALID)
+def test_every_valid_shape_gives_the_scores_and_the_words(text: str) -> None:
+    found = read_scores(text, "stop")
+    assert (found.similarity, found.precision) == (88.0, 92.5)
+    if "reason" in text:
+        assert found.reasons["precision"] == "ok"
+        assert found.reasons["similarity"].startswith("close")
+
+
+@pytest.mark.parametrize("text", VALID.values(), ids=VALID)
+def test_a_prefix_is_unreadable_or_says_the_same(text: str) -> None:
+    readable = 0
+    for end in range(len(text)):
+        try:
+            found = read_scores(text[:end], "stop")
+        except UnreadableError as error:
+            assert error.reason in UNSCORED_REASONS
+        else:
+            readable += 1
+            assert (found.similarity, found.precision) == (88.0, 92.5)
+            assert text[:end].rstrip().endswith(("}", "```"))
+    assert readable <= 3  # white space after the object, and nothing else, may be missing
+
+
+@pytest.mark.parametrize("text", VALID.values(), ids=VALID)
+def test_a_reply_cut_at_its_limit_is_truncated_however_well_it_reads(text: str) -> None:
+    assert reason_of(text, "length") == "truncated"
+    assert reason_of(text, "content_filter") == "refused"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("NaN", "not_a_number"),
+        ("Infinity", "not_a_number"),
+        ("-Infinity", "not_a_number"),
+        ("1e999", "not_a_number"),
+        ("-1e999", "not_a_number"),
+        ('"88"', "not_a_number"),
+        ('"88/100"', "not_a_number"),
+        ("true", "not_a_number"),
+        ("false", "not_a_number"),
+        ("null", "not_a_number"),
+        ("[88]", "not_a_number"),
+        ("{}", "not_a_number"),
+        ("-1", "out_of_range"),
+        ("-0.001", "out_of_range"),
+        ("101", "out_of_range"),
+        ("100.0000001", "out_of_range"),
+        ("9" * 400, "out_of_range"),
+        ("088", "not_json"),
+        ("+88", "not_json"),
+        ("88.", "not_json"),
+        ("0x58", "not_json"),
+        ("88%", "not_json"),
+        ("", "not_json"),
+    ],
+)
+def test_what_is_no_score_is_unscored(value: str, reason: str) -> None:
+    assert reason_of(scored(value)) == reason
+    assert reason_of(scored("50", value)) == reason
+
+
+@pytest.mark.parametrize(("value", "number"), [("0", 0.0), ("100", 100.0), ("1e2", 100.0), ("0.5", 0.5)])
+def test_the_ends_of_the_scale_belong_to_it(value: str, number: float) -> None:
+    assert read_scores(scored(value), "stop").similarity == number
+
+
+@pytest.mark.parametrize("digits", [400, 5_000, 100_000])
+def test_a_huge_whole_number_is_unscored(digits: int) -> None:
+    assert reason_of(scored("9" * digits)) in ("out_of_range", "not_json")
+
+
+@pytest.mark.parametrize("opening", ["[", '{"similarity":', '{"similarity": {"score": ['])
+def test_nesting_without_end_is_unscored(opening: str) -> None:
+    assert reason_of(opening * 100_000) == "not_json"
+    assert reason_of(f'{{"similarity": 1, "precision": {"[" * 100_000}') == "not_json"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "not_json"),
+        ("   ", "not_json"),
+        ("I can't help with this.", "not_json"),
+        (f"Here is my verdict:\n{BARE}", "not_json"),
+        (f"{BARE}\nI hope this helps!", "not_json"),
+        (f"Sure!\n```json\n{BARE}\n```", "not_json"),
+        (f"```json\n{BARE}\n```\nDone.", "not_json"),
+        (f"```json\n{BARE}\n```\n```json\n{BARE}\n```", "not_json"),
+        (f"{BARE}{BARE}", "not_json"),
+        (f"{BARE[:-1]},}}", "not_json"),
+        (BARE.replace('"', "'"), "not_json"),
+        (f"// verdict\n{BARE}", "not_json"),
+        (f"<think>80?</think>{BARE}", "not_json"),
+        (f"[{BARE}]", "not_json"),
+        ("88", "not_json"),
+        ('"88"', "not_json"),
+        ("null", "not_json"),
+        ("{}", "missing_score"),
+        ('{"similarity": 88}', "missing_score"),
+        ('{"precision": 88}', "missing_score"),
+        ('{"Similarity": 88, "Precision": 88}', "missing_score"),
+        ('{"similarity": {"reason": "r"}, "precision": 1}', "missing_score"),
+        ('{"scores": {"similarity": 88, "precision": 88}}', "missing_score"),
+        ('{"similarity": 88, "similarity_assessment": {"score": 12}, "precision": 1}', "missing_score"),
+        ('{"similarity": 88, "similarity": 12, "precision": 1}', "duplicate_key"),
+        ('{"similarity": 88, "precision": {"score": 1, "score": 1}}', "duplicate_key"),
+        ('{"a": {"b": 1, "b": 2}, "similarity": 88, "precision": 1}', "duplicate_key"),
+    ],
+)
+def test_anything_else_is_unscored_with_its_reason(text: str, reason: str) -> None:
+    assert reason_of(text) == reason
+
+
+def test_a_reply_of_megabytes_is_unscored_and_soon() -> None:
+    assert reason_of(f'{{"similarity": 1, "precision": 1, "more": "{"x" * 2_000_000}"}}') == "not_json"
+    assert reason_of("```\n" * 200_000) == "not_json"
+
+
+def test_words_that_are_no_text_are_left_out() -> None:
+    found = read_scores('{"similarity": {"score": 1, "reason": 5}, "precision": {"score": 2}}', "stop")
+    assert found == Scores(1.0, 2.0, {})
+
+
+@pytest.mark.xfail(strict=True, reason="bug: read_scores lets it through, and to_json of the verdict can't be written")
+def test_a_lone_surrogate_in_the_words_can_still_be_stored() -> None:
+    reply = '{"similarity": {"score": 1, "reason": "half of an emoji: \\ud83d"}, "precision": 2}'
+    try:
+        found = read_scores(reply, "stop")
+    except UnreadableError as error:
+        assert error.reason in UNSCORED_REASONS
+    else:
+        assert (found.similarity, found.precision) == (1.0, 2.0)
+        "".join(found.reasons.values()).encode()
+
+
+@given(st.text())
+def test_random_text_has_no_score(text: str) -> None:
+    reason_of(text)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["similarity", "precision", "score", "reason", "x"]), inner, max_size=4)
+        | st.fixed_dictionaries({"similarity": inner, "precision": inner})
+        | st.fixed_dictionaries({"score": inner, "reason": inner})
+    ),
+    max_leaves=12,
+)
+
+
+def _stated(value: Any) -> Any:
+    return value.get("score") if isinstance(value, dict) else value
+
+
+@given(JSON, st.sampled_from(["stop", "unknown", ""]))
+def test_random_json_gives_what_it_states_or_a_reason(tree: Any, finish_reason: str) -> None:
+    try:
+        found = read_scores(json.dumps(tree), finish_reason)
+    except UnreadableError as error:
+        assert error.reason in UNSCORED_REASONS
+    else:
+        assert 0 <= found.similarity <= 100
+        assert 0 <= found.precision <= 100
+        assert found.similarity == _stated(tree["similarity"])
+        assert found.precision == _stated(tree["precision"])
+
+
+@given(st.text(alphabet='{}[]",:`\\ \nsimlartypecon_0123456789.eE+-NaInfty', max_size=200))
+def test_text_made_of_json_signs_gives_a_reason_or_a_score_in_range(text: str) -> None:
+    try:
+        found = read_scores(text, "stop")
+    except UnreadableError as error:
+        assert error.reason in UNSCORED_REASONS
+    else:
+        assert 0 <= found.similarity <= 100
+
+
+PAIRS = [{"instruction": f"question {n}", "response": f'answer "{n}" }} ]'} for n in range(3)]
+LIST = json.dumps({"contents": PAIRS})
+
+
+def test_whole_lists_are_read_with_a_fence_or_without() -> None:
+    expected = [(pair["instruction"], pair["response"]) for pair in PAIRS]
+    for text in (LIST, f"```json\n{LIST}\n```", json.dumps(PAIRS)):
+        assert read_pairs(text) == (expected, 0)
+
+
+def test_a_cut_list_gives_the_pairs_before_the_cut_and_counts_one() -> None:
+    expected = [(pair["instruction"], pair["response"]) for pair in PAIRS]
+    ends = [LIST.index(json.dumps(pair)) + len(json.dumps(pair)) for pair in PAIRS]
+    for cut in range(len(LIST)):
+        assert read_pairs(LIST[:cut]) == (expected[: sum(end <= cut for end in ends)], 1)
+
+
+@pytest.mark.xfail(strict=True, reason="bug: a bare list is read whole, but nothing of it once it is cut")
+def test_a_cut_list_without_a_name_gives_the_pairs_before_the_cut_too() -> None:
+    text = json.dumps(PAIRS)
+    assert read_pairs(text[:-20])[0] == [(pair["instruction"], pair["response"]) for pair in PAIRS[:2]]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"instruction": "q"},
+        {"response": "a"},
+        {"instruction": "q", "response": ""},
+        {"instruction": " \n", "response": "a"},
+        {"instruction": "q", "response": None},
+        {"instruction": "q", "response": ["a"]},
+        {"instruction": 3, "response": "a"},
+        {"instruction": "q \ufffd", "response": "a"},
+        {"instruction": "q", "response": "half an emoji \ud83d"},
+        "q: a",
+        None,
+        ["q", "a"],
+    ],
+)
+def test_an_item_that_is_no_whole_pair_is_dropped_and_counted(item: Any) -> None:
+    text = json.dumps({"contents": [PAIRS[0], item, PAIRS[1]]})
+    assert read_pairs(text) == ([tuple(PAIRS[0].values()), tuple(PAIRS[1].values())], 1)
+
+
+@pytest.mark.parametrize("text", ["", "I can't do that.", "{}", '{"contents": 5}', '{"pairs": []}', "[" * 100_000])
+def test_a_reply_without_a_list_counts_as_one_dropped_item(text: str) -> None:
+    assert read_pairs(text) == ([], 1)
+
+
+def test_a_duplicate_key_breaks_the_list_off_there() -> None:
+    second = '{"instruction": "q", "instruction": "other", "response": "a"}'
+    text = f'{{"contents": [{json.dumps(PAIRS[0])}, {second}, {json.dumps(PAIRS[1])}]}}'
+    pairs, dropped = read_pairs(text)
+    assert pairs == [tuple(PAIRS[0].values())]
+    assert dropped == 1
+
+
+@given(st.text())
+def test_pairs_out_of_random_text_are_whole_or_none(text: str) -> None:
+    assert read_pairs(text)[0] == []

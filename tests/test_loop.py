@@ -1,0 +1,306 @@
+"""The loop: each rule stops it for its own reason, and a run that is broken off comes out the same.
+
+Stages between the service and the folder are real; training and answering are `fakes.quick_stages`.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import JUDGED_BY_SCRIPT, SMALL, quick_infer, quick_stages, quick_train, quiet, rows_of, script_judge, verdict
+
+from llamaduo.config import Experiment
+from llamaduo.errors import ConfigError, ServiceError
+from llamaduo.loop import finished, run, run_folder
+from llamaduo.records import RunState
+from llamaduo.run_dir import read_state
+
+__all__ = ["quick_stages"]
+
+Compose = Callable[..., Experiment]
+SCRIPTED = (*SMALL, *JUDGED_BY_SCRIPT)
+
+
+def by_rows(scores: dict[int, float]) -> None:
+    """Judge by the rows trained on: the score of the largest volume that was reached."""
+    script_judge(lambda prompt, _: verdict(scores[max(rows for rows in scores if rows <= rows_of(prompt))]))
+
+
+def metrics(experiment: Experiment) -> list[dict[str, Any]]:
+    lines = (run_folder(experiment) / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+
+@pytest.mark.usefixtures("quick_stages")
+class TestStopping:
+    def test_passes_at_iteration_0(self, compose_experiment: Compose) -> None:
+        by_rows({0: 95})
+        experiment = compose_experiment(*SCRIPTED)
+        state = run(experiment, display=quiet())
+        assert (state.stop_reason, state.iterations, state.accepted_iteration) == ("passed", 1, 0)
+        assert not (run_folder(experiment) / "iterations/00/synthetic.jsonl").exists()
+
+    def test_passes_after_two_rounds_of_data(self, compose_experiment: Compose) -> None:
+        by_rows({0: 20, 16: 60, 32: 95})
+        experiment = compose_experiment(*SCRIPTED)
+        state = run(experiment, display=quiet())
+        assert (state.stop_reason, state.iterations, state.accepted_iteration) == ("passed", 3, 2)
+        found = metrics(experiment)
+        assert [line["similarity_mean"] for line in found] == [20, 60, 95]
+        assert [line["train_rows"] for line in found] == [8, 16, 32]
+        assert [line["synthetic_rows"] for line in found] == [0, 8, 24]
+
+    def test_never_passes(self, compose_experiment: Compose) -> None:
+        by_rows({0: 20, 16: 40, 32: 60})
+        state = run(compose_experiment(*SCRIPTED, "loop.max_iterations=3"), display=quiet())
+        assert (state.stop_reason, state.accepted_iteration, state.best_iteration) == ("max_iterations", None, 2)
+        assert state.verdict is not None
+        assert state.verdict.startswith("Not passed")
+
+    def test_plateau(self, compose_experiment: Compose) -> None:
+        by_rows({0: 50, 16: 51, 32: 51.5, 64: 99})
+        state = run(compose_experiment(*SCRIPTED), display=quiet())
+        assert (state.stop_reason, state.iterations) == ("plateau", 3)
+
+    def test_no_synthesis_is_no_new_data(self, compose_experiment: Compose) -> None:
+        by_rows({0: 50})
+        state = run(compose_experiment(*SCRIPTED, "synthesis=none"), display=quiet())
+        assert (state.stop_reason, state.iterations) == ("no_new_data", 1)
+
+    def test_curation_that_leaves_nothing_is_no_new_data(self, compose_experiment: Compose) -> None:
+        by_rows({0: 50})
+        state = run(compose_experiment(*SCRIPTED, "curation.contamination_jaccard=0.05"), display=quiet())
+        assert (state.stop_reason, state.iterations) == ("no_new_data", 1)
+
+    def test_budget_stops_and_a_larger_one_goes_on(self, compose_experiment: Compose) -> None:
+        by_rows({0: 20, 16: 95})
+        priced = (
+            "+judge.panel.endpoint.price={input: 0, output: 1000, as_of: test}",
+            "judge.panel.endpoint.max_tokens=100",
+        )
+        poor = compose_experiment(*SCRIPTED, *priced, "loop.budget_usd=0.15")
+        state = run(poor, display=quiet())
+        assert (state.status, state.stop_reason, state.iterations) == ("done", "budget", 0)
+        rich = compose_experiment(*SCRIPTED, *priced, "loop.budget_usd=100")
+        assert run_folder(rich) == run_folder(poor)
+        assert finished(rich) is None
+        assert run(rich, display=quiet()).stop_reason == "passed"
+
+    def test_fixed_volumes_without_coverage_rows_and_without_a_gate(self, compose_experiment: Compose) -> None:
+        by_rows({0: 50, 10: 60, 20: 55})
+        experiment = compose_experiment(*SCRIPTED, "loop=scaling", "loop.growth.volumes=[5,10,20]")
+        state = run(experiment, display=quiet())
+        assert (state.stop_reason, state.accepted_iteration, state.best_iteration) == ("max_iterations", None, 1)
+        found = metrics(experiment)
+        assert [(line["train_rows"], line["synthetic_rows"]) for line in found] == [(5, 5), (10, 10), (20, 20)]
+
+    def test_paper_protocol_gates_on_test_and_reports_it_only_once(self, compose_experiment: Compose) -> None:
+        by_rows({0: 95})
+        experiment = compose_experiment(*SCRIPTED, "protocol=paper", "train.quantization=none", "train.max_length=512")
+        state = run(experiment, display=quiet())
+        assert state.stop_reason == "passed"
+        assert state.test is None
+        assert not (run_folder(experiment) / "iterations/test").exists()
+
+
+@pytest.mark.usefixtures("quick_stages")
+class TestData:
+    def test_restart_and_continue_start_from_different_places(self, compose_experiment: Compose) -> None:
+        by_rows({0: 20, 16: 95})
+        starts = {}
+        for start in ("base", "last"):
+            experiment = compose_experiment(*SCRIPTED, f"loop.start={start}")
+            run(experiment, display=quiet())
+            weights = run_folder(experiment) / "iterations/01/adapter/weights.json"
+            starts[start] = json.loads(weights.read_text())["start_from"]
+        assert starts["base"] is None
+        assert starts["last"].endswith("iterations/00/adapter")
+
+    def test_nothing_of_dev_and_test_reaches_training(self, compose_experiment: Compose) -> None:
+        by_rows({0: 20, 16: 30, 32: 40})
+        experiment = compose_experiment(*SCRIPTED, "loop.max_iterations=3")
+        run(experiment, display=quiet())
+        folder = run_folder(experiment)
+        held_out = {
+            json.loads(line)["prompt_id"]
+            for path in (folder / "iterations/00/predictions.jsonl", folder / "iterations/test/predictions.jsonl")
+            for line in path.read_text().splitlines()
+        }
+        assert len(held_out) == 12
+        for number in (0, 1):
+            here = folder / f"iterations/{number:02d}"
+            curation = json.loads((here / "curation.json").read_text())
+            rows = [json.loads(line) for line in (here / "synthetic.jsonl").read_text().splitlines()]
+            removed = {entry["row"] for entry in curation["removed"]}
+            kept = [row for at, row in enumerate(rows) if at not in removed]
+            assert len(kept) == curation["kept"] > 0
+            assert not held_out & {row["prompt_id"] for row in kept}
+            assert not held_out & {row["seed_id"] for row in rows}
+
+
+@pytest.mark.usefixtures("quick_stages")
+class TestFailing:
+    def test_judge_outage_fails_the_run_and_the_next_start_goes_on(
+        self, compose_experiment: Compose, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def no_wait(_: float) -> None:
+            return None
+
+        def down(prompt: str, _: Any) -> str:
+            import litellm
+
+            raise litellm.ServiceUnavailableError("down", llm_provider="scripted", model="script")
+
+        monkeypatch.setattr("llamaduo.service.client.asyncio.sleep", no_wait)
+        script_judge(down)
+        experiment = compose_experiment(*SCRIPTED)
+        with pytest.raises(ServiceError, match="out of reach"):
+            run(experiment, display=quiet())
+        state = read_state(run_folder(experiment))
+        assert state.status == "failed"
+        assert not (run_folder(experiment) / "iterations/00/verdicts.jsonl").exists()
+        by_rows({0: 95})
+        assert run(experiment, display=quiet()).stop_reason == "passed"
+
+    def test_unreadable_judge_decides_nothing(self, compose_experiment: Compose) -> None:
+        script_judge(lambda prompt, _: "I would say about 90 out of 100.")
+        experiment = compose_experiment(*SCRIPTED)
+        with pytest.raises(ServiceError, match=r"unscored \(not_json"):
+            run(experiment, display=quiet())
+        assert not (run_folder(experiment) / "metrics.jsonl").exists()
+
+    def test_a_few_unreadable_replies_are_counted_and_left_out(self, compose_experiment: Compose) -> None:
+        unreadable = []
+
+        def judge(prompt: str, _: Any) -> str:
+            if not unreadable or prompt in unreadable:
+                unreadable.append(prompt)
+                return '{"similarity": 9'
+            return verdict(95)
+
+        script_judge(judge)
+        experiment = compose_experiment(*SCRIPTED)
+        assert run(experiment, display=quiet()).stop_reason == "passed"
+        line = metrics(experiment)[0]
+        assert (line["unscored"], line["scored"], line["similarity_mean"]) == (1, 11, 95)
+
+    def test_a_missing_key_is_named_before_anything_is_trained(self, compose_experiment: Compose) -> None:
+        experiment = compose_experiment(*SMALL, "judge=gpt_6_luna")
+        with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+            run(experiment, display=quiet())
+        assert not list(run_folder(experiment).glob("iterations/*"))
+
+
+def _in_a_process(work: Callable[[], None]) -> int:
+    """Run `work` in a forked process and return its exit code; it shares what is imported already."""
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _killed_in(stage: str, experiment: Experiment) -> None:
+    """Run in this process until the named stage has done its work for the second time, then SIGKILL."""
+    import llamaduo.steps as steps
+
+    real = getattr(steps, stage)
+    calls = []
+
+    def deadly(*args: Any, **kwargs: Any) -> Any:
+        result = real(*args, **kwargs)
+        calls.append(stage)
+        if len(calls) == 2:
+            _die()
+        return result
+
+    setattr(steps, stage, deadly)
+    run(experiment, display=quiet())
+
+
+@pytest.mark.usefixtures("quick_stages")
+@pytest.mark.parametrize("stage", ["train", "infer", "judge", "synthesize", "curate"])
+def test_killed_in_a_stage_and_resumed_gives_the_same(stage: str, compose_experiment: Compose, tmp_path: Path) -> None:
+    by_rows({0: 20, 16: 60, 32: 95})
+    whole = compose_experiment(*SCRIPTED, f"service.journal={tmp_path}/whole.sqlite", "study=whole")
+    expected = run(whole, display=quiet())
+    broken = compose_experiment(*SCRIPTED, f"service.journal={tmp_path}/broken.sqlite", "study=broken")
+    assert _in_a_process(lambda: _killed_in(stage, broken)) == -signal.SIGKILL
+    assert finished(broken) is None
+    state = run(broken, display=quiet())
+    assert metrics(broken) == metrics(whole)
+    assert state == expected
+
+
+@pytest.mark.usefixtures("quick_stages")
+def test_killed_at_every_rename_and_resumed_gives_the_same(
+    compose_experiment: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_rows({0: 20, 16: 95})
+    whole = compose_experiment(*SCRIPTED, f"service.journal={tmp_path}/whole.sqlite", "study=whole")
+    expected = run(whole, display=quiet())
+    broken = compose_experiment(*SCRIPTED, f"service.journal={tmp_path}/broken.sqlite", "study=broken")
+    real = os.replace
+
+    def killed_at_next_rename_but(survived: int) -> None:
+        left = [survived]
+
+        def replace(*args: Any) -> None:
+            if left[0] == 0:
+                _die()
+            left[0] -= 1
+            real(*args)
+
+        monkeypatch.setattr(os, "replace", replace)
+        run(broken, display=quiet())
+
+    kills = 0
+    while _in_a_process(partial(killed_at_next_rename_but, kills // 3)) != 0:
+        kills += 1
+        assert kills < 200
+    assert kills > 10
+    assert metrics(broken) == metrics(whole)
+    assert read_state(run_folder(broken)) == expected
+
+
+@pytest.mark.usefixtures("quick_stages")
+def test_two_runs_with_one_seed_are_identical_apart_from_times(compose_experiment: Compose, tmp_path: Path) -> None:
+    by_rows({0: 20, 16: 60, 32: 95})
+    first, second = (
+        compose_experiment(*SCRIPTED, f"service.journal={tmp_path}/{name}.sqlite", f"study={name}") for name in "ab"
+    )
+    assert run(first, display=quiet()) == run(second, display=quiet())
+    assert metrics(first) == metrics(second)
+
+
+@pytest.mark.usefixtures("quick_stages")
+def test_a_finished_run_is_not_run_again(compose_experiment: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_rows({0: 95})
+    experiment = compose_experiment(*SCRIPTED)
+    state = run(experiment, display=quiet())
+    monkeypatch.setattr("llamaduo.loop.RunDir", None)
+    assert run(experiment, display=quiet()) == state
+    assert isinstance(state, RunState)
+
+
+def test_stand_ins_have_the_stages_signatures() -> None:
+    import inspect
+
+    from llamaduo.stages.infer import infer
+    from llamaduo.stages.train import train
+
+    for real, fake in ((train, quick_train), (infer, quick_infer)):
+        names = [name for name, p in inspect.signature(fake).parameters.items() if p.kind is not p.VAR_KEYWORD]
+        assert set(names) <= set(inspect.signature(real).parameters)
