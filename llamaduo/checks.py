@@ -7,7 +7,16 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from llamaduo.config import DataSource, Experiment, GateSplit, JudgeKind, Quantization, ServiceLLM
+from llamaduo.config import (
+    DataSource,
+    Experiment,
+    GateSplit,
+    JudgeKind,
+    Quantization,
+    ServiceLLM,
+    is_pocket,
+    model_location,
+)
 
 
 def problems(experiment: Experiment) -> list[str]:
@@ -144,6 +153,10 @@ def _model_problems(experiment: Experiment) -> list[str]:
         found.append(f"train.quantization={quantization.value} needs bitsandbytes, which is not installed: take none.")
     if quantization is Quantization.int8 and experiment.runtime.device == "cpu":
         found.append("train.quantization=int8 can't run on a CPU: take nf4 or none.")
+    path = experiment.local_model.path
+    if is_pocket(path) and not Path(model_location(path)).is_dir():
+        shipped = sorted(f"pocket:{folder.name}" for folder in Path(model_location(path)).parent.glob("*"))
+        found.append(f"local_model.path={path}: no such pocket model; the package has {', '.join(shipped)}.")
     if experiment.train.max_length > experiment.local_model.context:
         found.append(
             f"train.max_length={experiment.train.max_length} exceeds the model's context of "

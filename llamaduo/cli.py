@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from llamaduo.errors import LlamaduoError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llamaduo.compose import Composed, Outcome
     from llamaduo.config import Experiment
     from llamaduo.records import RunState
@@ -134,12 +136,14 @@ def _run_all(composed: Composed) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{len(outcomes)} runs", title_justify="left", box=None, pad_edge=False)
-    for name in ("run", "result", "message"):
-        table.add_column(name, overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    for name in ("run", "result", "similarity [95%]", "precision [95%]", "cost"):
+        table.add_column(name, no_wrap=True)
     for outcome in outcomes:
-        table.add_row(outcome["name"], outcome["result"], outcome["message"])
+        table.add_row(outcome["name"], outcome["result"], *outcome["scores"])
     console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 140
     console.print()
     console.print(table)
     failed = [outcome for outcome in outcomes if outcome["exit_code"]]
@@ -154,18 +158,31 @@ def _job(experiment: Experiment) -> Outcome:
     from llamaduo.loop import run_folder
 
     name = run_folder(experiment).name
+    outcome = {"name": name, "result": "failed", "scores": ["", "", ""], "exit_code": 1}
     try:
         state = _run_one(experiment)
     except LlamaduoError as error:
         print(f"llamaduo: {name}: {error}", file=sys.stderr)
-        return {"name": name, "result": "failed", "message": str(error), "exit_code": error.exit_code}
-    except Exception as error:  # a fault in one job must not stop the others
+        return outcome | {"exit_code": error.exit_code}
+    except Exception:  # a fault in one job must not stop the others
         import traceback
 
         traceback.print_exc()
-        return {"name": name, "result": "failed", "message": f"{type(error).__name__}: {error}", "exit_code": 1}
-    result = state.stop_reason or state.status
-    return {"name": name, "result": result, "message": state.verdict or "", "exit_code": _exit_code(state)}
+        return outcome
+    scores = [*_scores(run_folder(experiment), state), f"${state.cost_usd:.2f}"]
+    return outcome | {"result": state.stop_reason, "scores": scores, "exit_code": _exit_code(state)}
+
+
+def _scores(folder: Path, state: RunState) -> list[str]:
+    """Return similarity and precision of the run's best iteration, as text."""
+    from llamaduo.display import span
+    from llamaduo.tracking import read_metrics
+
+    if state.best_iteration is None:
+        return ["", ""]
+    row = read_metrics(folder)[state.best_iteration]
+    similarity = span(row.similarity_mean, row.similarity_low, row.similarity_high)
+    return [similarity, span(row.precision_mean, row.precision_low, row.precision_high)]
 
 
 def _report(arguments: list[str]) -> int:

@@ -36,7 +36,7 @@ from llamaduo.config import Experiment
 from llamaduo.errors import ConfigError, InputError
 
 Outcome = dict[str, Any]
-"""What one job of a sweep comes to: `name`, `folder`, `exit_code`, `message`."""
+"""What one job of a sweep comes to: `name`, `result`, `scores` and `exit_code`."""
 
 
 def conf_dir() -> Path:

@@ -12,6 +12,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, Optional
 
 from omegaconf import MISSING
@@ -435,6 +436,21 @@ def _drop(tree: dict[str, Any], path: str) -> None:
     for parent in parents:
         tree = tree.get(parent) or {}
     tree.pop(leaf, None)
+
+
+_POCKET = "pocket:"
+
+
+def is_pocket(path: str) -> bool:
+    """Tell whether a model's path names one that ships with the package."""
+    return path.startswith(_POCKET)
+
+
+def model_location(path: str) -> str:
+    """Return where a model lies: `pocket:NAME` inside the package, anything else as it is."""
+    if not is_pocket(path):
+        return path
+    return str(Path(__file__).parent / "pocket" / "models" / path.removeprefix(_POCKET))
 
 
 def fingerprint(experiment: Experiment) -> str:

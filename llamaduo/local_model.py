@@ -5,28 +5,14 @@ Weights are safetensors only, and code from a repository is not run unless `trus
 
 from __future__ import annotations
 
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamaduo.config import LocalModel, Quantization, Runtime
+from llamaduo.config import LocalModel, Quantization, Runtime, model_location
 from llamaduo.data.chat import CHATML, Chat
 from llamaduo.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     import torch
-
-POCKET = "pocket:"
-
-
-def location(path: str) -> str:
-    """Return where a model lies: `pocket:NAME` inside the package, anything else as it is."""
-    if not path.startswith(POCKET):
-        return path
-    folder = Path(str(files("llamaduo.pocket") / "models" / path.removeprefix(POCKET)))
-    if not folder.is_dir():
-        raise ConfigError(f"local_model.path={path}: there is no such pocket model; take pocket_llama, for example.")
-    return str(folder)
 
 
 def load_chat(model: LocalModel) -> Chat:
@@ -95,7 +81,7 @@ def _quantized(quantization: Quantization, dtype: torch.dtype) -> Any:
 
 def _from_hub(path: str, loader: Any, model: LocalModel, **options: Any) -> Any:
     try:
-        return loader.from_pretrained(location(path), trust_remote_code=model.trust_remote_code, **options)
+        return loader.from_pretrained(model_location(path), trust_remote_code=model.trust_remote_code, **options)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:240]
         raise InputError(f"local model {path} can't be loaded: {reason}") from error

@@ -13,12 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llamaduo.config import DataSource, Experiment, GateSplit, JudgeKind, Start, plain
+from llamaduo.config import DataSource, Experiment, GateSplit, JudgeKind, Start, is_pocket, plain
 from llamaduo.data.coverage import load_coverage
 from llamaduo.display import Display
 from llamaduo.environment import describe
 from llamaduo.errors import ServiceError
-from llamaduo.evidence.scorecard import score, unscored_share
+from llamaduo.evidence.scorecard import score, unscored
 from llamaduo.pocket import teacher
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import (
@@ -159,10 +159,9 @@ class Steps:
         return self._folder.rows(self._folder.iteration(where) / "verdicts.jsonl", Verdict, judged)
 
     def _refuse_if_unreadable(self, verdicts: list[Verdict]) -> None:
-        card = score(verdicts, coverage_cut=self.experiment.loop.coverage_cut)
-        share, limit = unscored_share(card), self.experiment.judge.max_unscored
+        (share, counts), limit = unscored(verdicts), self.experiment.judge.max_unscored
         if share > limit:
-            reasons = ", ".join(f"{name} {count}" for name, count in card.reasons.items())
+            reasons = ", ".join(f"{name} {count}" for name, count in counts.items())
             raise ServiceError(
                 f"{share:.0%} of the judges' verdicts are unscored ({reasons}); with more than {limit:.0%} nothing is "
                 "decided. Replies are kept: run again after an outage, or change judge.panel or judge.max_unscored."
@@ -359,7 +358,7 @@ def _pocket_label(experiment: Experiment) -> list[str]:
         parts.append("a program as the service LLM")
     if any(llm.provider == "pocket" for llm in experiment.judge.panel.values()):
         parts.append("a program as the judge")
-    if experiment.local_model.path.startswith("pocket:"):
+    if is_pocket(experiment.local_model.path):
         parts.append("a local model of one million parameters")
     return [f"POCKET PROFILE: {', '.join(parts)}. The loop around them is the real one."] if parts else []
 

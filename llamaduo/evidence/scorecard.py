@@ -45,10 +45,12 @@ def score(verdicts: Sequence[Verdict], *, coverage_cut: float) -> Scorecard:
     )
 
 
-def unscored_share(card: Scorecard) -> float:
-    """Return the share of verdicts that should carry a score and don't, 0 to 1."""
-    total = card.scored + card.unscored
-    return card.unscored / total if total else 0.0
+def unscored(verdicts: Sequence[Verdict]) -> tuple[float, dict[str, int]]:
+    """Return the share of verdicts that should carry a score and don't, 0 to 1, and how often each reason came up."""
+    counted = _counts(verdicts)
+    total = counted["scored"] + counted["unscored"]
+    reasons = Counter(v.unscored for v in verdicts if v.unscored not in (None, "prompt_too_long"))
+    return (counted["unscored"] / total if total else 0.0), {str(name): count for name, count in reasons.items()}
 
 
 def _counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
