@@ -251,7 +251,9 @@ class TestHub:
         with pytest.raises(InputError, match=r"org/data test\[0\]: its prompt is in the split train too"):
             load_hub()
 
-    @pytest.mark.xfail(strict=True, reason="bug: equal prompts of one split are kept, and the cut may fall between them")
+    @pytest.mark.xfail(
+        strict=True, reason="bug: equal prompts of one split are kept, and the cut may fall between them"
+    )
     def test_a_prompt_that_is_twice_in_a_split_is_not_in_train_and_dev(
         self, hub: dict[str, Any], load_hub: Load
     ) -> None:

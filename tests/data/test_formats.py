@@ -25,7 +25,10 @@ from llamaduo.records import Example, prompt_id
 PROMPT, RESPONSE = 'Fix "this", please:\nline two, ünïcode 日本語', "Done.\r\n- one\n- two"
 TURNS = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": RESPONSE}]
 CHAT = [{"role": "user", "content": PROMPT}]
-ANSWER = {"choices": [{"index": 0, "message": {"role": "assistant", "content": RESPONSE}}], "usage": {"total_tokens": 9}}
+ANSWER = {
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": RESPONSE}}],
+    "usage": {"total_tokens": 9},
+}
 
 KINDS: dict[str, dict[str, Any]] = {
     "messages": {"messages": TURNS},
@@ -181,7 +184,9 @@ class TestMalformedFiles:
         pq.write_table(pa.table({"prompt": pa.array([], pa.string())}), "a.parquet")
         assert error_of(Path("a.parquet")).startswith("a.parquet: the file has no rows")
 
-    @pytest.mark.parametrize("line", ["{", "{'prompt': 1}", '{"prompt": "p" "response": "r"}', "prompt,response", "[" * 100_000])
+    @pytest.mark.parametrize(
+        "line", ["{", "{'prompt': 1}", '{"prompt": "p" "response": "r"}', "prompt,response", "[" * 100_000]
+    )
     def test_bad_json_names_its_line(self, line: str) -> None:
         assert error_of(jsonl(GOOD, GOOD, line, GOOD)).startswith("data.jsonl:3: not JSON")
 
@@ -309,7 +314,9 @@ MALFORMED_ROWS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("row", "what"), [case[1:] for case in MALFORMED_ROWS], ids=[case[0] for case in MALFORMED_ROWS])
+@pytest.mark.parametrize(
+    ("row", "what"), [case[1:] for case in MALFORMED_ROWS], ids=[case[0] for case in MALFORMED_ROWS]
+)
 def test_a_malformed_row_is_an_error_with_file_line_and_what_is_wrong(row: dict[str, Any], what: str) -> None:
     found = error_of(jsonl(GOOD, json.dumps(row)))
     assert found.startswith("data.jsonl:2: ")

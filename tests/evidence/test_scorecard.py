@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamaduo.evidence import scorecard
-from llamaduo.evidence.scorecard import estimate, score, unscored_share
+from llamaduo.evidence.scorecard import estimate, score, unscored
 from llamaduo.records import UNSCORED_REASONS, Estimate, Verdict
 
 NO_SCORE = Estimate(None, None, None, 0)
@@ -36,7 +36,7 @@ def verdict(
     return Verdict(prompt, sample, judge, repeat, similarity, precision, {}, unscored, None, None, cost_usd)
 
 
-def unscored(prompt: str = "p", reason: str = "not_json", **where: Any) -> Verdict:
+def spoilt(prompt: str = "p", reason: str = "not_json", **where: Any) -> Verdict:
     return verdict(prompt, similarity=None, precision=None, unscored=reason, **where)
 
 
@@ -63,19 +63,19 @@ def test_no_verdicts_give_nulls_and_zeros() -> None:
     assert card.coverage is None
     assert (card.answers, card.unanswered, card.scored, card.unscored, card.cost_usd) == (0, 0, 0, 0, 0)
     assert card.reasons == card.judges == {}
-    assert unscored_share(card) == 0.0
+    assert unscored([]) == (0.0, {})
 
 
 def test_what_is_unscored_enters_no_mean_and_is_counted() -> None:
     scored = [verdict(f"p{n}", similarity=80, precision=90) for n in range(4)]
-    spoilt = [unscored("p0", repeat=1), unscored("q", "truncated"), unscored("r", "no_reply"), unscored("r", repeat=1)]
-    card = score([*scored, *spoilt], coverage_cut=70)
+    lost = [spoilt("p0", repeat=1), spoilt("q", "truncated"), spoilt("r", "no_reply"), spoilt("r", repeat=1)]
+    card = score([*scored, *lost], coverage_cut=70)
     assert (card.similarity.mean, card.precision.mean) == (80.0, 90.0)
     assert card.similarity.n == 4
     assert card.answers == 6
     assert (card.scored, card.unscored) == (4, 4)
     assert card.reasons == {"not_json": 2, "truncated": 1, "no_reply": 1}
-    assert unscored_share(card) == pytest.approx(0.5)
+    assert unscored([*scored, *lost]) == (0.5, card.reasons)
 
 
 def test_an_unscored_verdict_that_carries_numbers_is_still_no_score() -> None:
@@ -84,10 +84,10 @@ def test_an_unscored_verdict_that_carries_numbers_is_still_no_score() -> None:
 
 
 def test_unanswered_prompts_are_counted_apart() -> None:
-    missing = [unscored("long", "prompt_too_long", judge=judge, repeat=n) for judge in "ab" for n in range(2)]
+    missing = [spoilt("long", "prompt_too_long", judge=judge, repeat=n) for judge in "ab" for n in range(2)]
     card = score([verdict("p"), *missing], coverage_cut=70)
     assert (card.answers, card.unanswered, card.scored, card.unscored) == (2, 1, 1, 0)
-    assert unscored_share(card) == 0.0
+    assert unscored([verdict("p"), *missing]) == (0.0, {})
     assert card.reasons == {"prompt_too_long": 4}
 
 
@@ -206,7 +206,7 @@ def test_coverage_is_the_share_of_answers_that_reach_the_cut_in_both_scores() ->
     verdicts = [verdict(f"p{n}", similarity=s, precision=p) for n, (s, p) in enumerate(scores)]
     assert score(verdicts, coverage_cut=70).coverage == pytest.approx(40.0)
     assert score(verdicts, coverage_cut=0).coverage == 100.0
-    assert score([*verdicts, unscored("q")], coverage_cut=70).coverage == pytest.approx(40.0)
+    assert score([*verdicts, spoilt("q")], coverage_cut=70).coverage == pytest.approx(40.0)
 
 
 def test_coverage_looks_at_means_over_judges() -> None:
@@ -228,7 +228,7 @@ def test_the_reference_judge_has_no_precision_and_no_coverage() -> None:
 
 def test_each_judge_has_the_same_numbers_for_itself() -> None:
     verdicts = [verdict(f"p{n}", judge="kind", similarity=90 + n, cost_usd=0.25) for n in range(4)]
-    verdicts += [verdict("p0", judge="terse", similarity=10), unscored("p1", judge="terse", cost_usd=0.5)]
+    verdicts += [verdict("p0", judge="terse", similarity=10), spoilt("p1", judge="terse", cost_usd=0.5)]
     card = score(verdicts, coverage_cut=70)
     assert card.cost_usd == pytest.approx(1.5)
     kind, terse = card.judges["kind"], card.judges["terse"]

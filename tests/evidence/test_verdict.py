@@ -50,9 +50,7 @@ def test_the_mean_rule_and_the_gate_split_are_named(compose_experiment: Compose)
         ("budget", "the budget is spent"),
     ],
 )
-def test_not_passed_names_the_rule_and_the_best_iteration(
-    reason: str, why: str, compose_experiment: Compose
-) -> None:
+def test_not_passed_names_the_rule_and_the_best_iteration(reason: str, why: str, compose_experiment: Compose) -> None:
     found = verdict(compose_experiment(), [iteration(0, 60, 70), iteration(1, 50, 60)], reason, 0, None)
     assert found.startswith("Not passed: pocket_llama does not reach similarity 90 and precision 90 on classification")
     assert f"and {why}." in found
@@ -107,7 +105,9 @@ def test_without_a_gate_a_budget_that_ended_it_is_named(compose_experiment: Comp
         ({"similarity": Estimate(50.0, None, None, 1), "precision": Estimate(None, None, None, 0)}, "similarity 50.0"),
     ],
 )
-def test_the_test_split_is_reported_as_it_is(scores: dict[str, Any], expected: str, compose_experiment: Compose) -> None:
+def test_the_test_split_is_reported_as_it_is(
+    scores: dict[str, Any], expected: str, compose_experiment: Compose
+) -> None:
     found = verdict(compose_experiment(), [iteration()], "max_iterations", 0, card(**scores, answers=1))
     assert found.endswith(f"On the test split, looked at once: {expected} (1 answers).")
 

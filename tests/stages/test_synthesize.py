@@ -1,0 +1,206 @@
+"""Synthesis: seeds come from the rows that are given and from nowhere else, each once before any comes again.
+
+Whole pairs are taken, everything else is dropped and counted; if no request was answered, that is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from sample_records import example
+
+from llamaduo.config import Price, ServiceLLM, Synthesis, SynthesisPrompt
+from llamaduo.errors import ServiceError
+from llamaduo.records import Example
+from llamaduo.service.client import Service
+from llamaduo.stages.synthesize import Batch, synthesize
+
+LLM = Callable[..., ServiceLLM]
+Synthesized = Callable[..., Batch]
+SEEDS = [example(f"seed {letter}", f"answer {letter}") for letter in "abcde"]
+
+
+def pairs(*names: str) -> str:
+    return json.dumps({"contents": [{"instruction": f"new {name}", "response": f"reply {name}"} for name in names]})
+
+
+class Teacher:
+    """A service LLM that notes which seed it was shown and returns pairs that nobody has seen."""
+
+    def __init__(self, reply: Callable[[int], str] | None = None) -> None:
+        self.prompts: list[str] = []
+        self._reply = reply or (lambda number: pairs(f"{number}.0", f"{number}.1"))
+
+    def __call__(self, prompt: str, _: Mapping[str, Any]) -> str:
+        self.prompts.append(prompt)
+        return self._reply(len(self.prompts) - 1)
+
+    @property
+    def shown(self) -> list[str]:
+        return [re.findall(r"\nseed (\w)\n", prompt)[0] for prompt in self.prompts]
+
+
+@pytest.fixture
+def synthesized(open_service: Callable[..., Service], silent: Callable[[int, int], None]) -> Synthesized:
+    def batch(
+        llm: ServiceLLM,
+        wanted: int,
+        seeds: list[Example] = SEEDS,
+        first_request: int = 0,
+        seed: int = 1,
+        config: Synthesis | None = None,
+    ) -> Batch:
+        return synthesize(
+            seeds,
+            wanted,
+            llm=llm,
+            config=config or Synthesis(pairs_per_request=2),
+            topic="Coding",
+            first_request=first_request,
+            seed=seed,
+            service=open_service(),
+            progress=silent,
+        )
+
+    return batch
+
+
+def test_pairs_carry_who_wrote_them_and_for_which_seed(llm: LLM, synthesized: Synthesized) -> None:
+    teacher = Teacher()
+    found = synthesized(llm(teacher, name="the_teacher", concurrency=1), 2)
+    assert [(e.prompt, e.response) for e in found.examples] == [("new 0.0", "reply 0.0"), ("new 0.1", "reply 0.1")]
+    (shown,) = teacher.shown
+    owner = next(seed for seed in SEEDS if seed.prompt == f"seed {shown}")
+    assert all((e.generator, e.seed_id) == ("the_teacher", owner.prompt_id) for e in found.examples)
+    assert found.examples[0] == example("new 0.0", "reply 0.0", generator="the_teacher", seed_id=owner.prompt_id)
+
+
+@pytest.mark.parametrize(("wanted", "requests"), [(1, 1), (2, 1), (3, 2), (10, 5), (11, 6)])
+def test_as_many_requests_as_the_wanted_pairs_need(
+    wanted: int, requests: int, llm: LLM, synthesized: Synthesized
+) -> None:
+    teacher = Teacher()
+    assert synthesized(llm(teacher), wanted).requests == requests
+    assert len(teacher.prompts) == requests
+
+
+def test_every_seed_comes_once_before_any_comes_twice(llm: LLM, synthesized: Synthesized) -> None:
+    teacher = Teacher()
+    synthesized(llm(teacher), 2 * 12)
+    counts = Counter(teacher.shown)
+    assert set(counts) == set("abcde")
+    assert sorted(counts.values()) == [2, 2, 2, 3, 3]
+
+
+def test_seeds_come_from_the_given_rows_only(llm: LLM, synthesized: Synthesized) -> None:
+    teacher = Teacher()
+    synthesized(llm(teacher), 20, seeds=SEEDS[:2])
+    assert Counter(teacher.shown) == {"a": 5, "b": 5}
+
+
+def test_later_rounds_go_on_where_earlier_ones_ended(llm: LLM, synthesized: Synthesized) -> None:
+    teacher = Teacher()
+    member = llm(teacher)
+    synthesized(member, 6)
+    synthesized(member, 4, first_request=3)
+    assert sorted(teacher.shown) == list("abcde")
+    synthesized(member, 10, first_request=5)
+    assert sorted(teacher.shown) == sorted("abcde" * 2)
+    assert len(teacher.prompts) == 10  # the same seed again is another purchase
+
+
+def test_the_same_round_again_buys_nothing_and_brings_the_same(llm: LLM, synthesized: Synthesized) -> None:
+    teacher = Teacher()
+    member = llm(teacher)
+    first = synthesized(member, 8)
+    assert synthesized(member, 8) == first
+    assert len(teacher.prompts) == 4
+
+
+def test_the_order_of_seeds_depends_on_the_seed(llm: LLM, synthesized: Synthesized) -> None:
+    def order(seed: int) -> list[str]:
+        batch = synthesized(llm(Teacher()), 10, seed=seed)
+        return [e.seed_id or "" for e in batch.examples[::2]]
+
+    assert order(1) == order(1)
+    assert len({tuple(order(seed)) for seed in range(6)}) > 1
+
+
+def test_what_is_no_whole_pair_is_dropped_and_counted(llm: LLM, synthesized: Synthesized) -> None:
+    replies = [
+        pairs("a", "b"),
+        json.dumps({"contents": [{"instruction": "q"}, {"instruction": "new c", "response": "reply c"}, None]}),
+        pairs("d", "e")[:-20],
+        "I can't help with this.",
+    ]
+    found = synthesized(llm(Teacher(replies.__getitem__), concurrency=1), 8)
+    assert sorted(e.prompt for e in found.examples) == ["new a", "new b", "new c", "new d"]
+    assert (found.requests, found.failed, found.dropped) == (4, 0, 2 + 1 + 1)
+
+
+def test_replies_are_paid_for_whatever_they_bring(llm: LLM, synthesized: Synthesized) -> None:
+    member = llm(Teacher(lambda _: "four words of nothing"), price=Price(0.0, 1e6, "a dollar a word"))
+    found = synthesized(member, 4)
+    assert found.examples == ()
+    assert (found.dropped, found.cost_usd) == (2, pytest.approx(8.0))
+
+
+def test_requests_without_a_reply_are_counted(llm: LLM, synthesized: Synthesized, waits: list[float]) -> None:
+    def reply(number: int) -> str:
+        import litellm
+
+        if number == 1:
+            raise litellm.ContentPolicyViolationError("not this", model="m", llm_provider="fake")
+        return pairs(str(number))
+
+    found = synthesized(llm(Teacher(reply), concurrency=1), 6)
+    assert (found.requests, found.failed, len(found.examples)) == (3, 1, 2)
+    assert waits == []
+
+
+def test_no_answer_at_all_is_a_service_error(llm: LLM, synthesized: Synthesized, waits: list[float]) -> None:
+    def reply(_: int) -> str:
+        import litellm
+
+        raise litellm.InternalServerError(message="down", model="m", llm_provider="fake")
+
+    with pytest.raises(ServiceError, match=r"^the_teacher answered none of 3 synthesis requests"):
+        synthesized(llm(Teacher(reply), name="the_teacher", max_attempts=1), 6)
+    assert waits == []
+
+
+@pytest.mark.parametrize("prompt", list(SynthesisPrompt))
+def test_the_chosen_prompt_is_sent(prompt: SynthesisPrompt, llm: LLM, synthesized: Synthesized) -> None:
+    seen: list[Mapping[str, Any]] = []
+
+    def program(text: str, parameters: Mapping[str, Any]) -> str:
+        seen.append({"prompt": text, **parameters})
+        return pairs("a")
+
+    config = Synthesis(prompt=prompt, pairs_per_request=7)
+    synthesized(llm(program), 1, config=config)
+    (sent,) = seen
+    assert "The topic is Coding" in sent["prompt"]
+    assert ("Write 7 new pairs" in sent["prompt"]) == (prompt is SynthesisPrompt.default)
+    assert ("response_format" in sent) == (prompt is SynthesisPrompt.default)
+
+
+def test_progress_reaches_the_number_of_requests(llm: LLM, open_service: Callable[..., Service]) -> None:
+    seen: list[tuple[int, int]] = []
+    synthesize(
+        SEEDS,
+        6,
+        llm=llm(Teacher()),
+        config=Synthesis(pairs_per_request=2),
+        topic="t",
+        first_request=0,
+        seed=0,
+        service=open_service(),
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
