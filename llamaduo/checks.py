@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from llamaduo.config import (
     DataSource,
@@ -17,6 +19,9 @@ from llamaduo.config import (
     is_pocket,
     model_location,
 )
+from llamaduo.environment import gpus
+
+_POCKET_TASKS = ("classification", "closed_qa", "coding", "summarization")
 
 
 def problems(experiment: Experiment) -> list[str]:
@@ -34,7 +39,7 @@ _AT_LEAST: dict[str, float] = {
     "infer.samples": 1, "infer.max_new_tokens": 1, "infer.batch_size": 1, "infer.temperature": 0,
     "judge.repeats": 1, "judge.reasks": 0, "train.epochs": 1, "train.min_steps": 1, "train.batch_size": 1,
     "train.accumulation": 1, "train.lora_r": 1, "train.lora_alpha": 1, "train.max_length": 2,
-    "train.max_grad_norm": 0, "train.weight_decay": 0, "local_model.context": 2, "synthesis.pairs_per_request": 1,
+    "train.weight_decay": 0, "local_model.context": 2, "synthesis.pairs_per_request": 1,
     "synthesis.overdraw": 1, "loop.max_iterations": 1, "loop.patience": 0, "loop.min_gain": 0,
     "loop.growth.factor": 1, "loop.budget_usd": 0, "data.train_rows": 1, "data.dev_rows": 0, "data.test_rows": 1,
     "tracking.answers": 0, "runtime.threads": 1, "task.train_rows": 1, "task.test_rows": 1,
@@ -45,7 +50,12 @@ _WITHIN: dict[str, tuple[float, float]] = {
     "train.lora_dropout": (0, 1), "train.warmup_ratio": (0, 1), "curation.duplicate_jaccard": (0, 1),
     "curation.contamination_jaccard": (0, 1), "curation.confirm_rouge_l": (0, 1),
 }  # fmt: skip
-_ABOVE_ZERO = ("train.learning_rate", "curation.duplicate_jaccard", "curation.contamination_jaccard")
+_ABOVE_ZERO = (
+    "train.learning_rate",
+    "train.max_grad_norm",
+    "curation.duplicate_jaccard",
+    "curation.contamination_jaccard",
+)
 
 
 def _value(experiment: Experiment, path: str) -> Any:
@@ -77,11 +87,15 @@ def _range_problems(experiment: Experiment) -> list[str]:
 
 def _data_problems(experiment: Experiment) -> list[str]:
     data, found = experiment.data, []
+    if data.source is DataSource.pocket and experiment.task.name not in _POCKET_TASKS:
+        found.append(f"task.name={experiment.task.name}: data=pocket has {', '.join(_POCKET_TASKS)} only.")
     if data.source is DataSource.file:
         if not data.path:
             found.append("data=file needs data.path=FILE.")
         elif not Path(data.path).is_file():
             found.append(f"data.path={data.path}: no such file.")
+    if data.source is DataSource.hub and not data.path:
+        found.append("data=hub needs data.path=OWNER/NAME.")
     if data.source is DataSource.hub and not data.revision:
         found.append("data.revision is missing: pin the data set's commit, so that the run can be repeated.")
     if data.source is not DataSource.hub and data.dev_fraction + data.test_fraction >= 1:
@@ -122,15 +136,40 @@ def _llm_problems(path: str, llm: ServiceLLM) -> list[str]:
             found.append(f"{path}.{key}={getattr(llm, key)}: must be at least 1.")
     if llm.timeout_s <= 0:
         found.append(f"{path}.timeout_s={llm.timeout_s}: must be above 0.")
-    if llm.base_url and not llm.base_url.startswith(("http://", "https://")):
-        found.append(f"{path}.base_url={llm.base_url}: must begin with http:// or https://.")
-    secret = [key for key in llm.parameters if "key" in key.lower() or key.lower() == "token"]
-    if secret:
-        found.append(f"{path}.parameters.{secret[0]}: keys come from the environment alone; use {path}.api_key_env.")
+    found += _address_problems(path, llm)
+    found += [
+        f"{path}.parameters.{name}: keys come from the environment alone; use {path}.api_key_env."
+        for name in _secret_names(llm.parameters)
+    ]
+    if llm.api_key_env and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", llm.api_key_env):
+        found.append(f"{path}.api_key_env: must be the name of a variable, such as OPENAI_API_KEY, not a key.")
     if llm.retired and llm.retired <= datetime.date.today().isoformat():
         found.append(f"{path}: {llm.model} no longer answers since {llm.retired}; conf/service_llm names a successor.")
     if llm.price and min(llm.price.input, llm.price.output) < 0:
         found.append(f"{path}.price: must not be negative.")
+    return found
+
+
+def _address_problems(path: str, llm: ServiceLLM) -> list[str]:
+    if not llm.base_url:
+        return []
+    if not llm.base_url.startswith(("http://", "https://")):
+        return [f"{path}.base_url={llm.base_url}: must begin with http:// or https://."]
+    parts = urlsplit(llm.base_url)
+    if parts.username or parts.password or parts.query:
+        return [f"{path}.base_url: no user, password or query may be in it; keys come from {path}.api_key_env."]
+    return []
+
+
+def _secret_names(tree: Any, prefix: str = "") -> list[str]:
+    """Return the dotted names below `parameters` that look as if they held a secret."""
+    if not isinstance(tree, dict):
+        return []
+    found = []
+    for name, value in tree.items():
+        if re.search(r"api_?key|secret|password|authorization|access_?token|bearer", str(name), re.IGNORECASE):
+            found.append(f"{prefix}{name}")
+        found += _secret_names(value, f"{prefix}{name}.")
     return found
 
 
@@ -141,6 +180,15 @@ def _loop_problems(experiment: Experiment) -> list[str]:
         found.append(f"loop.growth.volumes={volumes}: must be rising numbers above 0.")
     if not loop.growth.include_coverage and not volumes:
         found.append("loop.growth.include_coverage=false needs loop.growth.volumes.")
+    if (
+        experiment.judge.kind is JudgeKind.reference
+        and experiment.synthesis.enabled
+        and loop.gate.precision is not None
+    ):
+        found.append(
+            "judge=reference gives no precision, so no synthetic data can make the gate pass: "
+            "add synthesis=none or loop.gate.precision=null."
+        )
     if volumes and not experiment.synthesis.enabled:
         found.append("loop.growth.volumes needs synthetic rows: drop synthesis=none.")
     return found
@@ -151,8 +199,16 @@ def _model_problems(experiment: Experiment) -> list[str]:
     quantization = experiment.train.quantization
     if quantization is not Quantization.none and importlib.util.find_spec("bitsandbytes") is None:
         found.append(f"train.quantization={quantization.value} needs bitsandbytes, which is not installed: take none.")
-    if quantization is Quantization.int8 and experiment.runtime.device == "cpu":
-        found.append("train.quantization=int8 can't run on a CPU: take nf4 or none.")
+    runtime = experiment.runtime
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", runtime.device):
+        found.append(f"runtime.device={runtime.device}: take auto, cpu, cuda or cuda:N.")
+    if runtime.dtype not in ("auto", "float32", "bfloat16", "float16"):
+        found.append(f"runtime.dtype={runtime.dtype}: take auto, float32, bfloat16 or float16.")
+    if (quantization is Quantization.int8 or runtime.device.startswith("cuda")) and not gpus():
+        found.append(
+            f"runtime.device={runtime.device}, train.quantization={quantization.value}: this machine has no GPU; take "
+            "runtime.device=cpu with nf4 or none."
+        )
     path = experiment.local_model.path
     if is_pocket(path) and not Path(model_location(path)).is_dir():
         shipped = sorted(f"pocket:{folder.name}" for folder in Path(model_location(path)).parent.glob("*"))

@@ -6,8 +6,6 @@ Exit codes: 0 done (passed, or stopped by a rule), 2 bad configuration or input,
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -59,13 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"llamaduo: {error}", file=sys.stderr)
         return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"llamaduo: {type(error).__name__}: {error} (a fault of llamaduo's: --debug shows where)", file=sys.stderr
+        )
+        return 1
     except KeyboardInterrupt:
         print("llamaduo: interrupted; the same command goes on where it stopped.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -105,7 +106,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+    """Treat SIGTERM as Ctrl-C, which lets paid calls in flight come home."""
+    signal.raise_signal(signal.SIGINT)
 
 
 def _run_one(experiment: Experiment) -> RunState:
@@ -164,10 +166,8 @@ def _job(experiment: Experiment) -> Outcome:
     except LlamaduoError as error:
         print(f"llamaduo: {name}: {error}", file=sys.stderr)
         return outcome | {"exit_code": error.exit_code}
-    except Exception:  # a fault in one job must not stop the others
-        import traceback
-
-        traceback.print_exc()
+    except Exception as error:  # a fault in one job must not stop the others
+        print(f"llamaduo: {name}: {type(error).__name__}: {error}", file=sys.stderr)
         return outcome
     scores = [*_scores(run_folder(experiment), state), f"${state.cost_usd:.2f}"]
     return outcome | {"result": state.stop_reason, "scores": scores, "exit_code": _exit_code(state)}
@@ -188,6 +188,9 @@ def _scores(folder: Path, state: RunState) -> list[str]:
 def _report(arguments: list[str]) -> int:
     from llamaduo.errors import ConfigError
 
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(HELP, end="")
+        return 0
     if len(arguments) != 1 or arguments[0].startswith("-"):
         raise ConfigError("usage: llamaduo report DIR (a run's folder, a study's, or results/).")
     from llamaduo.studies.report import report

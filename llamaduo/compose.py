@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,12 +73,19 @@ def compose(argv: Sequence[str]) -> Composed | None:
             return _composed(hydra, parser, args)
         finally:
             GlobalHydra.instance().clear()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(_explained(error)) from error
 
 
 def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    args = parser.parse_intermixed_args(list(argv))
+    parser.exit_on_error = False
+    try:
+        args = parser.parse_intermixed_args(list(argv))
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error}. See llamaduo --help.") from error
+    unknown = [text for text in args.overrides if text.startswith("-")]
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: there is no such option. See llamaduo --help.")
     wrong = [text for text in args.overrides if "=" not in text and not text.startswith("~")]
     if wrong:
         raise ConfigError(f"{wrong[0]}: not an override; write key=value, such as task=coding.")
@@ -136,24 +144,7 @@ class _Collect(Launcher):
 
 def _sweep(hydra: Hydra, name: str, overrides: list[str]) -> Composed:
     """Compose every job of a sweep, check them all, and return how to run them."""
-    config = hydra.compose_config(name, overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
-    collect = _Collect(hydra, config)
-    sweeper = Plugins.instance().instantiate_sweeper(
-        config=config,
-        hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=_no_callbacks()),
-        task_function=lambda _: None,
-    )
-    launcher_of(sweeper, collect)
-    arguments = list(config.hydra.overrides.task)
-    try:
-        sweeper.sweep(arguments=arguments)
-    except HydraException:  # some of Hydra's are OSErrors too
-        raise
-    except OSError as error:
-        raise InputError(
-            f"{config.hydra.sweep.dir}: can't be written ({error.strerror}); set runtime.results."
-        ) from error
-    experiments = checked(collect.configs)
+    experiments = checked(_jobs(hydra, name, overrides))
 
     def launch(task: Callable[[Experiment], Outcome]) -> list[Outcome]:
         GlobalHydra.instance().initialize(hydra)
@@ -168,15 +159,26 @@ def _sweep(hydra: Hydra, name: str, overrides: list[str]) -> Composed:
     return Composed(experiments, launch)
 
 
+def _jobs(hydra: Hydra, name: str, overrides: list[str]) -> list[DictConfig]:
+    """Compose every job of a sweep; what Hydra's sweeper writes on the way goes to a folder that is thrown away."""
+    with tempfile.TemporaryDirectory() as scratch:
+        config = hydra.compose_config(
+            name, [*overrides, f"hydra.sweep.dir={scratch}"], run_mode=RunMode.MULTIRUN, with_log_configuration=False
+        )
+        sweeper: Any = Plugins.instance().instantiate_sweeper(
+            config=config,
+            hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=_no_callbacks()),
+            task_function=lambda _: None,
+        )
+        sweeper.launcher = collect = _Collect(hydra, config)
+        sweeper.sweep(arguments=list(config.hydra.overrides.task))
+    return collect.configs
+
+
 def _no_callbacks() -> Any:
     from hydra._internal.callbacks import Callbacks
 
     return Callbacks()
-
-
-def launcher_of(sweeper: Any, launcher: Launcher) -> None:
-    """Give a sweeper another launcher."""
-    sweeper.launcher = launcher
 
 
 def to_experiment(config: DictConfig) -> Experiment:

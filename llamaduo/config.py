@@ -17,6 +17,8 @@ from typing import Any, Optional
 
 from omegaconf import MISSING
 
+from llamaduo.errors import InputError
+
 
 class JudgeKind(Enum):
     """Who judges."""
@@ -453,6 +455,14 @@ def model_location(path: str) -> str:
     return str(Path(__file__).parent / "pocket" / "models" / path.removeprefix(_POCKET))
 
 
+def _content_hash(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"data.path={path}: can't be read ({error.strerror}).") from error
+
+
 def fingerprint(experiment: Experiment) -> str:
     """Return 8 hex digits over every field that can change a result, and over the data file's content."""
     tree = plain(experiment)
@@ -462,9 +472,5 @@ def fingerprint(experiment: Experiment) -> str:
         for key in _NO_INFLUENCE_LLM:
             llm.pop(key, None)
     if experiment.data.source is DataSource.file and experiment.data.path:
-        digest = hashlib.sha256()
-        with open(experiment.data.path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        tree["data"]["path"] = digest.hexdigest()
+        tree["data"]["path"] = _content_hash(experiment.data.path)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]

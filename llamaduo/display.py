@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,11 +58,20 @@ def iterations_table(history: Sequence[Iteration], title: str | None = None) -> 
     return table
 
 
+class _Console(Console):
+    """A console that falls silent when nobody reads any more: a closed pipe must not end a run."""
+
+    def on_broken_pipe(self) -> None:
+        """Send everything that follows to nowhere."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Display:
     """Shows a run; `quiet` shows nothing, which tests and sweeps in worker processes want."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+        self.console = _Console(quiet=quiet, highlight=False, markup=False, soft_wrap=True)
         if not self.console.is_terminal:
             self.console.width = 120
         self._live = Live(console=self.console, refresh_per_second=8) if self.console.is_terminal else None

@@ -56,7 +56,7 @@ def gpus() -> list[str]:
     return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
 
 
-def describe(seed: int) -> str:
+def describe(**seeds: int) -> str:
     """Return `environment.json`."""
     status = _git("status", "--porcelain")
     tree: dict[str, Any] = {
@@ -71,6 +71,6 @@ def describe(seed: int) -> str:
             "memory_gib": memory_gib(),
             "gpus": gpus(),
         },
-        "seeds": {"runtime": seed},
+        "seeds": seeds,
     }
     return json.dumps(tree, indent=1) + "\n"

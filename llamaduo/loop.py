@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llamaduo.config import Experiment, fingerprint
 from llamaduo.display import Display
-from llamaduo.errors import BudgetError, LlamaduoError
+from llamaduo.errors import BudgetError
 from llamaduo.evidence.stop import best, stop_reason
 from llamaduo.evidence.verdict import verdict
 from llamaduo.records import RunState, Scorecard
@@ -27,11 +27,13 @@ def close_the_loop(steps: Steps) -> str:
     while True:
         iteration = len(steps.history)
         rows = steps.rows(iteration, pool)
+        if not rows:
+            return "no_new_data"
         trained = steps.train(iteration, rows, start_from=adapter)
         adapter = steps.adapter(iteration)
         predictions = steps.infer(iteration, steps.gate_split, adapter)
         verdicts = steps.judge(iteration, predictions)
-        steps.record(iteration, rows, trained, predictions, verdicts)
+        steps.record(iteration, trained, predictions, verdicts)
         reason = stop_reason(steps.history, steps.experiment.loop, steps.experiment.judge.max_unscored)
         if reason:
             return reason
@@ -53,9 +55,13 @@ def run(experiment: Experiment, *, display: Display) -> RunState:
         state.status, state.stop_reason, state.error = "running", None, None
         try:
             with Steps(experiment, folder, state, display) as steps:
-                _finish(steps, state)
-        except LlamaduoError as error:
-            state.status, state.error = "failed", str(error)
+                try:
+                    _finish(steps, state)
+                except Exception:
+                    steps.account(None)
+                    raise
+        except Exception as error:
+            state.status, state.error = "failed", f"{error}" or type(error).__name__
             folder.write_state(state)
             raise
         folder.write_state(state)
@@ -77,7 +83,7 @@ def _finish(steps: Steps, state: RunState) -> None:
         state.accepted_iteration = chosen
     state.best_iteration = chosen
     state.stop_reason = state.stop_reason or reason
-    steps.record_test(test)
+    steps.account(test)
     state.verdict = verdict(steps.experiment, steps.history, reason, chosen, test)
     state.status = "done"
 

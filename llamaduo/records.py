@@ -39,6 +39,10 @@ def prompt_id(messages: tuple[Mapping[str, str], ...]) -> str:
     return hashlib.sha256(json.dumps(folded, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
+COVERAGE = "coverage"
+"""The generator of pairs that people kept."""
+
+
 @dataclass(frozen=True)
 class Example:
     """A (prompt, response) pair to learn from or to be judged against."""
@@ -49,7 +53,7 @@ class Example:
     """The prompt: `{"role", "content"}` turns that end with the user's."""
     response: str
     """The response that the service LLM, or a person, gave."""
-    generator: str = "coverage"
+    generator: str = COVERAGE
     """Who wrote the pair: `coverage`, or the name of the service LLM that synthesised it."""
     seed_id: str | None = None
     """The coverage prompt that a synthetic pair was asked for with."""
@@ -80,12 +84,12 @@ class CoverageDataset:
 class Adapter:
     """What training left behind."""
 
-    path: str
-    """The folder with the LoRA weights (safetensors)."""
     train_rows: int
     """Rows trained on."""
+    synthetic_rows: int
+    """Synthetic rows among them."""
     skipped_rows: int
-    """Rows longer than the context, left out whole."""
+    """Rows left out whole: longer than the context, or with an end mark inside the response."""
     steps: int
     """Optimizer steps taken."""
     tokens: int
@@ -209,7 +213,7 @@ class Iteration:
     synthetic_rows: int
     """Synthetic rows among them."""
     skipped_rows: int
-    """Rows left out because they exceed the model's context."""
+    """Rows left out because they exceed the model's context, or hold an end mark inside the response."""
     similarity_mean: float | None
     similarity_low: float | None
     similarity_high: float | None

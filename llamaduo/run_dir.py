@@ -101,6 +101,8 @@ class RunDir:
                 f"{self.path}: another process ({holder}) works on this run. Wait for it, or stop it and run again."
             ) from error
         os.ftruncate(self._lock, 0)
+        for left in self.path.rglob(".*.tmp"):  # of a process that was killed: this one holds the lock
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
         os.pwrite(self._lock, f"pid {os.getpid()} on {socket.gethostname()}".encode(), 0)
         return self
 
@@ -137,18 +139,19 @@ class RunDir:
         if not _marker(path).exists():
             start = time.monotonic()
             private = _private(path)
-            with _writing(path):
-                shutil.rmtree(private, ignore_errors=True)
-                private.mkdir()
-                try:
-                    (private / "record.json").write_text(to_json(make(private)), encoding="utf-8")
+            try:
+                with _writing(path):
+                    private.mkdir()
+                record = make(private)
+                with _writing(path):
+                    (private / "record.json").write_text(to_json(record), encoding="utf-8")
                     for file in _contents(private):
                         _sync(file)
                     shutil.rmtree(path, ignore_errors=True)
                     os.replace(private, path)
                     _sync(path.parent)
-                finally:
-                    shutil.rmtree(private, ignore_errors=True)
+            finally:
+                shutil.rmtree(private, ignore_errors=True)
             _mark(path, time.monotonic() - start)
         return from_json(kind, (path / "record.json").read_text(encoding="utf-8"))
 

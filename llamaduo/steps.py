@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from llamaduo.config import DataSource, Experiment, GateSplit, JudgeKind, Start,
 from llamaduo.data.coverage import load_coverage
 from llamaduo.display import Display
 from llamaduo.environment import describe
-from llamaduo.errors import ServiceError
+from llamaduo.errors import InputError, ServiceError
 from llamaduo.evidence.scorecard import score, unscored
 from llamaduo.pocket import teacher
 from llamaduo.pocket.tasks import make_pairs
@@ -49,7 +50,7 @@ class Steps:
     """One run under way; use it as a context manager."""
 
     def __init__(self, experiment: Experiment, folder: RunDir, state: RunState, display: Display) -> None:
-        _quiet_libraries()
+        _settle_libraries()
         self.experiment = experiment
         self.display = display
         self.history: list[Iteration] = []
@@ -58,14 +59,21 @@ class Steps:
         self._service = _open_service(experiment, folder.path)
         self.dataset = _dataset(experiment)
         self._tracker = Tracker(experiment, folder.path)
+        self._judged_usd: dict[str, float] = {}
+        """Price of each judge request that was used, by its key."""
+        self._grown_usd = 0.0
+        self._requests = 0
+        """Synthesis requests made so far."""
 
     def __enter__(self) -> Steps:
         self._folder.write_state(self._state)
         write_text(self._folder.path / "config.yaml", _as_yaml(self.experiment))
         environment = self._folder.path / "environment.json"
         if not environment.exists():
-            write_text(environment, describe(self.experiment.runtime.seed))
+            write_text(environment, describe(runtime=self.experiment.runtime.seed, data=self.experiment.data.seed))
         self.display.start(_headline(self.experiment, self.dataset, self._folder.path), [])
+        for note in self.dataset.notes:
+            self.display.note(note)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -141,11 +149,22 @@ class Steps:
         too_long = sum(p.finish_reason == "prompt_too_long" for p in predictions)
         if too_long:
             room = self.experiment.local_model.context - self.experiment.infer.max_new_tokens
+            self._refuse_if_hopeless(where, too_long, len(predictions))
             self.display.note(
                 f"{too_long} of {len(predictions)} answers are missing: their prompts exceed the {room} tokens that "
                 "the model's context leaves for them. Nothing was cut."
             )
         return predictions
+
+    def _refuse_if_hopeless(self, where: int | str, too_long: int, answers: int) -> None:
+        """Buy no data for a gate that can't be passed: which prompts are too long doesn't change with training."""
+        gate, limit = self.experiment.loop.gate, self.experiment.judge.max_unscored
+        gated = gate.similarity is not None or gate.precision is not None
+        if isinstance(where, int) and gated and self.experiment.synthesis.enabled and too_long > limit * answers:
+            raise InputError(
+                f"{too_long} of {answers} answers at the gate are missing: prompts exceed the model's context, so "
+                "it can't pass. Take a longer context, a smaller infer.max_new_tokens, or synthesis=none."
+            )
 
     def judge(self, where: int | str, predictions: list[Prediction]) -> list[Verdict]:
         """Let the panel score the answers; raises ServiceError when too few of its replies can be read."""
@@ -156,7 +175,9 @@ class Steps:
             self._refuse_if_unreadable(made)
             return made
 
-        return self._folder.rows(self._folder.iteration(where) / "verdicts.jsonl", Verdict, judged)
+        verdicts = self._folder.rows(self._folder.iteration(where) / "verdicts.jsonl", Verdict, judged)
+        self._judged_usd.update({v.request: v.cost_usd for v in verdicts if v.request})
+        return verdicts
 
     def _refuse_if_unreadable(self, verdicts: list[Verdict]) -> None:
         (share, counts), limit = unscored(verdicts), self.experiment.judge.max_unscored
@@ -177,7 +198,6 @@ class Steps:
     def record(
         self,
         number: int,
-        rows: list[Example],
         trained: Adapter,
         predictions: list[Prediction],
         verdicts: list[Verdict],
@@ -186,12 +206,11 @@ class Steps:
         card = self.score(number, verdicts)
         here, before = self._folder.iteration(number), self._folder.iteration(number - 1 if number else "start")
         made = [here / name for name in ("adapter", "predictions.jsonl", "verdicts.jsonl", "scorecard.json")]
-        grown = [before / "synthetic.jsonl", before / "curation.json"]
-        coverage = len(self.dataset.train) if self.experiment.loop.growth.include_coverage else 0
+        grown = [before / name for name in ("synthesis.json", "synthetic.jsonl", "curation.json")]
         iteration = Iteration(
             iteration=number,
-            train_rows=len(rows),
-            synthetic_rows=len(rows) - coverage,
+            train_rows=trained.train_rows,
+            synthetic_rows=trained.synthetic_rows,
             skipped_rows=trained.skipped_rows,
             **{
                 f"{name}_{limit}": getattr(getattr(card, name), limit)
@@ -204,21 +223,21 @@ class Steps:
             scored=card.scored,
             unscored=card.unscored,
             train_loss=trained.loss,
-            cost_usd=card.cost_usd + self._growth_cost(before),
+            cost_usd=round(self.cost_usd() - sum(line.cost_usd for line in self.history), 10),
             seconds=self._folder.seconds(*made, *grown),
             judges=card.judges,
         )
         self.history.append(iteration)
         write_metrics(self._folder.path, self.history)
         self._state.iterations = len(self.history)
-        self._state.cost_usd = sum(line.cost_usd for line in self.history)
+        self._state.cost_usd = self.cost_usd()
         self._folder.write_state(self._state)
         self._tracker.log(iteration, predictions, verdicts)
         self.display.iteration(iteration)
 
-    def _growth_cost(self, folder: Path) -> float:
-        path = folder / "curation.json"
-        return float(self._folder.tree(path, dict)["cost_usd"]) if path.exists() else 0.0
+    def cost_usd(self) -> float:
+        """Return the price of all replies that this run has used so far, each distinct request once."""
+        return round(sum(self._judged_usd.values()) + self._grown_usd, 10)
 
     def grow(self, where: int | str, pool: list[Example], volume: int) -> list[Example]:
         """Return new curated rows, so that the synthetic pool reaches `volume`; none if synthesis is off."""
@@ -226,23 +245,30 @@ class Steps:
         if wanted <= 0 or not self.experiment.synthesis.enabled:
             return []
         folder = self._folder.iteration(where)
+        asked = self._folder.tree(folder / "synthesis.json", lambda: plain(self._synthesize(where, pool, wanted)))
+        self._grown_usd += asked["cost_usd"]
+        self._requests += asked["requests"]
+        raw = [example_from(row) for row in asked.pop("examples")]
 
         @cache
-        def asked() -> Batch:
-            return self._synthesize(where, pool, wanted)
-
-        raw = self._folder.rows(folder / "synthetic.jsonl", Example, lambda: asked().examples)
-
-        def curated() -> dict[str, Any]:
+        def curated() -> Curated:
             with self.display.stage("curate", _place(where)):
-                result = self._curate(raw, pool)
-            batch = asked()
-            counts = {"requests": batch.requests, "failed": batch.failed, "dropped": batch.dropped}
-            rows = {"parsed": len(raw), "kept": len(result.kept), "removed": plain(result.removed)}
-            return {"wanted": wanted, **counts, **rows, "cost_usd": batch.cost_usd}
+                return self._curate(raw, pool)
 
-        removed = {entry["row"] for entry in self._folder.tree(folder / "curation.json", curated)["removed"]}
-        return [example for row, example in enumerate(raw) if row not in removed]
+        def funnel() -> dict[str, Any]:
+            rows = {"parsed": len(raw), "kept": len(curated().kept), "removed": plain(curated().removed)}
+            return {"wanted": wanted, **asked, **rows}
+
+        kept = self._folder.rows(folder / "synthetic.jsonl", Example, lambda: curated().kept)
+        counts = self._folder.tree(folder / "curation.json", funnel)
+        if len(kept) < 0.9 * wanted:
+            reasons = Counter(entry["reason"] for entry in counts["removed"])
+            self.display.note(
+                f"{wanted:,} synthetic rows were wanted, {len(kept):,} are left: {counts['requests']} requests "
+                f"({counts['failed']} failed), {counts['parsed']:,} rows read, {counts['dropped']} unreadable, "
+                f"{reasons['duplicate']} duplicates, {reasons['contamination']} like dev or test."
+            )
+        return kept
 
     def _synthesize(self, where: int | str, pool: list[Example], wanted: int) -> Batch:
         """Ask until `wanted` rows survive curation, in a bounded number of rounds."""
@@ -258,7 +284,7 @@ class Steps:
                     llm=self.experiment.service_llm,
                     config=config,
                     topic=self.experiment.task.topic,
-                    first_request=self._requests_before(where) + total.requests,
+                    first_request=self._requests + total.requests,
                     seed=self.experiment.runtime.seed,
                     service=self._service,
                     progress=progress,
@@ -275,12 +301,6 @@ class Steps:
                     break
         return total
 
-    def _requests_before(self, where: int | str) -> int:
-        """Return how many synthesis requests were made before those of `where`."""
-        earlier = [] if where == "start" else ["start", *range(int(where))]
-        paths = [self._folder.iteration(place) / "curation.json" for place in earlier]
-        return sum(self._folder.tree(path, dict)["requests"] for path in paths if path.exists())
-
     def _curate(self, raw: list[Example] | tuple[Example, ...], pool: list[Example]) -> Curated:
         held_out = [*self.dataset.dev, *self.dataset.test]
         known = [*self.dataset.train, *pool]
@@ -293,15 +313,20 @@ class Steps:
         predictions = self.infer("test", self.dataset.test, self.adapter(chosen))
         return self.score("test", self.judge("test", predictions))
 
-    def record_test(self, test: Scorecard | None) -> None:
-        """Put the test split's scorecard and its cost into the state."""
-        if test is not None:
-            self._state.test = plain(test)
-            self._state.cost_usd += test.cost_usd
+    def account(self, test: Scorecard | None) -> None:
+        """Put the test split's scorecard and all costs into the state, those of a stage that broke off included."""
+        self._state.test = plain(test) if test else None
+        bought = self._service.spent_usd if self._service else 0.0
+        self._state.cost_usd = max(self.cost_usd(), bought)
 
 
 def _place(where: int | str) -> str:
     return f"iteration {where}" if isinstance(where, int) else {"start": "before", "test": "test split"}[where]
+
+
+def example_from(row: dict[str, Any]) -> Example:
+    """Return the example that a JSON artifact holds."""
+    return Example(**{**row, "messages": tuple(row["messages"])})
 
 
 def _scorecard(tree: dict[str, Any]) -> Scorecard:
@@ -363,8 +388,13 @@ def _pocket_label(experiment: Experiment) -> list[str]:
     return [f"POCKET PROFILE: {', '.join(parts)}. The loop around them is the real one."] if parts else []
 
 
-def _quiet_libraries() -> None:
-    """Keep the libraries' own bars and notices out of the display."""
+def _settle_libraries() -> None:
+    """Keep the libraries' own bars and notices out of the display, and their threads from spinning.
+
+    libgomp's threads spin while they wait: on two cores of which another program uses one, that made
+    training of a pocket model 15 times slower. A short spin costs a fifth on idle cores.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

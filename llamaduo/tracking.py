@@ -50,7 +50,10 @@ class Tracker:
         """Send one iteration and a table of sample answers."""
         if self._thread is not None:
             answers = _sample_answers(self._config, predictions, verdicts)
-            self._queue.put({"step": iteration.iteration, "metrics": _flat(plain(iteration)), "answers": answers})
+            total = iteration.scored + iteration.unscored
+            share = {"unscored_share": iteration.unscored / total if total else 0.0}
+            metrics = _flat(plain(iteration)) | share
+            self._queue.put({"step": iteration.iteration, "metrics": metrics, "answers": answers})
 
     def close(self) -> None:
         """Let W&B finish, but not for long."""

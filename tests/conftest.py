@@ -1,13 +1,14 @@
 """What every test gets: a home, a working folder and an environment of its own, no key, no network.
 
-`compose_experiment(*overrides)` composes an experiment whose results go to the test's folder, `llm(program,
-**fields)` makes a service LLM out of a function, `open_service()` gives access to it through the real client,
-litellm and journal, and `waits` takes the time out of retries.
+`compose_experiment(*overrides)` composes an experiment whose results go to the test's folder, and `experiment`
+is the default one at no cost. `llm(program, **fields)` makes a service LLM out of a function, `open_service()`
+gives access to it through the real client, litellm and journal, and `waits` takes the time out of retries.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -66,6 +67,24 @@ def compose_experiment(tmp_path: Path) -> Callable[..., Experiment]:
         return experiment
 
     return composed
+
+
+@pytest.fixture(scope="session")
+def composed_once() -> Experiment:
+    """Return the default experiment, composed once in a session: take `experiment`, which is a copy."""
+    from llamaduo.compose import compose
+
+    found = compose([])
+    assert found is not None
+    return found.experiments[0]
+
+
+@pytest.fixture
+def experiment(composed_once: Experiment, tmp_path: Path) -> Experiment:
+    """Return the default experiment, to be changed at will; its results go to `tmp_path/results`."""
+    copied = copy.deepcopy(composed_once)
+    copied.runtime.results = str(tmp_path / "results")
+    return copied
 
 
 _NUMBERS = count()

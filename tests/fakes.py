@@ -33,7 +33,8 @@ def quick_train(examples: Any, folder: Path, *, start_from: str | None, progress
     """Write the number of rows, and what was started from, where weights would be."""
     (folder / "weights.json").write_text(json.dumps({"rows": len(examples), "start_from": start_from}))
     progress(1, 1)
-    return Adapter("adapter", len(examples), 0, 1, 1, 0.5)
+    synthetic = sum(example.generator != "coverage" for example in examples)
+    return Adapter(len(examples), synthetic, 0, 1, 1, 0.5)
 
 
 def quick_infer(

@@ -16,10 +16,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from llamaduo import checks
 from llamaduo.checks import problems
-from llamaduo.compose import compose, conf_dir
+from llamaduo.compose import conf_dir
 from llamaduo.config import DataSource, Experiment, GateSplit, JudgeKind, Price, Quantization, fingerprint, plain
 from llamaduo.errors import ConfigError
 
@@ -35,8 +36,8 @@ def today(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def experiment(compose_experiment: Compose) -> Experiment:
-    return compose_experiment()
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "gpus", list)
 
 
 def set_(experiment: Experiment, path: str, value: Any) -> Experiment:
@@ -64,16 +65,18 @@ RETIRED = {
 OFFLINE = ("judge=reference", "synthesis=none")
 COMPANIONS: dict[str, tuple[str, ...]] = {
     "data/file": (*OFFLINE, "data.path=pairs.jsonl"),
+    "data/hub": (*OFFLINE, "data.path=owner/name", "data.revision=abc"),
     "data/no_robots": OFFLINE,
     "judge/endpoint": ("judge.panel.endpoint.base_url=http://localhost:1/v1", "judge.panel.endpoint.model=m"),
     "service_llm/endpoint": ("service_llm.base_url=http://localhost:1/v1", "service_llm.model=m"),
+    "judge/reference": ("synthesis=none",),
     "train/paper": ("preset=service",),
     "protocol/paper": ("preset=service",),
 }
 
 
 def test_conf_has_as_many_files_as_the_tests_below_look_at() -> None:
-    assert len(FILES) == 61
+    assert len(FILES) == 62
 
 
 @pytest.mark.usefixtures("today")
@@ -94,22 +97,20 @@ def test_every_file_composes_and_passes_the_checks(file: str, compose_experiment
     assert missing == []
 
 
-def test_every_service_llm_has_a_price_with_its_day_and_a_key_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llamaduo.compose.problems", lambda _: [])
-    for file in (name for name in FILES if name.startswith("service_llm/")):
-        found = compose([file.replace("/", "="), *COMPANIONS.get(file, ())])
-        assert found is not None
-        llm = found.experiments[0].service_llm
-        assert llm.price is not None, file
-        assert llm.price.as_of, file
-        assert llm.provider == "pocket" or llm.api_key_env, file
+@pytest.mark.parametrize("file", [name for name in FILES if name.startswith("service_llm/")])
+def test_a_service_llm_has_a_price_with_its_day_and_a_key_variable(file: str) -> None:
+    llm = OmegaConf.load(conf_dir() / f"{file}.yaml")
+    assert llm.price.input >= 0
+    assert llm.price.output >= 0
+    assert llm.price.as_of
+    assert llm.provider == "pocket" or llm.api_key_env.endswith("_API_KEY")
 
 
-def test_every_local_model_of_the_hub_is_pinned(compose_experiment: Compose) -> None:
-    for file in (name for name in FILES if name.startswith("local_model/")):
-        model = compose_experiment(file.replace("/", "=")).local_model
-        assert model.path.startswith("pocket:") or (model.revision and len(model.revision) == 40), file
-        assert not model.trust_remote_code
+@pytest.mark.parametrize("file", [name for name in FILES if name.startswith("local_model/")])
+def test_a_local_model_of_the_hub_is_pinned_and_runs_no_code(file: str) -> None:
+    model = OmegaConf.load(conf_dir() / f"{file}.yaml")
+    assert model.path.startswith("pocket:") or len(model.revision) == 40
+    assert not model.get("trust_remote_code")
 
 
 def test_the_paper_protocol_is_the_papers_setting(compose_experiment: Compose) -> None:
@@ -309,7 +310,8 @@ ONE_BY_ONE: list[tuple[dict[str, Any], str]] = [
     ({"service_llm.timeout_s": 0.0}, "service_llm.timeout_s=0.0: must be above 0."),
     ({"service_llm.base_url": "localhost:8000"}, "service_llm.base_url=localhost:8000: must begin with http"),
     ({"service_llm.parameters": {"api_key": "sk"}}, "service_llm.parameters.api_key: keys come from the environment"),
-    ({"service_llm.parameters": {"token": "sk"}}, "service_llm.parameters.token: keys come from the environment"),
+    ({"service_llm.api_key_env": "sk-123"}, "service_llm.api_key_env: must be the name of a variable"),
+    ({"service_llm.base_url": "http://h/v1?key=1"}, "service_llm.base_url: no user, password or query may be in it"),
     ({"service_llm.retired": "2026-11-21"}, "service_llm: teacher-1 no longer answers since 2026-11-21"),
     ({"service_llm.price": NO_PRICE}, "service_llm.price: must not be negative."),
     ({"loop.growth.volumes": [5, 5]}, "loop.growth.volumes=[5, 5]: must be rising numbers above 0."),
@@ -317,14 +319,18 @@ ONE_BY_ONE: list[tuple[dict[str, Any], str]] = [
     ({"loop.growth.volumes": [0, 3]}, "loop.growth.volumes=[0, 3]: must be rising numbers above 0."),
     ({"loop.growth.include_coverage": False}, "loop.growth.include_coverage=false needs loop.growth.volumes."),
     ({"loop.growth.volumes": [5], "synthesis.enabled": False}, "loop.growth.volumes needs synthetic rows"),
-    ({"train.quantization": Quantization.int8, "runtime.device": "cpu"}, "train.quantization=int8 can't run on a CPU"),
+    ({"runtime.device": "gpu"}, "runtime.device=gpu: take auto, cpu, cuda or cuda:N."),
+    ({"runtime.dtype": "float64"}, "runtime.dtype=float64: take auto, float32, bfloat16 or float16."),
+    ({"train.quantization": Quantization.int8}, "train.quantization=int8: this machine has no GPU"),
+    ({"runtime.device": "cuda:1"}, "runtime.device=cuda:1, train.quantization=none: this machine has no GPU"),
+    ({"judge.kind": JudgeKind.reference}, "judge=reference gives no precision"),
     ({"local_model.path": "pocket:nothing"}, "local_model.path=pocket:nothing: no such pocket model; the package has"),
     ({"train.max_length": 513}, "train.max_length=513 exceeds the model's context of 512 tokens: lower it."),
     ({"infer.max_new_tokens": 512}, "infer.max_new_tokens=512 leaves no room for a prompt in 512 tokens"),
 ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("today")
+@pytest.mark.usefixtures("today", "no_gpu")
 @pytest.mark.parametrize(("changes", "text"), ONE_BY_ONE, ids=[text[:40] for _, text in ONE_BY_ONE])
 def test_a_problem_is_found_and_says_what_to_do(changes: dict[str, Any], text: str, experiment: Experiment) -> None:
     for path, value in changes.items():
@@ -352,14 +358,17 @@ def test_a_teacher_that_is_not_asked_is_not_checked(experiment: Experiment) -> N
 
 
 def test_the_reference_judge_needs_no_panel(experiment: Experiment) -> None:
-    assert problems(set_(set_(experiment, "judge.panel", {}), "judge.kind", JudgeKind.reference)) == []
+    experiment.judge.panel, experiment.judge.kind = {}, JudgeKind.reference
+    experiment.synthesis.enabled = False
+    assert problems(experiment) == []
+    experiment.synthesis.enabled, experiment.loop.gate.precision = True, None
+    assert problems(experiment) == []
 
 
 def test_an_empty_dev_split_is_fine_where_test_is_the_gate(experiment: Experiment) -> None:
     assert problems(set_(set_(experiment, "data.dev_rows", 0), "protocol.gate_split", GateSplit.test)) == []
 
 
-@pytest.mark.xfail(strict=True, reason="bug: nested keys pass, and are written to config.yaml and the journal")
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -373,20 +382,29 @@ def test_a_secret_is_refused_wherever_it_hides(parameters: dict[str, Any], exper
     assert problems(set_(experiment, "service_llm.parameters", parameters)) != []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: a key inside the address passes, and is written to config.yaml and the journal"
+@pytest.mark.xfail(strict=True, reason="bug: hyphens, lists and other tokens get past _secret_names")
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"extra_headers": {"x-api-key": "sk-secret"}},
+        {"extra_body": {"backends": [{"api_key": "sk-secret"}]}},
+        {"auth_token": "sk-secret"},
+        {"token": "sk-secret"},
+    ],
 )
+def test_a_secret_is_refused_in_lists_and_headers_too(parameters: dict[str, Any], experiment: Experiment) -> None:
+    assert problems(set_(experiment, "service_llm.parameters", parameters)) != []
+
+
 def test_a_secret_in_an_address_is_refused(experiment: Experiment) -> None:
     assert problems(set_(experiment, "service_llm.base_url", "http://user:secret@localhost/v1")) != []
 
 
-@pytest.mark.xfail(strict=True, reason="bug: ends as an AssertionError when the data are loaded")
 def test_a_hub_data_set_needs_a_name(compose_experiment: Compose) -> None:
     with pytest.raises(ConfigError, match=r"data\.path"):
         compose_experiment("data=no_robots", "data.path=null", *OFFLINE)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: ends as a KeyError when the data are made")
 def test_the_pocket_data_know_four_tasks(compose_experiment: Compose) -> None:
     with pytest.raises(ConfigError, match=r"task\.name=my_task"):
         compose_experiment("task.name=my_task")

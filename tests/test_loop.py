@@ -138,12 +138,10 @@ class TestData:
         for number in (0, 1):
             here = folder / f"iterations/{number:02d}"
             curation = json.loads((here / "curation.json").read_text())
-            rows = [json.loads(line) for line in (here / "synthetic.jsonl").read_text().splitlines()]
-            removed = {entry["row"] for entry in curation["removed"]}
-            kept = [row for at, row in enumerate(rows) if at not in removed]
-            assert len(kept) == curation["kept"] > 0
+            kept = [json.loads(line) for line in (here / "synthetic.jsonl").read_text().splitlines()]
+            assert len(kept) == curation["kept"] == curation["parsed"] - len(curation["removed"]) > 0
             assert not held_out & {row["prompt_id"] for row in kept}
-            assert not held_out & {row["seed_id"] for row in rows}
+            assert not held_out & {row["seed_id"] for row in kept}
 
 
 @pytest.mark.usefixtures("quick_stages")

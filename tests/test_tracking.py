@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +14,18 @@ import pytest
 from sample_records import iteration, prediction
 
 from llamaduo import tracking
-from llamaduo.config import Experiment
+from llamaduo.config import Experiment, Tracking, WandbMode
 from llamaduo.records import Verdict
 from llamaduo.tracking import Tracker, read_metrics, write_metrics
 
-Compose = Callable[..., Experiment]
+
+def online(
+    experiment: Experiment, mode: WandbMode = WandbMode.auto, *, answers: int = 20, study: str = "runs"
+) -> Experiment:
+    """Return the experiment with W&B on."""
+    experiment.tracking = Tracking(wandb=mode, answers=answers)
+    experiment.study = study
+    return experiment
 
 
 class FakeWandb(SimpleNamespace):
@@ -109,20 +116,20 @@ class TestMetrics:
 
 
 class TestWandb:
-    def test_off_starts_nothing(self, wandb: FakeWandb, compose_experiment: Compose, tmp_path: Path) -> None:
-        tracker = tracked(compose_experiment(), tmp_path)
+    def test_off_starts_nothing(self, wandb: FakeWandb, experiment: Experiment, tmp_path: Path) -> None:
+        tracker = tracked(experiment, tmp_path)
         assert (tracker.problem, wandb.settings, wandb.logged) == (None, {}, [])
 
     def test_off_does_not_even_import_it(
-        self, compose_experiment: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "wandb", None)
-        assert tracked(compose_experiment(), tmp_path).problem is None
+        assert tracked(experiment, tmp_path).problem is None
 
     def test_each_iteration_has_its_step_and_its_numbers(
-        self, wandb: FakeWandb, compose_experiment: Compose, tmp_path: Path
+        self, wandb: FakeWandb, experiment: Experiment, tmp_path: Path
     ) -> None:
-        tracker = tracked(compose_experiment("tracking=wandb", "study=mine"), tmp_path)
+        tracker = tracked(online(experiment, study="mine"), tmp_path)
         assert tracker.problem is None
         assert wandb.finished
         assert [step for step, _ in wandb.logged] == [0, 1]
@@ -136,23 +143,23 @@ class TestWandb:
         assert wandb.settings["id"] == wandb.settings["name"] == tmp_path.name
 
     def test_sample_answers_come_with_the_first_verdicts(
-        self, wandb: FakeWandb, compose_experiment: Compose, tmp_path: Path
+        self, wandb: FakeWandb, experiment: Experiment, tmp_path: Path
     ) -> None:
-        tracked(compose_experiment("tracking=wandb", "tracking.answers=2"), tmp_path)
+        tracked(online(experiment, answers=2), tmp_path)
         (table,) = (value for value in wandb.logged[0][1].values() if isinstance(value, list))
         assert [row["answer"] for row in table] == ["one", "two"]
         assert table[0]["prompt"] == "p"
         assert (table[0]["j similarity"], table[0]["k similarity"], table[0]["j precision"]) == (50.0, 50.0, None)
 
-    def test_no_answers_are_no_table(self, wandb: FakeWandb, compose_experiment: Compose, tmp_path: Path) -> None:
-        assert tracked(compose_experiment("tracking=wandb", "tracking.answers=0"), tmp_path).problem is None
+    def test_no_answers_are_no_table(self, wandb: FakeWandb, experiment: Experiment, tmp_path: Path) -> None:
+        assert tracked(online(experiment, answers=0), tmp_path).problem is None
         assert not any(isinstance(value, list) for _, values in wandb.logged for value in values.values())
 
     @pytest.mark.xfail(strict=True, reason="bug: the table takes the name of the number of answers, and its place")
     def test_the_number_of_answers_is_there_beside_the_table(
-        self, wandb: FakeWandb, compose_experiment: Compose, tmp_path: Path
+        self, wandb: FakeWandb, experiment: Experiment, tmp_path: Path
     ) -> None:
-        tracked(compose_experiment("tracking=wandb"), tmp_path)
+        tracked(online(experiment), tmp_path)
         assert wandb.logged[0][1]["answers"] == 100
 
     @pytest.mark.parametrize(
@@ -160,20 +167,20 @@ class TestWandb:
         [("auto", None, "offline"), ("auto", "k", "online"), ("offline", "k", "offline"), ("auto", "", "offline")],
     )
     def test_it_is_online_with_a_key_only(
-        self, override: str, key: str | None, mode: str, wandb: FakeWandb, compose_experiment: Compose, tmp_path: Path,
+        self, override: str, key: str | None, mode: str, wandb: FakeWandb, experiment: Experiment, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
         if key is not None:
             monkeypatch.setenv("WANDB_API_KEY", key)
-        tracked(compose_experiment("tracking=wandb", f"tracking.wandb={override}"), tmp_path)
+        tracked(online(experiment, WandbMode(override)), tmp_path)
         assert wandb.settings["mode"] == mode
         assert wandb.settings["resume"] == ("allow" if mode == "online" else None)
 
     def test_the_key_is_not_among_what_is_sent(
-        self, wandb: FakeWandb, compose_experiment: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, wandb: FakeWandb, experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("WANDB_API_KEY", "secret-key")
-        tracked(compose_experiment("tracking=wandb"), tmp_path)
+        tracked(online(experiment), tmp_path)
         assert "secret-key" not in repr((wandb.settings, wandb.logged))
 
     @pytest.mark.parametrize("where", ["settings", "init", "log", "table", "finish"])
@@ -181,53 +188,52 @@ class TestWandb:
         "error", [RuntimeError("W&B is down"), OSError(28, "No space left on device"), TypeError("new API")]
     )
     def test_whatever_it_raises_the_run_goes_on(
-        self, where: str, error: Exception, wandb: FakeWandb, compose_experiment: Compose, tmp_path: Path
+        self, where: str, error: Exception, wandb: FakeWandb, experiment: Experiment, tmp_path: Path
     ) -> None:
         wandb.faults[where] = error
-        tracker = tracked(compose_experiment("tracking=wandb"), tmp_path)
+        tracker = tracked(online(experiment), tmp_path)
         assert tracker.problem == f"W&B: {type(error).__name__}: {error}"
         assert [line.iteration for line in read_metrics(tmp_path)] == [0, 1]
 
     @pytest.mark.parametrize("where", ["init", "log", "finish"])
     def test_it_may_hang_and_the_run_does_not(
-        self, where: str, wandb: FakeWandb, compose_experiment: Compose, tmp_path: Path
+        self, where: str, wandb: FakeWandb, experiment: Experiment, tmp_path: Path
     ) -> None:
         wandb.hangs.add(where)
         start = time.monotonic()
-        tracker = tracked(compose_experiment("tracking=wandb"), tmp_path)
+        tracker = tracked(online(experiment), tmp_path)
         assert time.monotonic() - start < 5
         assert tracker.problem is not None
         assert "did not finish within" in tracker.problem
         assert len(read_metrics(tmp_path)) == 2
 
-    def test_it_may_be_absent(
-        self, compose_experiment: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_it_may_be_absent(self, experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "wandb", None)
-        tracker = tracked(compose_experiment("tracking=wandb"), tmp_path)
+        tracker = tracked(online(experiment), tmp_path)
         assert tracker.problem is not None
         assert tracker.problem.startswith("W&B: ModuleNotFoundError: ")
 
     @pytest.mark.xfail(strict=True, reason="bug: SystemExit ends the thread without a word")
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
     def test_it_may_try_to_exit_and_that_is_said(
-        self, wandb: FakeWandb, compose_experiment: Compose, tmp_path: Path
+        self, wandb: FakeWandb, experiment: Experiment, tmp_path: Path
     ) -> None:
         wandb.faults["init"] = SystemExit(1)
-        assert tracked(compose_experiment("tracking=wandb"), tmp_path).problem is not None
+        assert tracked(online(experiment), tmp_path).problem is not None
         assert len(read_metrics(tmp_path)) == 2
 
     def test_what_is_recorded_is_the_same_with_and_without_it(
-        self, wandb: FakeWandb, compose_experiment: Compose, tmp_path: Path
+        self, wandb: FakeWandb, experiment: Experiment, tmp_path: Path
     ) -> None:
         contents = []
         for name, fault in {"well": None, "broken": RuntimeError("down")}.items():
             folder = tmp_path / name
             folder.mkdir()
             wandb.faults = {"init": fault} if fault else {}
-            tracked(compose_experiment("tracking=wandb"), folder)
+            tracked(online(experiment), folder)
             contents.append((folder / "metrics.jsonl").read_bytes())
         off = tmp_path / "off"
         off.mkdir()
-        tracked(compose_experiment(), off)
+        experiment.tracking = Tracking()
+        tracked(experiment, off)
         assert contents == [(off / "metrics.jsonl").read_bytes()] * 2

@@ -15,6 +15,7 @@ from typing import Any
 from llamaduo.errors import InputError
 
 CHATML = (
+    "{{ bos_token if bos_token else '' }}"
     "{% for message in messages %}"
     "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %}<|im_end|>{% endif %}\n"
@@ -33,10 +34,11 @@ class Chat:
             raise InputError("the tokenizer has no chat template: set local_model.chat_template=chatml.")
         ask = [{"role": "user", "content": "x"}]
         behind = self._text([*ask, {"role": "assistant", "content": "x"}])[len(self._text(ask)) :]
-        mark = self._ids(behind.strip().removeprefix("x"))
+        suffix = self._ids(behind.strip().removeprefix("x"))
         self.end_ids = {tokenizer.eos_token_id}
-        if mark and mark[0] in set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder):
-            self.end_ids.add(mark[0])
+        if suffix and suffix[0] in set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder):
+            self.end_ids.add(suffix[0])
+        self._ends = sum(token in self.end_ids for token in suffix)
 
     def _text(self, messages: Sequence[dict[str, str]]) -> str:
         asks = messages[-1]["role"] != "assistant"
@@ -52,12 +54,14 @@ class Chat:
         """Return the tokens of a prompt, up to where the response begins."""
         return self._ids(self._text(messages))
 
-    def response_ids(self, messages: Sequence[dict[str, str]], response: str) -> list[int]:
-        """Return the tokens of the response to a prompt, the end mark last."""
+    def response_ids(self, messages: Sequence[dict[str, str]], response: str) -> list[int] | None:
+        """Return the tokens of the response to a prompt, the end mark last; None if an end mark is in its text."""
         asked = self._text(messages)
         whole = self._text([*messages, {"role": "assistant", "content": response}])
         if not whole.startswith(asked):
             raise InputError("the chat template changes a prompt when a response follows: no loss mask can be made.")
         ids = self._ids(whole[len(asked) :])
         ends = [index for index, token in enumerate(ids) if token in self.end_ids]
+        if len(ends) > self._ends:
+            return None
         return ids[: ends[0] + 1] if ends else [*ids, self.tokenizer.eos_token_id]

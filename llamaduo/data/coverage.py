@@ -1,13 +1,15 @@
 """From a data source to a CoverageDataset: read, check, split.
 
-The split is by prompt: a prompt's place is drawn from its own hash and the seed, so rows that are
-added later move no other row, and equal prompts can't fall apart.
+The split is by prompt: a prompt's place is drawn from its own hash and the seed, so equal prompts can't
+fall apart. With fractions, rows that are added later move no other row; with fixed numbers they can.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ def load_coverage(experiment: Experiment, pocket_pairs: list[tuple[str, str]]) -
     data = experiment.data
     if data.source is DataSource.pocket:
         rows = [_pair(prompt, response) for prompt, response in pocket_pairs]
-        dataset = _by_count(rows, data)
+        dataset = _split(rows, data, test_rows=data.test_rows)
     elif data.source is DataSource.file:
         dataset = _from_file(data)
     else:
@@ -47,29 +49,17 @@ def _place(seed: int, prompt: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _by_count(rows: list[Example], data: Data) -> CoverageDataset:
-    """Test rows first, then dev rows, then training rows, in the order of the rows' hashes."""
+def _split(rows: list[Example], data: Data, *, test_rows: int | None) -> CoverageDataset:
+    """Cut the rows, in the order of their places, into test, dev and train; a number overrides a fraction."""
     rows = sorted(rows, key=lambda row: _place(data.seed, row.prompt_id))
-    tests, devs = data.test_rows or 0, data.dev_rows or 0
-    train = rows[tests + devs :]
+    places = [_place(data.seed, row.prompt_id) for row in rows]
+    test_end = bisect_left(places, data.test_fraction) if test_rows is None else min(test_rows, len(rows))
+    begin = data.test_fraction if test_rows is None else (places[test_end - 1] if test_end else 0.0)
+    by_fraction = bisect_left(places, begin + data.dev_fraction, lo=test_end)
+    dev_end = by_fraction if data.dev_rows is None else min(test_end + data.dev_rows, len(rows))
+    train = rows[dev_end:]
     return CoverageDataset(
-        train=tuple(train[: data.train_rows]), dev=tuple(rows[tests : tests + devs]), test=tuple(rows[:tests])
-    )
-
-
-def _by_fraction(rows: list[Example], data: Data) -> CoverageDataset:
-    splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
-    for row in rows:
-        place = _place(data.seed, row.prompt_id)
-        if place < data.test_fraction:
-            splits["test"].append(row)
-        elif place < data.test_fraction + data.dev_fraction:
-            splits["dev"].append(row)
-        else:
-            splits["train"].append(row)
-    splits["train"].sort(key=lambda row: _place(data.seed, row.prompt_id))
-    return CoverageDataset(
-        train=tuple(splits["train"][: data.train_rows]), dev=tuple(splits["dev"]), test=tuple(splits["test"])
+        train=tuple(train[: data.train_rows]), dev=tuple(rows[test_end:dev_end]), test=tuple(rows[:test_end])
     )
 
 
@@ -82,10 +72,8 @@ def _from_file(data: Data) -> CoverageDataset:
     examples = _distinct([(place, read_example(row, place)) for place, row in placed])
     named = [row.get("split") for _, row in placed]
     if any(named):
-        return _by_name(path, examples, [str(name) for name in named])
-    if data.dev_rows is not None and data.test_rows is not None:
-        return _by_count(examples, data)
-    return _by_fraction(examples, data)
+        return _by_name(path, examples, [str(name) for name in named], data)
+    return _split(examples, data, test_rows=data.test_rows)
 
 
 def _wanted(row: dict[str, Any], category: str | None) -> bool:
@@ -104,13 +92,17 @@ def _distinct(placed: Iterable[tuple[str, Example]]) -> list[Example]:
     return examples
 
 
-def _by_name(path: Path, examples: list[Example], names: list[str]) -> CoverageDataset:
+def _by_name(path: Path, examples: list[Example], names: list[str], data: Data) -> CoverageDataset:
     splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
     for example, name in zip(examples, names, strict=True):
         if name not in splits:
             raise InputError(f"{path}: `split` is {name!r} in a row; every row needs train, dev or test, or none any.")
         splits[name].append(example)
-    return CoverageDataset(tuple(splits["train"]), tuple(splits["dev"]), tuple(splits["test"]))
+    return CoverageDataset(
+        train=tuple(splits["train"][: data.train_rows]),
+        dev=tuple(splits["dev"][: data.dev_rows]),
+        test=tuple(splits["test"][: data.test_rows]),
+    )
 
 
 def _from_hub(data: Data) -> CoverageDataset:
@@ -126,25 +118,36 @@ def _from_hub(data: Data) -> CoverageDataset:
             f"data set {data.path}@{data.revision} can't be loaded ({type(error).__name__}: {reason}). "
             "Check the network and the name, or take data=file."
         ) from error
-    rows: dict[str, list[Example]] = {}
+    return _from_tables(tables, data)
+
+
+def _from_tables(tables: Mapping[str, Iterable[Any]], data: Data) -> CoverageDataset:
+    """Return the data of a Hub data set's tables by split; a prompt that a split repeats is kept once, and said."""
+    rows: dict[str, list[Example]] = {name: [] for name in tables}
     seen: dict[str, str] = {}
+    kept: set[str] = set()
+    repeated = 0
     for name, table in tables.items():
-        rows[name] = []
         for number, row in enumerate(table):
             place = f"{data.path} {name}[{number}]"
-            if _wanted(row, data.category):
-                example = read_example(dict(row), place)
-                if seen.setdefault(example.prompt_id, name) == name:
-                    rows[name].append(example)
-                else:
-                    raise InputError(f"{place}: its prompt is in the split {seen[example.prompt_id]} too; drop one.")
+            if not _wanted(row, data.category):
+                continue
+            example = read_example(dict(row), place)
+            first = seen.setdefault(example.prompt_id, name)
+            if first != name:
+                raise InputError(f"{place}: its prompt is in the split {first} too; take another data set or revision.")
+            if example.prompt_id in kept:
+                repeated += 1
+                continue
+            kept.add(example.prompt_id)
+            rows[name].append(example)
     test = next((rows[name] for name in rows if name.startswith("test")), [])
     train = [row for name in rows if name.startswith("train") for row in rows[name]]
+    notes = (f"{repeated} rows repeat a prompt of {data.path}: the first of each is kept.",) if repeated else ()
     if not test:
-        return _by_count(train, data) if data.test_rows is not None else _by_fraction(train, data)
-    without_test = _by_count(train, Data(train_rows=data.train_rows, dev_rows=data.dev_rows, seed=data.seed))
+        return replace(_split(train, data, test_rows=data.test_rows), notes=notes)
     test = sorted(test, key=lambda row: _place(data.seed, row.prompt_id))[: data.test_rows]
-    return CoverageDataset(train=without_test.train, dev=without_test.dev, test=tuple(test))
+    return replace(_split(train, data, test_rows=0), test=tuple(test), notes=notes)
 
 
 def _check(dataset: CoverageDataset, experiment: Experiment) -> None:

@@ -11,6 +11,7 @@ refusals by the provider (400, 401, 403, 404) end the stage at once.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import random
@@ -28,7 +29,7 @@ Progress = Callable[[int, int], None]
 
 _LONGEST_WAIT = 60.0
 _GRACE_S = 30.0
-_KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "gemini": "GEMINI_API_KEY"}
+_LONGEST_RETRY_AFTER = 900.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,11 @@ class Failure:
 
 
 class RefusedError(ServiceError):
-    """The provider's safety filter refused this one request."""
+    """The provider refused this one request: its safety filter, or a prompt beyond its context."""
+
+
+class TimedOutError(TransientError):
+    """No answer in time; the call may have been billed all the same."""
 
 
 _TEXT_PROGRAMS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {}
@@ -124,9 +129,16 @@ def _behind_litellm(litellm: Any, program: Callable[[str, Mapping[str, Any]], st
     return Program()
 
 
+def key_variable(llm: ServiceLLM) -> str | None:
+    """Return the environment variable that holds the key: the named one, or the provider's usual one."""
+    if llm.provider in _TEXT_PROGRAMS:
+        return None
+    return llm.api_key_env or f"{llm.provider.upper()}_API_KEY"
+
+
 def api_key(llm: ServiceLLM) -> str | None:
     """Return the key out of the environment; raises ConfigError if a required one is missing."""
-    variable = llm.api_key_env or _KEY_VARIABLES.get(llm.provider)
+    variable = key_variable(llm)
     key = os.environ.get(variable) if variable else None
     if variable and llm.key_required and not key:
         raise ConfigError(f"{llm.name}: the environment variable {variable} is not set; set it to the provider's key.")
@@ -160,6 +172,11 @@ class Service:
         self._in_flight: set[asyncio.Task[Any] | None] = set()
         """Calls that are sent: what they cost is paid, so their replies are waited for whatever happens."""
 
+    @property
+    def spent_usd(self) -> float:
+        """What this run has paid so far, in US dollars, resumes included."""
+        return self._budget.spent_usd
+
     def close(self) -> None:
         """Close the event loop and the journal."""
         self._runner.close()
@@ -179,10 +196,12 @@ class Service:
                 outcomes[key] = stored
             else:
                 missing[key] = request
-        progress(len(outcomes), len(outcomes) + len(missing))
+        bought = 0
+        progress(bought, len(missing))
         async for outcome in self._buy(missing):
             outcomes[outcome.key] = outcome
-            progress(len(outcomes), len(outcomes) + len(missing) - sum(key in outcomes for key in missing))
+            bought += 1
+            progress(bought, len(missing))
         return [outcomes[key] for key in keys]
 
     async def _buy(self, missing: Mapping[str, Request]) -> AsyncIterator[Reply | Failure]:
@@ -255,27 +274,35 @@ class Service:
         paid = 0.0
         self._in_flight.add(asyncio.current_task())
         try:
+            stored = self._journal.find(key)  # another process may have bought it meanwhile
+            if stored:
+                return stored
             response = await _call(request)
-            usage = response.usage
-            paid = usage.prompt_tokens * input_price + usage.completion_tokens * output_price
-            choice = response.choices[0]
-            reply = Reply(
-                key,
-                choice.message.content or "",
-                choice.finish_reason or "unknown",
-                usage.prompt_tokens,
-                usage.completion_tokens,
-                paid,
-            )
-            self._journal.record(reply, raw=response.model_dump_json(), run=self._run)
+            usage = getattr(response, "usage", None)
+            prompt_tokens, completion_tokens = (getattr(usage, name, None) or 0 for name in _COUNTS)
+            paid = prompt_tokens * input_price + completion_tokens * output_price if prompt_tokens else worst
+            text, finish_reason = _content(response)
+            reply = Reply(key, text, finish_reason, prompt_tokens, completion_tokens, paid)
+            self._journal.record(reply, raw=json.dumps(response.model_dump(), default=str), run=self._run)
             return reply
-        except TransientError as error:
-            if "timed out" in str(error):
-                paid = worst
+        except TimedOutError:
+            paid = worst  # the server may have answered, and billed, after we stopped listening
             raise
         finally:
             self._in_flight.discard(asyncio.current_task())
             await self._budget.settle(worst, paid)
+
+
+_COUNTS = ("prompt_tokens", "completion_tokens")
+
+
+def _content(response: Any) -> tuple[str, str]:
+    """Return text and finish reason of a response, whatever it looks like; half a surrogate becomes `?`."""
+    if not response.choices:
+        return "", "no_choices"
+    choice = response.choices[0]
+    text = (choice.message.content if choice.message else None) or ""
+    return text.encode("utf-8", "replace").decode(), choice.finish_reason or "unknown"
 
 
 async def _call(request: Request) -> Any:
@@ -312,17 +339,20 @@ _WORTH_ANOTHER_TRY = {408, 409, 429, 529}
 def _translated(error: Exception, llm: ServiceLLM) -> ServiceError:
     """Return our exception for one of litellm's, without any key in its text."""
     status = getattr(error, "status_code", None)
-    text = " ".join(str(error).split())[:300]
-    key = os.environ.get(llm.api_key_env or _KEY_VARIABLES.get(llm.provider) or "")
-    if key:
-        text = text.replace(key, "[key]")
+    text = " ".join(str(error).split())
+    variable = key_variable(llm)
+    key = os.environ.get(variable) if variable else None
+    text = (text.replace(key, "[key]") if key else text)[:300]
     name = type(error).__name__
-    if name == "ContentPolicyViolationError":
+    if name in ("ContentPolicyViolationError", "ContextWindowExceededError"):
         return RefusedError(f"{llm.name} refused: {text}")
     if name in ("Timeout", "APITimeoutError"):
-        return TransientError(f"{llm.name} timed out after {llm.timeout_s:g} s")
+        return TimedOutError(f"{llm.name} timed out after {llm.timeout_s:g} s")
     if name == "APIConnectionError" or status in _WORTH_ANOTHER_TRY or (isinstance(status, int) and status >= 500):
-        return TransientError(f"{llm.name}: {text}", retry_after=_retry_after(error))
+        wait = _retry_after(error)
+        if wait > _LONGEST_RETRY_AFTER:
+            return ServiceError(f"{llm.name} asks to come back in {wait:,.0f} s: {text}; run the same command then.")
+        return TransientError(f"{llm.name}: {text}", retry_after=wait)
     return ServiceError(f"{llm.name} refused the call ({name}, {status}): {text}")
 
 

@@ -3,7 +3,7 @@
 A request's key is the sha256 of everything that was sent (provider, address, model, messages,
 parameters, schema) and of the repeat's number. The intent is stored before sending and the reply
 before anything reads it, so a reply that was paid for is never bought again, by no run and no process.
-Requests without a reply were in flight when something broke off: their outcome is unknown.
+Two processes that ask for the same thing at the same moment may still both send it; the first reply counts.
 """
 
 from __future__ import annotations
@@ -69,11 +69,21 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._wait_for_wal()
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise InputError(f"journal {path}: {error}; set LLAMADUO_HOME or service.journal elsewhere.") from error
+
+    def _wait_for_wal(self) -> None:
+        """Switch to write-ahead logging; while another process does the same, SQLite refuses without waiting."""
+        for _ in range(100):
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError:
+                time.sleep(0.05)
+        self._db.execute("PRAGMA journal_mode=WAL")
 
     def close(self) -> None:
         """Close the file."""

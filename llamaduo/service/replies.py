@@ -76,6 +76,8 @@ def read_scores(text: str, finish_reason: str) -> Scores:
     """Return the scores of a judge's reply; raises UnreadableError with the reason it has none."""
     if finish_reason == "length":
         raise UnreadableError("truncated")
+    if finish_reason == "no_choices":
+        raise UnreadableError("no_reply")
     if finish_reason == "content_filter":
         raise UnreadableError("refused")
     tree = _load(text)
@@ -91,7 +93,7 @@ def read_scores(text: str, finish_reason: str) -> Scores:
             if "score" not in value:
                 raise UnreadableError("missing_score")
             if isinstance(value.get("reason"), str):
-                reasons[name] = value["reason"]
+                reasons[name] = value["reason"].encode("utf-8", "replace").decode()
             value = value["score"]
         scores[name] = _number(value)
     return Scores(**scores, reasons=reasons)

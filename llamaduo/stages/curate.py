@@ -95,20 +95,20 @@ def curate(
     def text(example: Example) -> str:
         if config.duplicate_text is DuplicateText.response:
             return example.response
-        return f"{example.prompt}\n{example.response}"
+        return f"{_asked(example)}\n{example.response}"
 
     everything = [*known, *new]
     seen = Index((text(example) for example in everything), config.duplicate_jaccard)
     for example in known:
         seen.add(text(example))
     in_index = list(known)
-    kept_out = Index((example.prompt for example in [*held_out, *new]), config.contamination_jaccard)
+    kept_out = Index((_asked(example) for example in [*held_out, *new]), config.contamination_jaccard)
     for example in held_out:
-        kept_out.add(example.prompt)
+        kept_out.add(_asked(example))
     prompts = {example.prompt_id for example in known}
     kept, removed = [], []
     for row, example in enumerate(new):
-        leaks = kept_out.matches(example.prompt)
+        leaks = kept_out.matches(_asked(example))
         if leaks:
             place, alike = max(leaks, key=lambda match: match[1])
             removed.append(Removal(row, example.prompt_id, "contamination", held_out[place].prompt_id, round(alike, 4)))
@@ -125,6 +125,11 @@ def curate(
         seen.add(text(example))
         in_index.append(example)
     return Curated(tuple(kept), tuple(removed))
+
+
+def _asked(example: Example) -> str:
+    """Return what is compared of a prompt: the user's last turn, since a system prompt is common to all rows."""
+    return example.messages[-1]["content"]
 
 
 def _twin(

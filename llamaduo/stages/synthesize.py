@@ -57,7 +57,7 @@ def synthesize(
         owner = seeds[_draw(number, len(seeds), seed)]
         prompt = synthesis_prompt(
             config.prompt.value,
-            instruction=owner.prompt,
+            instruction=owner.messages[-1]["content"],
             response=owner.response,
             topic=topic,
             count=config.pairs_per_request,
@@ -90,5 +90,5 @@ def _draw(number: int, size: int, seed: int) -> int:
 
 
 def _example(instruction: str, response: str, generator: str, owner: Example) -> Example:
-    messages = ({"role": "user", "content": instruction},)
+    messages = (*owner.messages[:-1], {"role": "user", "content": instruction})
     return Example(prompt_id(messages), messages, response, generator=generator, seed_id=owner.prompt_id)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from llamaduo.config import LocalModel, Quantization, Runtime, Train
 from llamaduo.data.chat import Chat
-from llamaduo.errors import InputError
+from llamaduo.errors import ConfigError, InputError, RunFolderError
 from llamaduo.local_model import load_base, load_chat
-from llamaduo.records import Adapter, Example
+from llamaduo.records import COVERAGE, Adapter, Example
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,9 @@ def train(
 
     torch.manual_seed(runtime.seed)
     chat = load_chat(model)
-    rows, skipped = render(examples, chat, config.max_length)
+    rendered = render(examples, chat, config.max_length)
+    rows = [row for row in rendered if row is not None]
+    synthetic = sum(row is not None and e.generator != COVERAGE for e, row in zip(examples, rendered, strict=True))
     if not rows:
         raise InputError(
             f"all {len(examples)} training rows exceed {config.max_length} tokens: raise train.max_length."
@@ -65,16 +67,35 @@ def train(
             step += 1
             tokens += sum(len(prompt) + len(response) for batch in batches for prompt, response in batch)
             progress(step, epochs * per_epoch)
-    network.save_pretrained(folder, save_embedding_layers=False)
+    _save(network, folder)
     loss = sum(total for total, _ in losses) / sum(count for _, count in losses)
-    return Adapter("adapter", len(rows), skipped, step, tokens, round(loss, 6))
+    if not math.isfinite(loss):
+        raise InputError(f"training diverged (loss {loss}): lower train.learning_rate={config.learning_rate:g}.")
+    return Adapter(len(rows), synthetic, len(examples) - len(rows), step, tokens, round(loss, 6))
 
 
-def render(examples: Sequence[Example], chat: Chat, max_length: int) -> tuple[list[Row], int]:
-    """Return the examples as tokens, and how many were left out because they exceed `max_length`."""
-    rows = [(chat.prompt_ids(e.messages), chat.response_ids(e.messages, e.response)) for e in examples]
-    fitting = [row for row in rows if len(row[0]) + len(row[1]) <= max_length]
-    return fitting, len(rows) - len(fitting)
+def render(examples: Sequence[Example], chat: Chat, max_length: int) -> list[Row | None]:
+    """Return each example as tokens, or None where it can't be trained on whole.
+
+    That is so if it exceeds `max_length` tokens, or if its response holds the template's end mark as text.
+    """
+    rows: list[Row | None] = []
+    for example in examples:
+        prompt, response = chat.prompt_ids(example.messages), chat.response_ids(example.messages, example.response)
+        fits = response is not None and len(prompt) + len(response) <= max_length
+        rows.append((prompt, response) if fits and response is not None else None)
+    return rows
+
+
+def _save(network: Any, folder: Path) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        network.save_pretrained(folder, save_embedding_layers=False)
+    except SafetensorError as error:
+        raise RunFolderError(
+            f"{folder}: the adapter can't be written ({error}); free space, then run again."
+        ) from error
 
 
 def _with_adapter(base: Any, model: LocalModel, config: Train, start_from: str | None) -> Any:
@@ -97,7 +118,10 @@ def _with_adapter(base: Any, model: LocalModel, config: Train, start_from: str |
         target_modules=targets,
         task_type="CAUSAL_LM",
     )
-    network = get_peft_model(base, lora)
+    try:
+        network = get_peft_model(base, lora)
+    except ValueError as error:
+        raise ConfigError(f"train.target_modules={config.target_modules}: {error}") from error
     network.peft_config["default"].base_model_name_or_path = model.path
     return network.train()
 

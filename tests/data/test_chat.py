@@ -51,6 +51,7 @@ def test_prompt_and_response_are_the_templates_rendering_up_to_the_end_mark(
     chat: Chat, messages: list[dict[str, str]], response: str
 ) -> None:
     prompt, answer = chat.prompt_ids(messages), chat.response_ids(messages, response)
+    assert answer is not None
     whole = rendered(chat, messages, response)
     text = chat.tokenizer.decode(prompt + answer, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     assert whole.startswith(text)
@@ -68,15 +69,17 @@ def test_the_end_mark_is_last_and_once(chat: Chat) -> None:
     for task in TASKS:
         for prompt, response in make_pairs(task, 20, seed=1):
             ids = chat.response_ids([{"role": "user", "content": prompt}], response)
+            assert ids is not None
             assert ids[-1] in chat.end_ids
             assert not set(ids[:-1]) & chat.end_ids
             assert chat.tokenizer.decode(ids[:-1], clean_up_tokenization_spaces=False) == response
 
 
-def test_a_response_that_writes_an_end_mark_ends_there(chat: Chat) -> None:
+def test_a_response_that_writes_an_end_mark_can_not_be_learned(chat: Chat) -> None:
     mark = chat.tokenizer.eos_token
-    ids = chat.response_ids(ASK, f"billing{mark} and more")
-    assert ids == chat.response_ids(ASK, "billing")
+    assert chat.response_ids(ASK, f"billing{mark} and more") is None
+    assert chat.response_ids(ASK, f"billing{mark}") is None
+    assert chat.response_ids(ASK, "billing") is not None
 
 
 def test_the_response_does_not_change_the_prompts_tokens(chat: Chat) -> None:

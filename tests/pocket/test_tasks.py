@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,8 @@ def test_code_that_repeats_itself_without_end_is_wrong_and_no_error(body: str) -
 
 
 @pytest.mark.xfail(strict=True, reason="bug: ast.parse warns of odd escapes and comparisons, and the user sees it")
-@pytest.mark.filterwarnings("error")
 def test_reading_odd_code_warns_nobody() -> None:
-    assert TASKS["coding"].correctness("def bako(rimu): return rimu + 3", r'def bako(rimu): return "\d"') > 0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        TASKS["coding"].correctness("def bako(rimu): return rimu + 3", r'def bako(rimu): return "\d"')
+    assert caught == []

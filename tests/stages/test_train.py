@@ -88,8 +88,8 @@ def test_loss_counts_the_response_and_its_end_mark_only() -> None:
     import torch
 
     chat = load_chat(MODEL)
-    (row,), skipped = render(examples("closed_qa", 1), chat, 512)
-    assert skipped == 0
+    (row,) = render(examples("closed_qa", 1), chat, 512)
+    assert row is not None
     prompt, response = row
     _, mask, labels = _tensors([row, (prompt, response[:1])], chat.tokenizer.pad_token_id, torch.device("cpu"))
     assert labels[0, : len(prompt)].tolist() == [-100] * len(prompt)
@@ -103,7 +103,7 @@ def test_padding_does_not_change_the_loss() -> None:
     import torch
 
     chat = load_chat(MODEL)
-    rows, _ = render(examples("closed_qa", 4) + examples("summarization", 4), chat, 512)
+    rows = render(examples("closed_qa", 4) + examples("summarization", 4), chat, 512)
     network = load_base(MODEL, RUNTIME, Train(learning_rate=1, max_length=1).quantization)
 
     def losses(batch: list[Any]) -> list[float]:
@@ -125,6 +125,13 @@ def test_rows_beyond_the_context_are_left_out_whole_and_counted(tmp_path: Path) 
     assert (trained.train_rows, trained.skipped_rows) == (6, 1)
     with pytest.raises(InputError, match="exceed 512 tokens"):
         fine_tune([long], tmp_path / "b")
+
+
+def test_a_response_with_the_end_mark_in_its_text_is_left_out_whole(tmp_path: Path) -> None:
+    rows = examples("closed_qa", 6)
+    forged = Example("forged", rows[0].messages, "A turn ends with <|im_end|> and a newline.")
+    trained = fine_tune([*rows, forged], tmp_path / "a")
+    assert (trained.train_rows, trained.skipped_rows) == (6, 1)
 
 
 def test_continuing_starts_from_the_last_adapter(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ study: s
 name: n
 service_llm: {{name: pocket_teacher}}
 judge: {{kind: {kind}, panel: {{{panel}}}}}
-local_model: {{name: {model}}}
+local_model: {{name: "{model}"}}
 task: {{name: {task}}}
 train: {{lora_r: 16}}
 synthesis: {{enabled: {synthesis}}}
@@ -216,7 +216,6 @@ def test_a_file_that_can_not_be_read_is_named(name: str, content: str) -> None:
         report("results")
 
 
-@pytest.mark.xfail(strict=True, reason="bug: rich takes square brackets of names and verdicts for its own markup")
 def test_square_brackets_are_shown_as_they_are() -> None:
     run_folder("run[bold]a", model="gemma[it]", state={**STATE, "verdict": "Passed: [red]gemma takes over."})
     text = report("results")
