@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -69,14 +70,14 @@ def _range_problems(experiment: Experiment) -> list[str]:
     found = []
     for path, low in _AT_LEAST.items():
         value = _value(experiment, path)
-        if value is not None and not value >= low:
+        if value is not None and not low <= value < math.inf:
             found.append(f"{path}={value}: must be at least {low:g}.")
     for path, (low, high) in _WITHIN.items():
         value = _value(experiment, path)
         if value is not None and not low <= value <= high:
             found.append(f"{path}={value}: must lie between {low:g} and {high:g}.")
     for path in _ABOVE_ZERO:
-        if not _value(experiment, path) > 0:
+        if not 0 < _value(experiment, path) < math.inf:
             found.append(f"{path}={_value(experiment, path)}: must be above 0.")
     for path in ("study", "name"):
         value = _value(experiment, path)
@@ -134,7 +135,7 @@ def _llm_problems(path: str, llm: ServiceLLM) -> list[str]:
     for key in ("max_tokens", "concurrency", "max_attempts"):
         if getattr(llm, key) < 1:
             found.append(f"{path}.{key}={getattr(llm, key)}: must be at least 1.")
-    if llm.timeout_s <= 0:
+    if not 0 < llm.timeout_s < math.inf:
         found.append(f"{path}.timeout_s={llm.timeout_s}: must be above 0.")
     found += _address_problems(path, llm)
     found += [
@@ -145,7 +146,7 @@ def _llm_problems(path: str, llm: ServiceLLM) -> list[str]:
         found.append(f"{path}.api_key_env: must be the name of a variable, such as OPENAI_API_KEY, not a key.")
     if llm.retired and llm.retired <= datetime.date.today().isoformat():
         found.append(f"{path}: {llm.model} no longer answers since {llm.retired}; conf/service_llm names a successor.")
-    if llm.price and min(llm.price.input, llm.price.output) < 0:
+    if llm.price and not all(0 <= price < math.inf for price in (llm.price.input, llm.price.output)):
         found.append(f"{path}.price: must not be negative.")
     return found
 
@@ -161,13 +162,18 @@ def _address_problems(path: str, llm: ServiceLLM) -> list[str]:
     return []
 
 
+_SECRET = re.compile(r"api[-_]?key|secret|password|authorization|bearer|(^|[-_])token$", re.IGNORECASE)
+
+
 def _secret_names(tree: Any, prefix: str = "") -> list[str]:
     """Return the dotted names below `parameters` that look as if they held a secret."""
+    if isinstance(tree, list | tuple):
+        return [name for at, value in enumerate(tree) for name in _secret_names(value, f"{prefix}{at}.")]
     if not isinstance(tree, dict):
         return []
     found = []
     for name, value in tree.items():
-        if re.search(r"api_?key|secret|password|authorization|access_?token|bearer", str(name), re.IGNORECASE):
+        if _SECRET.search(str(name)):
             found.append(f"{prefix}{name}")
         found += _secret_names(value, f"{prefix}{name}.")
     return found

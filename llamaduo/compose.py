@@ -14,7 +14,7 @@ import argparse
 import difflib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from llamaduo.checks import problems
 from llamaduo.config import Experiment
@@ -73,7 +74,7 @@ def compose(argv: Sequence[str]) -> Composed | None:
             return _composed(hydra, parser, args)
         finally:
             GlobalHydra.instance().clear()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, YAMLError) as error:
         raise ConfigError(_explained(error)) from error
 
 
@@ -189,9 +190,28 @@ def to_experiment(config: DictConfig) -> Experiment:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError("\n".join(f"{key} is not set: add {key}=VALUE." for key in missing))
+    _refuse_unknown(config)
     experiment = OmegaConf.to_object(config)
     assert isinstance(experiment, Experiment)
     return experiment
+
+
+def _refuse_unknown(config: DictConfig) -> None:
+    """Raise ConfigError for keys that `+key=value` has put where the schema has none."""
+    known = _keys(Experiment)
+    plain = OmegaConf.to_container(config)
+    for key in _paths(plain):
+        free = key.startswith("judge.panel.") or ".parameters." in key or key.endswith(".price") or ".price." in key
+        if key not in known and not free:
+            raise ConfigError(f"{key}: there is no such key.{_nearest(key, known)}")
+
+
+def _paths(tree: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted path of every key."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield f"{prefix}{name}"
+            yield from _paths(value, f"{prefix}{name}.")
 
 
 def checked(configs: Iterable[DictConfig]) -> list[Experiment]:

@@ -406,7 +406,9 @@ class Experiment:
 
 _NO_INFLUENCE = (
     "study", "name", "tracking", "service", "protocol.name", "task.train_rows", "task.test_rows",
-    "runtime.results", "loop.budget_usd", "service_llm.retired",
+    "runtime.results", "loop.budget_usd", "task.category", "local_model.name", "local_model.learning_rate",
+    "local_model.train_length", "local_model.train_batch", "local_model.accumulation",
+    "local_model.gradient_checkpointing", "local_model.answer_tokens", "local_model.answer_batch",
 )  # fmt: skip
 _NO_INFLUENCE_LLM = (
     "name",

@@ -29,6 +29,8 @@ Record = TypeVar("Record")
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
+    except UnicodeError as error:
+        raise RunFolderError(f"{path}: can't be written ({error}); mend the text's encoding.") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise RunFolderError(
@@ -67,6 +69,10 @@ def _marker(path: Path) -> Path:
     return path.with_name(path.name + ".done")
 
 
+def _complete(path: Path) -> bool:
+    return _marker(path).exists() and path.exists()
+
+
 def _contents(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
@@ -100,16 +106,24 @@ class RunDir:
             raise RunFolderError(
                 f"{self.path}: another process ({holder}) works on this run. Wait for it, or stop it and run again."
             ) from error
-        os.ftruncate(self._lock, 0)
-        for left in self.path.rglob(".*.tmp"):  # of a process that was killed: this one holds the lock
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-        os.pwrite(self._lock, f"pid {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        with _writing(self.path):
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"pid {os.getpid()} on {socket.gethostname()}".encode(), 0)
+            self._sweep()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left under a private name: the lock says that it is gone."""
+        for left in self.path.rglob(".*.tmp"):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
     def iteration(self, number: int | str) -> Path:
         """Return the folder of an iteration: a number, or `start` or `test` for what lies outside of them."""
@@ -120,7 +134,7 @@ class RunDir:
 
     def rows(self, path: Path, kind: type[Record], make: Callable[[], Iterable[Record]]) -> list[Record]:
         """Return the records of a JSONL artifact; `make` is called only if it isn't complete."""
-        if not _marker(path).exists():
+        if not _complete(path):
             start = time.monotonic()
             write_text(path, "".join(to_json(record) + "\n" for record in make()))
             _mark(path, time.monotonic() - start)
@@ -128,7 +142,7 @@ class RunDir:
 
     def tree(self, path: Path, make: Callable[[], Any]) -> Any:
         """Return the value of a JSON artifact; `make` is called only if it isn't complete."""
-        if not _marker(path).exists():
+        if not _complete(path):
             start = time.monotonic()
             write_text(path, json.dumps(make(), indent=1, allow_nan=False) + "\n")
             _mark(path, time.monotonic() - start)
@@ -136,7 +150,7 @@ class RunDir:
 
     def folder(self, path: Path, kind: type[Record], make: Callable[[Path], Record]) -> Record:
         """Return the record of a folder artifact, kept in it as `record.json`; `make` fills a private folder."""
-        if not _marker(path).exists():
+        if not _complete(path):
             start = time.monotonic()
             private = _private(path)
             try:
@@ -173,17 +187,22 @@ class RunDir:
 
 def read_state(path: Path) -> RunState:
     """Return the state of the run in a folder, a fresh one if there is none yet; takes no lock."""
-    try:
-        text = (path / "state.json").read_text(encoding="utf-8")
-    except FileNotFoundError:
+    file = path / "state.json"
+    if not file.exists():
         return RunState()
     try:
-        return from_json(RunState, text)
-    except (ValueError, TypeError) as error:
-        raise RunFolderError(f"{path / 'state.json'}: can't be read ({error}); remove it and run again.") from error
+        return from_json(RunState, file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RunFolderError(f"{file}: can't be read ({error}); remove it and run again.") from error
 
 
 def read_rows(path: Path, kind: type[Record]) -> list[Record]:
-    """Return the records of a JSONL file."""
+    """Return the records of a JSONL file; raises RunFolderError with the line that can't be read."""
+    records = []
     with open(path, encoding="utf-8") as file:
-        return [from_json(kind, line) for line in file]
+        for number, line in enumerate(file, 1):
+            try:
+                records.append(from_json(kind, line))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise RunFolderError(f"{path}:{number}: can't be read ({error}); move the run elsewhere.") from error
+    return records

@@ -76,10 +76,10 @@ class Tracker:
             while item := self._queue.get():
                 rows = [list(row.values()) for row in item["answers"]]
                 columns = list(item["answers"][0]) if item["answers"] else []
-                table = {"answers": wandb.Table(columns=columns, data=rows)} if rows else {}
+                table = {"sample_answers": wandb.Table(columns=columns, data=rows)} if rows else {}
                 run.log({**item["metrics"], **table}, step=item["step"])
             run.finish()
-        except Exception as error:  # whatever W&B raises, the run goes on
+        except BaseException as error:  # whatever W&B raises, SystemExit too, the run goes on
             self.problem = f"W&B: {type(error).__name__}: {error}"
 
 

@@ -75,9 +75,6 @@ def verdict(similarity: float, precision: float | None = None) -> str:
 def script_judge(program: Callable[[str, Mapping[str, Any]], str]) -> None:
     """Let a program answer for the provider `scripted`."""
     client._TEXT_PROGRAMS[PROVIDER] = program
-    import litellm
-
-    litellm.custom_provider_map = [e for e in litellm.custom_provider_map if e["provider"] != PROVIDER]
 
 
 def quiet() -> Display:

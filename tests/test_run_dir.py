@@ -184,7 +184,6 @@ class TestArtifacts:
             assert hidden(folder.path) == []
             folder.folder(folder.iteration(0) / "adapter", Adapter, Made().folder)
 
-    @pytest.mark.xfail(strict=True, reason="bug: a marker whose artifact was deleted ends in a FileNotFoundError")
     def test_a_marker_without_its_artifact_is_no_artifact(self, folder: RunDir) -> None:
         made, path = Made(), folder.iteration(0) / "rows.jsonl"
         folder.rows(path, Prediction, made.rows)
@@ -240,7 +239,6 @@ class TestWriteText:
             assert len(text) == 100_000
             assert len(set(text)) == 1
 
-    @pytest.mark.xfail(strict=True, reason="bug: a lone surrogate ends in a UnicodeEncodeError")
     def test_text_that_can_not_be_encoded_is_an_error_of_ours(self, tmp_path: Path) -> None:
         with pytest.raises(RunFolderError):
             write_text(tmp_path / "a.txt", "half of an emoji: \ud83d")
@@ -341,7 +339,6 @@ class TestUnwritable:
         with pytest.raises(RunFolderError, match=rf"run: can't be written \({words}\)"):
             RunDir(tmp_path / "run").__enter__()
 
-    @pytest.mark.xfail(strict=True, reason="bug: __enter__ writes the holder's name outside of _writing")
     def test_a_lock_file_that_can_not_be_written_is_an_error_with_a_way_out(
         self, code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -382,9 +379,6 @@ class TestState:
         with pytest.raises(RunFolderError, match=r"state\.json: can't be read \(.*\); remove it and run again"):
             folder.read_state()
 
-    @pytest.mark.xfail(
-        strict=True, reason="bug: AttributeError for JSON that is no object, UnicodeDecodeError for bytes"
-    )
     @pytest.mark.parametrize("content", [b"[]", b"null", b"\xff\xfe{}"])
     def test_a_state_of_another_shape_is_an_error_with_a_way_out(self, content: bytes, folder: RunDir) -> None:
         (folder.path / "state.json").write_bytes(content)

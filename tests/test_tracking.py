@@ -155,7 +155,6 @@ class TestWandb:
         assert tracked(online(experiment, answers=0), tmp_path).problem is None
         assert not any(isinstance(value, list) for _, values in wandb.logged for value in values.values())
 
-    @pytest.mark.xfail(strict=True, reason="bug: the table takes the name of the number of answers, and its place")
     def test_the_number_of_answers_is_there_beside_the_table(
         self, wandb: FakeWandb, experiment: Experiment, tmp_path: Path
     ) -> None:
@@ -213,7 +212,6 @@ class TestWandb:
         assert tracker.problem is not None
         assert tracker.problem.startswith("W&B: ModuleNotFoundError: ")
 
-    @pytest.mark.xfail(strict=True, reason="bug: SystemExit ends the thread without a word")
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
     def test_it_may_try_to_exit_and_that_is_said(
         self, wandb: FakeWandb, experiment: Experiment, tmp_path: Path

@@ -70,9 +70,8 @@ def _from_file(data: Data) -> CoverageDataset:
     if not placed:
         raise InputError(f"{path}: no row has category {data.category!r}; set data.category to one that exists.")
     examples = _distinct([(place, read_example(row, place)) for place, row in placed])
-    named = [row.get("split") for _, row in placed]
-    if any(named):
-        return _by_name(path, examples, [str(name) for name in named], data)
+    if any(row.get("split") for _, row in placed):
+        return _by_name(examples, [(place, row.get("split")) for place, row in placed], data)
     return _split(examples, data, test_rows=data.test_rows)
 
 
@@ -92,11 +91,11 @@ def _distinct(placed: Iterable[tuple[str, Example]]) -> list[Example]:
     return examples
 
 
-def _by_name(path: Path, examples: list[Example], names: list[str], data: Data) -> CoverageDataset:
+def _by_name(examples: list[Example], named: list[tuple[str, Any]], data: Data) -> CoverageDataset:
     splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
-    for example, name in zip(examples, names, strict=True):
+    for example, (place, name) in zip(examples, named, strict=True):
         if name not in splits:
-            raise InputError(f"{path}: `split` is {name!r} in a row; every row needs train, dev or test, or none any.")
+            raise InputError(f"{place}: `split` is {name!r}; every row needs train, dev or test, or no row any.")
         splits[name].append(example)
     return CoverageDataset(
         train=tuple(splits["train"][: data.train_rows]),

@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InputError(f"{path}: unknown file type {path.suffix!r}; take one of {', '.join(readers)}.")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file.")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty; it needs rows with a prompt and a response.")
     rows = 0
@@ -75,6 +78,7 @@ def _json(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _csv(path: Path) -> Iterator[tuple[str, Any]]:
+    csv.field_size_limit(sys.maxsize)
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
     try:
         for row in reader:
@@ -82,7 +86,7 @@ def _csv(path: Path) -> Iterator[tuple[str, Any]]:
                 raise InputError(f"{path}:{reader.line_num}: {len(reader.fieldnames or ())} fields expected.")
             yield f"{path}:{reader.line_num}", dict(row)
     except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num}: not CSV ({error}); mend the row.") from error
+        raise InputError(f"{path}:{reader.reader.line_num}: not CSV ({error}); mend the row.") from error
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
@@ -95,7 +99,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
             for row in batch.to_pylist():
                 yield f"{path} row {number}", {key: value for key, value in row.items() if value is not None}
                 number += 1
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path}: not Parquet ({error}); write the file again.") from error
 
 

@@ -29,8 +29,10 @@ def verdict(
     gate = experiment.loop.gate
     asked = [f"{n} {getattr(gate, n):g}" for n in ("similarity", "precision") if getattr(gate, n) is not None]
     if not asked:
+        why = f" ({_WHY[stop_reason]})" if stop_reason == "budget" else ""
         head = (
-            f"Done: {len(history)} volumes of {model} on {task}, no gate; best is iteration {best}: {found} ({where})."
+            f"Done: {len(history)} volumes of {model} on {task}{why}, no gate; "
+            f"best is iteration {best}: {found} ({where})."
         )
     elif stop_reason == "passed":
         rule = "lower 95% limits" if gate.rule is GateRule.lower else "means"

@@ -23,6 +23,7 @@ from __future__ import annotations
 import ast
 import random
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -205,13 +206,15 @@ def _facts_of_summary(truth: str, answer: str) -> float:
 def _parts_of_function(code: str) -> tuple[str, ...] | None:
     """Name, parameters and body of a single function, by parsing alone: nothing is ever executed."""
     try:
-        body = ast.parse(code.strip()).body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the parser comments on odd escapes
+            body = ast.parse(code.strip()).body
+        if len(body) != 1 or not isinstance(body[0], ast.FunctionDef):
+            return None
+        function = body[0]
+        return function.name, ast.dump(function.args), "".join(ast.dump(line) for line in function.body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    if len(body) != 1 or not isinstance(body[0], ast.FunctionDef):
-        return None
-    function = body[0]
-    return function.name, ast.dump(function.args), "".join(ast.dump(line) for line in function.body)
 
 
 def _parts_of_code(truth: str, answer: str) -> float:

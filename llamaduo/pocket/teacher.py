@@ -35,6 +35,9 @@ def reply(prompt: str, parameters: Mapping[str, Any]) -> str:
     """Return the pocket LLM's reply to a prompt; the same prompt and parameters give the same reply."""
     told = json.dumps([prompt, sorted(parameters.items())])
     rng = random.Random(hashlib.sha256(told.encode()).hexdigest())
+    if match := _PAPER_JUDGE.search(prompt):
+        scores = _judge(match[1], match[2], match[3], parameters, rng)
+        return _as_verdict(scores, "similarity_assessment", "precision_assessment")
     fenced = {name: text for _, name, text in _FENCED.findall(prompt)}
     if {"instruction", "reference", "candidate"} <= fenced.keys():
         scores = _judge(fenced["instruction"], fenced["reference"], fenced["candidate"], parameters, rng)
@@ -42,9 +45,6 @@ def reply(prompt: str, parameters: Mapping[str, Any]) -> str:
     if {"instruction", "response"} <= fenced.keys():
         count = re.search(r"Write (\d+) new pairs", prompt)
         return _teach(fenced["instruction"], int(count[1]) if count else _PAIRS_WITHOUT_A_COUNT, parameters, rng)
-    if match := _PAPER_JUDGE.search(prompt):
-        scores = _judge(match[1], match[2], match[3], parameters, rng)
-        return _as_verdict(scores, "similarity_assessment", "precision_assessment")
     if match := _PAPER_SYNTHESIS.search(prompt):
         return _teach(match[1], _PAIRS_WITHOUT_A_COUNT, parameters, rng)
     return _NO_HELP

@@ -106,19 +106,19 @@ def _litellm() -> Any:
     litellm.disable_aiohttp_transport = True
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
     known = {entry["provider"] for entry in litellm.custom_provider_map}
-    for provider, program in _TEXT_PROGRAMS.items():
+    for provider in _TEXT_PROGRAMS:
         if provider not in known:
-            entry = {"provider": provider, "custom_handler": _behind_litellm(litellm, program)}
+            entry = {"provider": provider, "custom_handler": _behind_litellm(litellm, provider)}
             litellm.custom_provider_map.append(entry)
     litellm.utils.custom_llm_setup()
     return litellm
 
 
-def _behind_litellm(litellm: Any, program: Callable[[str, Mapping[str, Any]], str]) -> Any:
+def _behind_litellm(litellm: Any, provider: str) -> Any:
     class Program(litellm.CustomLLM):  # type: ignore[misc]
         async def acompletion(self, **call: Any) -> Any:
             prompt = call["messages"][-1]["content"]
-            text = program(prompt, call["optional_params"])
+            text = _TEXT_PROGRAMS[provider](prompt, call["optional_params"])
             response = call["model_response"]
             response.choices[0].message.content = text
             response.choices[0].finish_reason = "stop"

@@ -133,7 +133,7 @@ def _pair(item: Any) -> tuple[str, str] | None:
 
 
 def _items_before_the_break(text: str) -> list[Any]:
-    start = re.search(r'"contents"\s*:\s*\[', text)
+    start = re.search(r'"contents"\s*:\s*\[|^\s*(?:```(?:json)?\s*)?\[', text)
     decoder = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     items: list[Any] = []
     position = start.end() if start else len(text)

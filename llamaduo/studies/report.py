@@ -34,22 +34,32 @@ class RunRecord:
 
 def read_runs(root: Path) -> list[RunRecord]:
     """Return the runs at or below a folder, by path; raises InputError if there is none."""
-    from omegaconf import OmegaConf
-
     if not root.is_dir():
         raise InputError(f"{root}: no such folder.")
     runs = []
     for state_file in sorted(root.rglob("state.json")):
         folder = state_file.parent
         if (folder / "config.yaml").exists():
-            config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-            assert isinstance(config, dict)
-            runs.append(
-                RunRecord(folder, {str(k): v for k, v in config.items()}, read_state(folder), read_metrics(folder))
-            )
+            runs.append(_read_run(folder))
     if not runs:
         raise InputError(f"{root}: no run folder in it; a run has a config.yaml and a state.json.")
     return runs
+
+
+def _read_run(folder: Path) -> RunRecord:
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        if not isinstance(config, dict) or not config.keys() >= _NEEDED:
+            raise InputError(f"{folder / 'config.yaml'}: not a run's configuration; move the folder elsewhere.")
+        return RunRecord(folder, {str(k): v for k, v in config.items()}, read_state(folder), read_metrics(folder))
+    except (YAMLError, ValueError, TypeError, AttributeError, OSError) as error:
+        raise InputError(f"{folder}: damaged ({type(error).__name__}: {error}); move it elsewhere.") from error
+
+
+_NEEDED = {"task", "local_model", "service_llm", "synthesis", "judge", "protocol", "train"}
 
 
 def report(directory: str) -> str:

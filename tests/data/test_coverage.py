@@ -136,7 +136,6 @@ class TestSplitByName:
         with pytest.raises(InputError, match=r"pairs\.jsonl.*`split` is .*train, dev or test"):
             load()
 
-    @pytest.mark.xfail(strict=True, reason="bug: the message names the file and not the line")
     def test_a_row_with_another_name_is_named_by_its_line(self, load: Load) -> None:
         write([{**pairs(1)[0], "split": "train"}, {**pairs(1, 1)[0], "split": "other"}])
         with pytest.raises(InputError, match=r"pairs\.jsonl:2: "):

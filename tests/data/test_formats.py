@@ -225,12 +225,10 @@ class TestMalformedFiles:
         Path("a.csv").write_text(f"prompt,response\np,r\n{line}\n")
         assert ": not CSV (" in error_of(Path("a.csv"))
 
-    @pytest.mark.xfail(strict=True, reason="bug: DictReader.line_num is that of the row before; its reader's is right")
     def test_csv_with_a_quote_out_of_place_names_its_line(self) -> None:
         Path("a.csv").write_text('prompt,response\np,r\n"p" x,r\n')
         assert error_of(Path("a.csv")).startswith("a.csv:3: not CSV")
 
-    @pytest.mark.xfail(strict=True, reason="bug: the csv module's limit of 131072 signs a field is left as it is")
     def test_csv_fields_may_be_long(self) -> None:
         Path("a.csv").write_text(f"prompt,response\n{'x' * 200_000},r\n")
         assert len(read(Path("a.csv"))[0].prompt) == 200_000
@@ -246,14 +244,12 @@ class TestMalformedFiles:
         path.write_bytes(whole[: len(whole) // 2])
         assert error_of(path).startswith("data.parquet: not Parquet")
 
-    @pytest.mark.xfail(strict=True, reason="bug: UnicodeDecodeError of to_pylist is no ArrowException")
     def test_parquet_text_that_is_not_utf_8(self) -> None:
         raw = pa.array([b"caf\xe9"], pa.binary())
         text = pa.StringArray.from_buffers(1, raw.buffers()[1], raw.buffers()[2])
         pq.write_table(pa.table({"prompt": text, "response": text}), "a.parquet")
         assert error_of(Path("a.parquet")).startswith("a.parquet")
 
-    @pytest.mark.xfail(strict=True, reason="bug: read_rows raises FileNotFoundError and IsADirectoryError as they are")
     @pytest.mark.parametrize("name", ["nothing.jsonl", "folder.jsonl"])
     def test_a_file_that_is_not_there(self, name: str) -> None:
         Path("folder.jsonl").mkdir()

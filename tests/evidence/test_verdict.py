@@ -90,7 +90,6 @@ def test_without_a_gate_nothing_is_passed_or_failed(experiment: Experiment) -> N
     assert "assed" not in found
 
 
-@pytest.mark.xfail(strict=True, reason="bug: without a gate the verdict does not say that the budget cut the run short")
 def test_without_a_gate_a_budget_that_ended_it_is_named(experiment: Experiment) -> None:
     experiment.loop.gate = Gate(similarity=None, precision=None)
     assert "budget" in verdict(experiment, [iteration(0, 50, 50)], "budget", 0, None)

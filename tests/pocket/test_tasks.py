@@ -166,14 +166,12 @@ def test_hostile_code_is_read_and_never_executed(answer: str) -> None:
     assert not Path("owned").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="bug: ast.dump stands outside of the try, and is recursive")
 @pytest.mark.parametrize("body", [" + ".join(["rimu"] * 2000), "rimu" + ".x" * 2000, "rimu" + "()" * 2000])
 def test_code_that_repeats_itself_without_end_is_wrong_and_no_error(body: str) -> None:
     truth = "def bako(rimu): return rimu + 3"
     assert TASKS["coding"].correctness(truth, f"def bako(rimu): return {body}") < 1.0
 
 
-@pytest.mark.xfail(strict=True, reason="bug: ast.parse warns of odd escapes and comparisons, and the user sees it")
 def test_reading_odd_code_warns_nobody() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

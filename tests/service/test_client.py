@@ -501,7 +501,6 @@ def test_no_part_of_the_key_reaches_a_message_that_is_cut(monkeypatch: pytest.Mo
         assert "sk-secret" not in message, before
 
 
-@pytest.mark.xfail(strict=True, reason="bug: litellm keeps the first program of a provider")
 def test_a_program_can_be_registered_anew(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
     first = llm(Program(reply="first"))
     open_service().ask([ask_for(first, "a")], silent)

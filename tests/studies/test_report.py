@@ -199,7 +199,6 @@ def test_a_state_that_can_not_be_read_is_named() -> None:
         report("results")
 
 
-@pytest.mark.xfail(strict=True, reason="bug: JSONDecodeError, YAMLError, KeyError and AssertionError pass as they are")
 @pytest.mark.parametrize(
     ("name", "content"),
     [
