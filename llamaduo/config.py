@@ -266,7 +266,7 @@ class Infer:
 
     samples: int = 4
     """K: answers a prompt."""
-    temperature: float = 0.8
+    temperature: float = 0.3
     """0 is greedy decoding."""
     max_new_tokens: int = 1024
     batch_size: int = 8
