@@ -99,6 +99,7 @@ def _run(arguments: list[str]) -> int:
     composed = compose(arguments)
     if composed is None:
         return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     signal.signal(signal.SIGTERM, _interrupt)
     if composed.sweep is not None:
         return _run_all(composed)
@@ -114,13 +115,15 @@ def _run_one(experiment: Experiment) -> RunState:
     """Run one experiment and show it; a finished one is shown without loading anything heavy."""
     from llamaduo.display import Display
     from llamaduo.loop import finished, run, run_folder
+    from llamaduo.steps import pocket_label
     from llamaduo.tracking import read_metrics
 
     folder = run_folder(experiment)
     with Display() as display:
         state = finished(experiment)
         if state:
-            display.start([f"{folder} is finished already; this is its result."], read_metrics(folder))
+            lines = [*pocket_label(experiment), f"{folder} is finished already; this is its result."]
+            display.start(lines, read_metrics(folder))
         else:
             state = run(experiment, display=display)
         display.finish(state, str(folder))
@@ -133,7 +136,13 @@ def _exit_code(state: RunState) -> int:
 
 def _run_all(composed: Composed) -> int:
     """Run every job of a sweep; one that fails doesn't stop the others, and the summary names it."""
+    from llamaduo.config import DataSource
+    from llamaduo.steps import load_data
+
     assert composed.sweep is not None
+    for experiment in composed.experiments:
+        if experiment.data.source is DataSource.file:
+            load_data(experiment)
     outcomes = composed.sweep(_job)
     from rich.console import Console
     from rich.table import Table

@@ -34,7 +34,8 @@ from llamaduo.records import (
     Verdict,
 )
 from llamaduo.run_dir import RunDir, write_text
-from llamaduo.service import client
+from llamaduo.service import transport
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal, default_path
 from llamaduo.stages.curate import Curated, curate
 from llamaduo.stages.infer import infer
@@ -57,7 +58,7 @@ class Steps:
         self._folder = folder
         self._state = state
         self._service = _open_service(experiment, folder.path)
-        self.dataset = _dataset(experiment)
+        self.dataset = load_data(experiment)
         self._tracker = Tracker(experiment, folder.path)
         self._judged_usd: dict[str, float] = {}
         """Price of each judge request that was used, by its key."""
@@ -334,7 +335,8 @@ def _scorecard(tree: dict[str, Any]) -> Scorecard:
     return Scorecard(**{**tree, **estimates})
 
 
-def _dataset(experiment: Experiment) -> CoverageDataset:
+def load_data(experiment: Experiment) -> CoverageDataset:
+    """Return the experiment's coverage data, split; raises InputError where they can't be used."""
     data, pairs = experiment.data, []
     if data.source is DataSource.pocket:
         count = (data.train_rows or 0) + (data.dev_rows or 0) + (data.test_rows or 0)
@@ -342,19 +344,19 @@ def _dataset(experiment: Experiment) -> CoverageDataset:
     return load_coverage(experiment, pairs)
 
 
-def _open_service(experiment: Experiment, folder: Path) -> client.Service | None:
+def _open_service(experiment: Experiment, folder: Path) -> Service | None:
     """Return access to service LLMs, keys and prices checked; None if nobody will be asked."""
     llms = list(experiment.judge.panel.values()) if experiment.judge.kind is JudgeKind.service else []
     llms += [experiment.service_llm] if experiment.synthesis.enabled else []
     if not llms:
         return None
-    client.register("pocket", teacher.reply)
+    transport.register("pocket", teacher.reply)
     for llm in llms:
-        client.api_key(llm)
-        client.prices(llm)
+        transport.api_key(llm)
+        transport.prices(llm)
     journal = Path(experiment.service.journal).expanduser() if experiment.service.journal else default_path()
     run_name = f"{folder.parent.name}/{folder.name}"
-    return client.Service(Journal(journal), run=run_name, budget_usd=experiment.loop.budget_usd)
+    return Service(Journal(journal), run=run_name, budget_usd=experiment.loop.budget_usd)
 
 
 def _as_yaml(experiment: Experiment) -> str:
@@ -368,13 +370,13 @@ def _headline(experiment: Experiment, dataset: CoverageDataset, folder: Path) ->
     panel = ", ".join(experiment.judge.panel) if experiment.judge.kind is JudgeKind.service else "chrF and ROUGE-L"
     sizes = f"{len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test"
     return [
-        *_pocket_label(experiment),
+        *pocket_label(experiment),
         f"{experiment.task.name}: {teacher_name} -> {experiment.local_model.name}, judged by {panel} ({sizes})",
         f"{folder}",
     ]
 
 
-def _pocket_label(experiment: Experiment) -> list[str]:
+def pocket_label(experiment: Experiment) -> list[str]:
     """Return what of this run is only a demonstration; nothing for a real one."""
     parts = []
     if experiment.data.source is DataSource.pocket:

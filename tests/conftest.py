@@ -23,7 +23,7 @@ os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from llamaduo.config import Experiment, Price, ServiceLLM
-from llamaduo.service import client
+from llamaduo.service import client, transport
 from llamaduo.service.client import Request, Service
 from llamaduo.service.journal import Journal
 
@@ -98,13 +98,13 @@ def llm() -> Iterator[Callable[..., ServiceLLM]]:
     def service_llm(program: Program, **fields: Any) -> ServiceLLM:
         provider = f"fake{next(_NUMBERS)}"
         made.append(provider)
-        client.register(provider, program)
+        transport.register(provider, program)
         known = {"name": "fake", "provider": provider, "model": "m", "price": Price(0.0, 0.0, "free")}
         return ServiceLLM(**{"max_tokens": 64, "concurrency": 4, "max_attempts": 3} | known | fields)
 
     yield service_llm
     for provider in made:
-        client._TEXT_PROGRAMS.pop(provider, None)
+        transport._TEXT_PROGRAMS.pop(provider, None)
     if made:
         import litellm
 

@@ -16,7 +16,7 @@ import pytest
 
 from llamaduo.display import Display
 from llamaduo.records import Adapter, Example, Prediction
-from llamaduo.service import client
+from llamaduo.service import transport
 
 PROVIDER = "scripted"
 JUDGED_BY_SCRIPT = (
@@ -74,7 +74,7 @@ def verdict(similarity: float, precision: float | None = None) -> str:
 
 def script_judge(program: Callable[[str, Mapping[str, Any]], str]) -> None:
     """Let a program answer for the provider `scripted`."""
-    client._TEXT_PROGRAMS[PROVIDER] = program
+    transport._TEXT_PROGRAMS[PROVIDER] = program
 
 
 def quiet() -> Display:

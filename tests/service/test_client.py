@@ -20,7 +20,7 @@ import pytest
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ConfigError, InputError, ServiceError
-from llamaduo.service import client
+from llamaduo.service import client, transport
 from llamaduo.service.client import Failure, Request, Service
 from llamaduo.service.journal import Journal, Reply
 from llamaduo.service.replies import UnreadableError, read_scores
@@ -209,10 +209,10 @@ def test_a_reply_without_choices_is_stored_and_unscored(
 ) -> None:
     import litellm
 
-    async def nothing(_: Request) -> Any:
+    async def nothing(*_: Any, **__: Any) -> Any:
         return litellm.ModelResponse(choices=[], usage=litellm.Usage(prompt_tokens=5, completion_tokens=0))
 
-    monkeypatch.setattr(client, "_call", nothing)
+    monkeypatch.setattr(client, "call", nothing)
     (reply,) = open_service().ask([ask_for(llm(Program()))], silent)
     assert isinstance(reply, Reply)
     assert len(rows(tmp_path, "SELECT raw FROM replies")) == 1
@@ -262,14 +262,14 @@ def test_a_reply_without_usage_is_charged_at_its_worst(
 ) -> None:
     import litellm
 
-    send = client._call
+    send = transport.call
 
-    async def free(request: Request) -> Any:
-        response = await send(request)
+    async def free(*args: Any, **options: Any) -> Any:
+        response = await send(*args, **options)
         response.usage = litellm.Usage(prompt_tokens=0, completion_tokens=0)
         return response
 
-    monkeypatch.setattr(client, "_call", free)
+    monkeypatch.setattr(client, "call", free)
     (reply,) = open_service().ask([ask_for(llm(Program(), price=Price(0.0, 1e6, "a dollar a token")))], silent)
     assert isinstance(reply, Reply)
     assert reply.cost_usd == pytest.approx(64.0)
@@ -323,16 +323,16 @@ def test_a_refusal_is_not_tried_again(
 def test_a_refusal_of_one_call_keeps_the_replies_in_flight(
     llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    send = client._call
+    send = transport.call
 
-    async def slow(request: Request) -> Any:
-        if request.prompt == "bad":
+    async def slow(called: ServiceLLM, prompt: str, **options: Any) -> Any:
+        if prompt == "bad":
             raise ServiceError("fake refused the call")
-        response = await send(request)
+        response = await send(called, prompt, **options)
         await asyncio.sleep(0.1)
         return response
 
-    monkeypatch.setattr(client, "_call", slow)
+    monkeypatch.setattr(client, "call", slow)
     fake = llm(Program(), concurrency=4)
     with pytest.raises(ServiceError):
         open_service().ask([ask_for(fake, text) for text in ("good", "bad")], silent)
@@ -436,11 +436,11 @@ def test_a_missing_key_names_its_variable_and_nothing_is_sent(
             open_service().ask([ask_for(gateway)], silent)
     assert rows(tmp_path, "SELECT * FROM requests") == []
     monkeypatch.setenv("MY_GATEWAY_KEY", "k")
-    assert client.api_key(gateway) == "k"
+    assert transport.api_key(gateway) == "k"
 
 
 def test_a_program_needs_no_key(llm: LLM) -> None:
-    assert client.api_key(llm(Program())) is None
+    assert transport.api_key(llm(Program())) is None
 
 
 @pytest.mark.parametrize(
@@ -452,19 +452,19 @@ def test_a_key_comes_from_the_providers_usual_variable(
 ) -> None:
     known = ServiceLLM(name="n", provider=provider, model="m")
     with pytest.raises(ConfigError, match=variable):
-        client.api_key(known)
+        transport.api_key(known)
     monkeypatch.setenv(variable, "k")
-    assert client.api_key(known) == "k"
+    assert transport.api_key(known) == "k"
 
 
 def test_a_key_that_is_not_required_may_be_missing() -> None:
-    assert client.api_key(ServiceLLM(name="n", provider="openai", model="m", key_required=False)) is None
+    assert transport.api_key(ServiceLLM(name="n", provider="openai", model="m", key_required=False)) is None
 
 
 @pytest.mark.parametrize(("provider", "variable"), [("mistral", "MISTRAL_API_KEY"), ("deepseek", "DEEPSEEK_API_KEY")])
 def test_every_provider_has_a_usual_variable(provider: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, "k")
-    assert client.api_key(ServiceLLM(name="n", provider=provider, model="m")) == "k"
+    assert transport.api_key(ServiceLLM(name="n", provider=provider, model="m")) == "k"
 
 
 def test_an_unknown_price_is_refused_before_anything_is_sent(
@@ -478,7 +478,7 @@ def test_an_unknown_price_is_refused_before_anything_is_sent(
 
 def test_a_price_comes_from_litellms_map_if_none_is_set() -> None:
     known = ServiceLLM(name="n", provider="openai", model="gpt-4o-2024-08-06")
-    assert client.prices(known) == (2.5e-6, 1e-5)
+    assert transport.prices(known) == (2.5e-6, 1e-5)
 
 
 SECRET = "sk-secret-0123456789-abcdefghijklmnopqrstuvwxyz"
@@ -488,7 +488,7 @@ SECRET = "sk-secret-0123456789-abcdefghijklmnopqrstuvwxyz"
 def test_the_key_reaches_no_message(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_GATEWAY_KEY", SECRET)
     gateway = ServiceLLM(name="gateway", provider="openai", model="m", api_key_env="MY_GATEWAY_KEY")
-    message = str(client._translated(fault(status, f"the key {SECRET} is wrong, {SECRET}!"), gateway))
+    message = str(transport._translated(fault(status, f"the key {SECRET} is wrong, {SECRET}!"), gateway))
     assert "[key] is wrong" in message
     assert "secret" not in message
 
@@ -497,14 +497,14 @@ def test_no_part_of_the_key_reaches_a_message_that_is_cut(monkeypatch: pytest.Mo
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     known = ServiceLLM(name="n", provider="openai", model="m")
     for before in range(200, 300):
-        message = str(client._translated(fault(401, "x" * before + SECRET), known))
+        message = str(transport._translated(fault(401, "x" * before + SECRET), known))
         assert "sk-secret" not in message, before
 
 
 def test_a_program_can_be_registered_anew(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
     first = llm(Program(reply="first"))
     open_service().ask([ask_for(first, "a")], silent)
-    client.register(first.provider, Program(reply="second"))
+    transport.register(first.provider, Program(reply="second"))
     (reply,) = open_service().ask([ask_for(first, "b")], silent)
     assert isinstance(reply, Reply)
     assert reply.text == "second"
