@@ -113,9 +113,8 @@ def _interrupt(*_: object) -> None:
 
 def _run_one(experiment: Experiment) -> RunState:
     """Run one experiment and show it; a finished one is shown without loading anything heavy."""
-    from llamaduo.display import Display
+    from llamaduo.display import Display, pocket_label
     from llamaduo.loop import finished, run, run_folder
-    from llamaduo.steps import pocket_label
     from llamaduo.tracking import read_metrics
 
     folder = run_folder(experiment)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -14,7 +15,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from llamaduo.records import Iteration, RunState
+from llamaduo.config import DataSource, Experiment, JudgeKind, is_pocket
+from llamaduo.records import CoverageDataset, Iteration, RunState
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -164,3 +166,29 @@ class Display:
         if done and spent > 0.5:
             line += f"  {done / spent:,.1f}/s, {spent * (total - done) / done:.0f} s left"
         return f"{line}  ${self._cost:.2f} so far"
+
+
+def headline(experiment: Experiment, dataset: CoverageDataset, folder: Path) -> list[str]:
+    """Return the first lines of a run: what is demonstration, who teaches, learns and judges, on which rows."""
+    teacher_name = experiment.service_llm.name if experiment.synthesis.enabled else "no synthesis"
+    panel = ", ".join(experiment.judge.panel) if experiment.judge.kind is JudgeKind.service else "chrF and ROUGE-L"
+    sizes = f"{len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test"
+    return [
+        *pocket_label(experiment),
+        f"{experiment.task.name}: {teacher_name} -> {experiment.local_model.name}, judged by {panel} ({sizes})",
+        f"{folder}",
+    ]
+
+
+def pocket_label(experiment: Experiment) -> list[str]:
+    """Return what of this run is only a demonstration; nothing for a real one."""
+    parts = []
+    if experiment.data.source is DataSource.pocket:
+        parts.append("made-up tickets")
+    if experiment.synthesis.enabled and experiment.service_llm.provider == "pocket":
+        parts.append("a program as the service LLM")
+    if any(llm.provider == "pocket" for llm in experiment.judge.panel.values()):
+        parts.append("a program as the judge")
+    if is_pocket(experiment.local_model.path):
+        parts.append("a local model of one million parameters")
+    return [f"POCKET PROFILE: {', '.join(parts)}. The loop around them is the real one."] if parts else []

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llamaduo.config import DataSource, Experiment, GateSplit, JudgeKind, Start, is_pocket, plain
+from llamaduo.config import DataSource, Experiment, GateSplit, JudgeKind, Start, plain
 from llamaduo.data.coverage import load_coverage
-from llamaduo.display import Display
+from llamaduo.display import Display, headline
 from llamaduo.environment import describe
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.evidence.scorecard import score, unscored
@@ -72,7 +72,7 @@ class Steps:
         environment = self._folder.path / "environment.json"
         if not environment.exists():
             write_text(environment, describe(runtime=self.experiment.runtime.seed, data=self.experiment.data.seed))
-        self.display.start(_headline(self.experiment, self.dataset, self._folder.path), [])
+        self.display.start(headline(self.experiment, self.dataset, self._folder.path), [])
         for note in self.dataset.notes:
             self.display.note(note)
         return self
@@ -363,31 +363,6 @@ def _as_yaml(experiment: Experiment) -> str:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.create(plain(experiment)))
-
-
-def _headline(experiment: Experiment, dataset: CoverageDataset, folder: Path) -> list[str]:
-    teacher_name = experiment.service_llm.name if experiment.synthesis.enabled else "no synthesis"
-    panel = ", ".join(experiment.judge.panel) if experiment.judge.kind is JudgeKind.service else "chrF and ROUGE-L"
-    sizes = f"{len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test"
-    return [
-        *pocket_label(experiment),
-        f"{experiment.task.name}: {teacher_name} -> {experiment.local_model.name}, judged by {panel} ({sizes})",
-        f"{folder}",
-    ]
-
-
-def pocket_label(experiment: Experiment) -> list[str]:
-    """Return what of this run is only a demonstration; nothing for a real one."""
-    parts = []
-    if experiment.data.source is DataSource.pocket:
-        parts.append("made-up tickets")
-    if experiment.synthesis.enabled and experiment.service_llm.provider == "pocket":
-        parts.append("a program as the service LLM")
-    if any(llm.provider == "pocket" for llm in experiment.judge.panel.values()):
-        parts.append("a program as the judge")
-    if is_pocket(experiment.local_model.path):
-        parts.append("a local model of one million parameters")
-    return [f"POCKET PROFILE: {', '.join(parts)}. The loop around them is the real one."] if parts else []
 
 
 def _settle_libraries() -> None:
