@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
@@ -79,14 +79,11 @@ def compose(argv: Sequence[str]) -> Composed | None:
 
 
 def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    parser.exit_on_error = False
-    try:
-        args = parser.parse_intermixed_args(list(argv))
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"{error}. See llamaduo --help.") from error
-    unknown = [text for text in args.overrides if text.startswith("-")]
-    if unknown:
-        raise ConfigError(f"{unknown[0]}: there is no such option. See llamaduo --help.")
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}. See llamaduo --help.")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    args = parser.parse_intermixed_args(list(argv))
     wrong = [text for text in args.overrides if "=" not in text and not text.startswith("~")]
     if wrong:
         raise ConfigError(f"{wrong[0]}: not an override; write key=value, such as task=coding.")
