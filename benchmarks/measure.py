@@ -150,7 +150,7 @@ def machine() -> dict[str, Any]:
     """Return cores, memory, Python, versions and code revision."""
     from llamaduo.environment import describe
 
-    tree = json.loads(describe(0))
+    tree = json.loads(describe())
     del tree["seeds"]
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return tree | {"usable_cpus": usable, "cpu_model": _cpu_model()}
