@@ -10,13 +10,13 @@ import logging
 import os
 import warnings
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from llamaduo.config import DataSource, Experiment, GateSplit, JudgeKind, Start, plain
 from llamaduo.data.coverage import load_coverage
-from llamaduo.display import Display, headline
+from llamaduo.display import Display, Progress, headline
 from llamaduo.environment import describe
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.evidence.scorecard import score, unscored
@@ -288,7 +288,7 @@ class Steps:
                     first_request=self._requests + total.requests,
                     seed=self.experiment.runtime.seed,
                     service=self._service,
-                    progress=progress,
+                    progress=partial(_from, progress, total.requests),
                 )
                 total = Batch(
                     total.examples + batch.examples,
@@ -319,6 +319,11 @@ class Steps:
         self._state.test = plain(test) if test else None
         bought = self._service.spent_usd if self._service else 0.0
         self._state.cost_usd = max(self.cost_usd(), bought)
+
+
+def _from(progress: Progress, before: int, done: int, count: int) -> None:
+    """Show the progress of a round as part of all rounds."""
+    progress(before + done, before + count)
 
 
 def _place(where: int | str) -> str:
