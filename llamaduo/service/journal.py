@@ -91,10 +91,10 @@ class Journal:
 
     def find(self, key: str) -> Reply | None:
         """Return the stored reply to a request, or None."""
-        row = self._db.execute(
+        row = self._read(
             "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, cost_usd FROM replies WHERE key = ?",
-            (key,),
-        ).fetchone()
+            key,
+        )
         return Reply(*row) if row else None
 
     def intend(self, requests: Iterable[tuple[str, dict[str, Any]]], *, run: str, stage: str) -> None:
@@ -110,8 +110,15 @@ class Journal:
 
     def spent(self, run: str) -> float:
         """Return what a run has paid so far, in US dollars, resumes included."""
-        total = self._db.execute("SELECT SUM(cost_usd) FROM replies WHERE run = ?", (run,)).fetchone()[0]
-        return float(total or 0.0)
+        row = self._read("SELECT SUM(cost_usd) FROM replies WHERE run = ?", run)
+        return float((row and row[0]) or 0.0)
+
+    def _read(self, query: str, value: str) -> tuple[Any, ...] | None:
+        try:
+            row: tuple[Any, ...] | None = self._db.execute(query, (value,)).fetchone()
+        except sqlite3.Error as error:
+            raise InputError(f"journal: {error}; set service.journal to a sound one, then run again.") from error
+        return row
 
     def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         try:
