@@ -104,6 +104,9 @@ class Price:
     output: float = MISSING
     as_of: str = MISSING
     """The day the price was read, or why it is what it is."""
+    batch_input: Optional[float] = None
+    """The same by the provider's batch API; null where it is not known."""
+    batch_output: Optional[float] = None
 
 
 @dataclass
@@ -133,13 +136,23 @@ class ServiceLLM:
     parameters: dict[str, Any] = field(default_factory=dict)
     """More parameters, sent with every request and part of its key."""
     concurrency: int = 16
-    """Calls in flight at once."""
+    """Calls in flight at once, those of all processes on this machine together."""
+    requests_per_minute: Optional[int] = None
+    """The provider's limit, kept by all processes together; null knows none and waits when told to."""
+    tokens_per_minute: Optional[int] = None
+    """The same in tokens: a request counts at its prompt plus `max_tokens`, as providers count it."""
     timeout_s: float = 120.0
     """Seconds until a call counts as failed."""
     max_attempts: int = 6
     """Tries a call, the first included."""
+    batch: bool = False
+    """Whether to go through the provider's batch API: half price, and up to a day until replies come."""
+    batch_fallback: bool = True
+    """Whether to ask live for what a batch brought no reply to."""
+    batch_poll_s: float = 60.0
+    """Seconds between two looks at a batch."""
     price: Optional[Price] = None
-    """Null takes litellm's price map; a price unknown there refuses to start."""
+    """Null takes the table `prices`, then litellm's map; a price unknown there refuses to start."""
     retired: Optional[str] = None
     """The day from which the provider no longer answers, if it is known."""
 
@@ -378,6 +391,10 @@ class Service:
 
     journal: Optional[str] = None
     """The journal's file; null is `$LLAMADUO_HOME/journal.sqlite`."""
+    replay: bool = False
+    """Whether to answer from the journal alone; the first request that it doesn't hold ends the run."""
+    study_budget_usd: Optional[float] = None
+    """The most that all runs of the study together may spend on service LLMs."""
 
 
 @dataclass
@@ -402,10 +419,12 @@ class Experiment:
     tracking: Tracking = MISSING
     runtime: Runtime = MISSING
     service: Service = field(default_factory=Service)
+    prices: dict[str, Price] = field(default_factory=dict)
+    """The price table, by `provider/model`."""
 
 
 _NO_INFLUENCE = (
-    "study", "name", "tracking", "service", "protocol.name", "task.train_rows", "task.test_rows",
+    "study", "name", "tracking", "service", "prices", "protocol.name", "task.train_rows", "task.test_rows",
     "runtime.results", "loop.budget_usd", "task.category", "local_model.name", "local_model.learning_rate",
     "local_model.train_length", "local_model.train_batch", "local_model.accumulation",
     "local_model.gradient_checkpointing", "local_model.answer_tokens", "local_model.answer_batch",
@@ -415,8 +434,13 @@ _NO_INFLUENCE_LLM = (
     "api_key_env",
     "key_required",
     "concurrency",
+    "requests_per_minute",
+    "tokens_per_minute",
     "timeout_s",
     "max_attempts",
+    "batch",
+    "batch_fallback",
+    "batch_poll_s",
     "price",
     "retired",
 )

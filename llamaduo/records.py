@@ -151,12 +151,14 @@ class Verdict:
 UNSCORED_REASONS = (
     "prompt_too_long",  # the local model gave no answer to judge
     "no_reply",  # the service LLM did not answer, retries included
-    "refused",  # its safety filter refused the request
+    "refused",  # its safety filter refused the request, or held the reply back
     "truncated",  # the reply was cut at its token limit
+    "unfinished",  # the service said that the reply ended for another reason than being finished
+    "empty",  # the reply is white space
     "not_json",  # the reply is no single JSON object
-    "duplicate_key",  # an object names a key twice
+    "duplicate_key",  # an object names a key twice, or a score under both of its names
     "missing_score",  # one of the two scores is absent
-    "not_a_number",  # a score is text, a truth value, null, NaN or infinite
+    "not_a_number",  # a score is text, a truth value, null, NaN, infinite or too small for a float
     "out_of_range",  # a score lies outside the scale
 )
 """The closed list of reasons for which a verdict is unscored."""

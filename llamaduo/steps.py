@@ -37,6 +37,7 @@ from llamaduo.run_dir import RunDir, write_text
 from llamaduo.service import transport
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal, default_path
+from llamaduo.service.prices import tariff
 from llamaduo.stages.curate import Curated, curate
 from llamaduo.stages.infer import infer
 from llamaduo.stages.judge import judge
@@ -79,6 +80,8 @@ class Steps:
 
     def __exit__(self, *_: object) -> None:
         self._tracker.close()
+        for note in self._service.notes if self._service else []:
+            self.display.note(note)
         if self._tracker.problem:
             self.display.note(f"{self._tracker.problem}; the run is not affected.")
         if self._service:
@@ -356,12 +359,25 @@ def _open_service(experiment: Experiment, folder: Path) -> Service | None:
     if not llms:
         return None
     transport.register("pocket", teacher.reply)
+    settings = experiment.service
     for llm in llms:
-        transport.api_key(llm)
-        transport.prices(llm)
-    journal = Path(experiment.service.journal).expanduser() if experiment.service.journal else default_path()
-    run_name = f"{folder.parent.name}/{folder.name}"
-    return Service(Journal(journal), run=run_name, budget_usd=experiment.loop.budget_usd)
+        if not settings.replay:
+            transport.api_key(llm)
+        tariff(llm, experiment.prices)
+    return Service(
+        Journal(journal_path(experiment), read_only=settings.replay),
+        run=f"{folder.parent.name}/{folder.name}",
+        budget_usd=experiment.loop.budget_usd,
+        study_budget_usd=settings.study_budget_usd,
+        prices=experiment.prices,
+        replay=settings.replay,
+    )
+
+
+def journal_path(experiment: Experiment) -> Path:
+    """Return where the experiment's journal lies."""
+    named = experiment.service.journal
+    return Path(named).expanduser() if named else default_path()
 
 
 def _as_yaml(experiment: Experiment) -> str:

@@ -1,33 +1,44 @@
-"""Asking service LLMs: each distinct request once, through the journal, within the budget.
+"""Asking service LLMs: each distinct request once, through the journal, within the budgets and the limits.
 
     service = Service(journal, run="runs/pocket_llama-coding-1a2b3c4d", budget_usd=5.0)
     outcomes = service.ask(requests, progress)      # a Reply or a Failure each, in the order of the requests
+    async for answer in service.stream(requests):   # the same, in the order in which they come
+        ...
 
-Each distinct request is sent once. Faults that waiting may mend (408, 409, 429, 5xx, broken
-connections) are tried again, not before Retry-After says so and without holding a slot meanwhile;
-refusals by the provider (400, 401, 403, 404) end the stage at once.
+A reply that lies in the journal is taken from there; one that another process has in flight is waited for; the
+rest is bought. Faults that waiting may mend (408, 409, 429, 5xx, broken connections) are tried again, not before
+Retry-After says so and without holding a slot meanwhile; refusals by the provider (400, 401, 403, 404) end the
+stage at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from llamaduo.config import ServiceLLM
-from llamaduo.errors import ServiceError, TransientError
-from llamaduo.service.budget import Budget
-from llamaduo.service.journal import Journal, Reply, request_key
-from llamaduo.service.transport import RefusedError, TimedOutError, api_key, call, content, prices
+from llamaduo.config import Price, ServiceLLM
+from llamaduo.errors import BudgetError, ServiceError, TransientError
+from llamaduo.redaction import redact
+from llamaduo.service.batch import Batches
+from llamaduo.service.journal import Attempt, Caps, Elsewhere, Journal, Reply, Short, request_key
+from llamaduo.service.limits import Gate
+from llamaduo.service.prices import tariff
+from llamaduo.service.transport import RefusedError, UnknownOutcomeError, api_key, call, content
 
 Progress = Callable[[int, int], None]
 """Takes how many are done and how many there are."""
 
 _LONGEST_WAIT = 60.0
 _GRACE_S = 30.0
+_LOOK_AGAIN_S = 0.1
 _COUNTS = ("prompt_tokens", "completion_tokens")
 
 
@@ -46,8 +57,9 @@ class Request:
     stage: str
     """Which stage asks."""
 
+    @cached_property
     def sent(self) -> dict[str, Any]:
-        """Return everything that identifies the call: what is sent, and the repeat's number."""
+        """Everything that identifies the call: what is sent, and the repeat's number."""
         llm = self.llm
         return {
             "provider": llm.provider,
@@ -62,6 +74,17 @@ class Request:
             "repeat": self.repeat,
         }
 
+    @cached_property
+    def key(self) -> str:
+        """The request's key in the journal."""
+        return request_key(self.sent)
+
+    @property
+    def longest_prompt(self) -> int:
+        """The most tokens that the prompt can have: no tokenizer makes more tokens than bytes."""
+        schema = len(json.dumps(self.schema)) if self.schema and self.llm.json_schema else 0
+        return len(self.prompt.encode(errors="replace")) + schema + 64
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -73,78 +96,129 @@ class Failure:
     """`no_reply` or `refused`."""
     message: str
     """What the service said."""
+    before: tuple[Reply, ...] = dataclasses.field(default=(), compare=False)
+    """Unreadable replies after which this one was asked for."""
+
+
+Outcome = Reply | Failure
+Again = Callable[[Request, Outcome], Request | None]
+"""Takes a request and its outcome; returns what to ask instead if that outcome is of no use, else None."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A request, and what came of it."""
+
+    request: Request
+    outcome: Outcome
+
+
+def _never(_: Request, __: Outcome) -> None:
+    return None
 
 
 class Service:
-    """One run's access to service LLMs; close it when done."""
+    """One run's access to service LLMs; close it when done.
 
-    def __init__(self, journal: Journal, *, run: str, budget_usd: float | None) -> None:
+    With `replay` nothing is ever sent: what the journal doesn't hold raises ServiceError.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        run: str,
+        budget_usd: float | None,
+        study_budget_usd: float | None = None,
+        prices: Mapping[str, Price] | None = None,
+        replay: bool = False,
+    ) -> None:
         self._journal = journal
         self._run = run
-        self._budget = Budget(budget_usd, journal.spent(run))
+        self._caps = Caps(budget_usd, study_budget_usd)
+        self._prices = prices or {}
+        self._replay = replay
         self._runner = asyncio.Runner()
-        self._failed_in_a_row = 0
+        self._gates: dict[tuple[str | None, ...], Gate] = {}
+        self._batches: dict[str, Batches] = {}
+        self._failed_in_a_row: Counter[str] = Counter()
         self._stopping = False
+        self._settled = asyncio.Event()
+        """Set whenever a call is settled: there may be room in the budget."""
+        self._short = asyncio.Lock()
+        """Held by the one call that waits for room in the budget; the others wait behind it."""
+        self._shared: dict[str, asyncio.Future[Outcome]] = {}
+        """Every request that this process is asking now, by its key."""
         self._in_flight: set[asyncio.Task[Any] | None] = set()
         """Calls that are sent: what they cost is paid, so their replies are waited for whatever happens."""
 
     @property
     def spent_usd(self) -> float:
-        """What this run has paid so far, in US dollars, resumes included."""
-        return self._budget.spent_usd
+        """What this run has paid so far, in US dollars, resumes included, unknown outcomes at their worst."""
+        return self._journal.spent(self._run)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know about the state in which the journal was found."""
+        return self._journal.notes
 
     def close(self) -> None:
-        """Close the event loop and the journal."""
+        """Close the event loop, the limits and the journal."""
         self._runner.close()
+        for gate in self._gates.values():
+            gate.close()
         self._journal.close()
 
-    def ask(self, requests: Sequence[Request], progress: Progress) -> list[Reply | Failure]:
+    def ask(self, requests: Sequence[Request], progress: Progress, again: Again = _never) -> list[Outcome]:
         """Return the outcome of every request, in order; raises ServiceError and BudgetError."""
-        return self._runner.run(self._ask(requests, progress))
+        return self._runner.run(self._ask(requests, progress, again))
 
-    async def _ask(self, requests: Sequence[Request], progress: Progress) -> list[Reply | Failure]:
-        keys = [request_key(request.sent()) for request in requests]
-        outcomes: dict[str, Reply | Failure] = {}
-        missing: dict[str, Request] = {}
-        for key, request in zip(keys, requests, strict=True):
-            stored = self._journal.find(key)
-            if stored:
-                outcomes[key] = stored
-            else:
-                missing[key] = request
-        bought = 0
-        progress(bought, len(missing))
-        async for outcome in self._buy(missing):
-            outcomes[outcome.key] = outcome
-            bought += 1
-            progress(bought, len(missing))
-        return [outcomes[key] for key in keys]
+    async def _ask(self, requests: Sequence[Request], progress: Progress, again: Again) -> list[Outcome]:
+        distinct = {request.key: request for request in requests}
+        outcomes: dict[str, Outcome] = {}
+        progress(0, len(distinct))
+        async for answer in self.stream(distinct.values(), again):
+            outcomes[answer.request.key] = answer.outcome
+            progress(len(outcomes), len(distinct))
+        return [outcomes[request.key] for request in requests]
 
-    async def _buy(self, missing: Mapping[str, Request]) -> AsyncIterator[Reply | Failure]:
-        """Send each request once and yield outcomes as they come."""
-        if not missing:
-            return
+    async def stream(
+        self, requests: Iterable[Request] | AsyncIterable[Request], again: Again = _never
+    ) -> AsyncIterator[Answer]:
+        """Yield an answer for every request, as they come; raises ServiceError and BudgetError.
+
+        Where `again` returns another request for an outcome, that one is asked at once, and its outcome, which
+        holds the replies `before` it, takes the place of the first.
+        """
         self._stopping = False
-        for request in missing.values():
-            api_key(request.llm), prices(request.llm)
-        first = next(iter(missing.values()))
-        self._journal.intend(
-            ((key, request.sent()) for key, request in missing.items()), run=self._run, stage=first.stage
-        )
-        slots = {request.llm.name: asyncio.Semaphore(request.llm.concurrency) for request in missing.values()}
-        tasks = [
-            asyncio.create_task(self._complete(key, request, slots[request.llm.name]))
-            for key, request in missing.items()
-        ]
+        done: asyncio.Queue[asyncio.Task[Answer | None]] = asyncio.Queue()
+        tasks: set[asyncio.Task[Any]] = set()
+
+        def start(coroutine: Any) -> None:
+            task = asyncio.create_task(coroutine)
+            tasks.add(task)
+            task.add_done_callback(done.put_nowait)
+
+        async def feed() -> None:
+            async for request in _each(requests):
+                start(self._answer(request, again))
+
+        start(feed())
         try:
-            for task in asyncio.as_completed(tasks):
-                yield await task
+            while tasks:
+                task = await done.get()
+                tasks.discard(task)
+                answer = task.result()
+                if answer is not None:
+                    yield answer
         finally:
             await self._wind_up(tasks)
 
-    async def _wind_up(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
+    async def _wind_up(self, tasks: set[asyncio.Task[Any]]) -> None:
         """Send nothing more, and wait a while for what is sent: it is paid for."""
         self._stopping = True
+        if not tasks:
+            return
         for task in tasks:
             if task not in self._in_flight:
                 task.cancel()
@@ -153,57 +227,186 @@ class Service:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _complete(self, key: str, request: Request, slot: asyncio.Semaphore) -> Reply | Failure:
+    async def _answer(self, request: Request, again: Again) -> Answer:
+        """Ask, and ask again as long as `again` wants it."""
+        asked, before = request, ()
+        while True:
+            outcome = await self._outcome(asked)
+            following = again(asked, outcome)
+            if following is None:
+                return Answer(request, dataclasses.replace(outcome, before=before))
+            before = (*before, outcome) if isinstance(outcome, Reply) else before
+            asked = following
+
+    async def _outcome(self, request: Request) -> Outcome:
+        """Return the outcome of a request, which is shared by all that ask the same at the same time."""
+        if request.key in self._shared:
+            return await asyncio.shield(self._shared[request.key])
+        stored = self._journal.find(request.key)
+        if stored:
+            return stored
+        shared: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._shared[request.key] = shared
+        try:
+            outcome = await self._buy(request)
+        except BaseException as error:
+            shared.set_exception(error) if isinstance(error, Exception) else shared.cancel()
+            if not shared.cancelled():
+                shared.exception()  # it is seen here; whoever else waits sees it too
+            raise
+        else:
+            shared.set_result(outcome)
+            return outcome
+        finally:
+            del self._shared[request.key]
+
+    async def _buy(self, request: Request) -> Outcome:
+        """Buy what the journal doesn't hold: live or by a batch."""
+        if self._replay:
+            return self._replayed(request)
+        if request.llm.batch:
+            reply = await self._batch(request.llm).ask(request)
+            if reply is not None:
+                return reply
+            if not request.llm.batch_fallback:
+                await self._journal.give_up(request.key, "no_reply: its batch brought none")
+                return Failure(request.key, "no_reply", "its batch brought none")
+        return await self._complete(request)
+
+    def _replayed(self, request: Request) -> Failure:
+        """Return the failure that the journal has for a request; anything else is a miss."""
+        reason, _, message = (self._journal.failure(request.key) or "").partition(": ")
+        if reason:
+            return Failure(request.key, reason, message)
+        raise ServiceError(
+            f"replay: the journal {self._journal.path} holds no reply of {request.llm.provider}/{request.llm.model} to "
+            f"request {request.key[:8]} ({request.stage}, repeat {request.repeat}): it was made with other data or "
+            "another configuration. Nothing was sent."
+        )
+
+    def _gate(self, llm: ServiceLLM) -> Gate:
+        place = (llm.provider, llm.base_url, llm.model)
+        if place not in self._gates:
+            folder = self._journal.path.parent / "limits"
+            self._gates[place] = Gate(llm, folder, self._journal.owner, self._journal.live)
+        return self._gates[place]
+
+    def _batch(self, llm: ServiceLLM) -> Batches:
+        if llm.name not in self._batches:
+            known = tariff(llm, self._prices)
+            self._batches[llm.name] = Batches(llm, self._journal, known, run=self._run, caps=self._caps)
+        return self._batches[llm.name]
+
+    async def _complete(self, request: Request) -> Outcome:
         """Try a call until it is answered, refused or given up."""
+        llm, key = request.llm, request.key
+        api_key(llm)
         jitter = random.Random(key)
-        for attempt in range(1, request.llm.max_attempts + 1):
+        for tries in range(1, llm.max_attempts + 1):
             try:
-                async with slot:
-                    reply = await self._send(key, request)
-                self._failed_in_a_row = 0
+                reply = await self._try(request, tries)
+                self._failed_in_a_row[llm.name] = 0
                 return reply
             except RefusedError as error:
+                await self._journal.give_up(key, f"refused: {error}")
                 return Failure(key, "refused", str(error))
             except TransientError as error:
-                if attempt == request.llm.max_attempts or self._stopping:
-                    return self._given_up(key, request, error)
-                wait = min(_LONGEST_WAIT, 0.5 * 2**attempt) * jitter.uniform(0.5, 1.0)
+                if tries == llm.max_attempts or self._stopping:
+                    return await self._given_up(request, error)
+                wait = min(_LONGEST_WAIT, 0.5 * 2**tries) * jitter.uniform(0.5, 1.0)
                 await asyncio.sleep(max(wait, error.retry_after))
         raise AssertionError("max_attempts is at least 1")
 
-    def _given_up(self, key: str, request: Request, error: TransientError) -> Failure:
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row >= max(4, request.llm.concurrency):
-            raise ServiceError(
-                f"{request.llm.name} is out of reach: {self._failed_in_a_row} calls in a row failed, "
-                f"{request.llm.max_attempts} tries each; last: {error}. Run the same command again when it is back."
-            ) from error
-        return Failure(key, "no_reply", str(error))
-
-    async def _send(self, key: str, request: Request) -> Reply:
-        """Send once, within the budget, and store the raw reply before anything reads it."""
+    async def _given_up(self, request: Request, error: TransientError) -> Failure:
         llm = request.llm
-        input_price, output_price = prices(llm)
-        longest_prompt = len(request.prompt.encode(errors="replace")) + 64
-        worst = longest_prompt * input_price + llm.max_tokens * output_price
-        await self._budget.reserve(worst)
-        paid = 0.0
-        self._in_flight.add(asyncio.current_task())
+        self._failed_in_a_row[llm.name] += 1
+        await self._journal.give_up(request.key, f"no_reply: {error}")
+        if self._failed_in_a_row[llm.name] >= max(4, llm.concurrency):
+            raise ServiceError(
+                f"{llm.name} is out of reach: {self._failed_in_a_row[llm.name]} calls in a row failed, "
+                f"{llm.max_attempts} tries each; last: {error}. Run the same command again when it is back."
+            ) from error
+        return Failure(request.key, "no_reply", str(error))
+
+    async def _try(self, request: Request, tries: int) -> Reply:
+        """Send once, when limits and budgets allow it, unless somebody else does or has done so."""
+        llm = request.llm
+        price = tariff(llm, self._prices)
+        worst = price.cost(request.longest_prompt, llm.max_tokens)
+        wish = Attempt(request.key, request.sent, self._run, request.stage, f"{llm.provider}/{llm.model}", worst)
+        tokens = len(request.prompt) // 4 + llm.max_tokens
+        while True:
+            async with self._gate(llm).slot(tokens=tokens, tries=tries):
+                self._in_flight.add(asyncio.current_task())
+                try:
+                    begun = await self._journal.begin(wish, self._caps)
+                    response = await self._send(request, begun, worst) if isinstance(begun, int) else None
+                except BaseException:
+                    self._in_flight.discard(asyncio.current_task())
+                    raise
+            try:
+                if isinstance(begun, Reply):
+                    return begun
+                if isinstance(begun, int):
+                    return await self._record(request, begun, response, worst)
+            finally:
+                self._in_flight.discard(asyncio.current_task())
+            await self._wait_for(begun, llm, worst)
+
+    async def _wait_for(self, hindrance: Elsewhere | Short, llm: ServiceLLM, worst: float) -> None:
+        """Wait until another process may have the reply, or until there may be room in the budget."""
+        if isinstance(hindrance, Elsewhere):
+            if hindrance.batch:
+                await self._batch(llm).collect(hindrance.batch)
+            else:
+                await asyncio.sleep(_LOOK_AGAIN_S)
+            return
+        if hindrance.reserved_usd <= 0:
+            raise _no_money(hindrance, self._caps, worst)
+        async with self._short:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._settled.wait(), _LOOK_AGAIN_S)
+            self._settled.clear()
+
+    async def _send(self, request: Request, attempt: int, worst: float) -> Any:
+        """Send, and settle at once what brought no reply."""
         try:
-            stored = self._journal.find(key)  # another process may have bought it meanwhile
-            if stored:
-                return stored
-            response = await call(llm, request.prompt, schema=request.schema, seed=request.repeat)
-            usage = getattr(response, "usage", None)
-            prompt_tokens, completion_tokens = (getattr(usage, name, None) or 0 for name in _COUNTS)
-            paid = prompt_tokens * input_price + completion_tokens * output_price if prompt_tokens else worst
-            text, finish_reason = content(response)
-            reply = Reply(key, text, finish_reason, prompt_tokens, completion_tokens, paid)
-            self._journal.record(reply, raw=json.dumps(response.model_dump(), default=str), run=self._run)
-            return reply
-        except TimedOutError:
-            paid = worst  # the server may have answered, and billed, after we stopped listening
+            return await call(request.llm, request.prompt, schema=request.schema, seed=request.repeat)
+        except UnknownOutcomeError:
+            await self._journal.fail(attempt, cost_usd=worst, outcome="unknown")
+            raise
+        except Exception:
+            await self._journal.fail(attempt, cost_usd=0.0, outcome="failed")
             raise
         finally:
-            self._in_flight.discard(asyncio.current_task())
-            await self._budget.settle(worst, paid)
+            self._settled.set()
+
+    async def _record(self, request: Request, attempt: int, response: Any, worst: float) -> Reply:
+        """Store the raw reply before anything reads it."""
+        usage = getattr(response, "usage", None)
+        prompt_tokens, completion_tokens = (int(getattr(usage, name, None) or 0) for name in _COUNTS)
+        price = tariff(request.llm, self._prices)
+        paid = float(price.cost(prompt_tokens, completion_tokens) if prompt_tokens else worst)
+        text, finish_reason = content(response)
+        reply = Reply(request.key, redact(text), finish_reason, prompt_tokens, completion_tokens, paid)
+        raw = redact(json.dumps(response.model_dump(), default=str))
+        await self._journal.record(attempt, reply, raw)
+        self._settled.set()
+        return reply
+
+
+async def _each(requests: Iterable[Request] | AsyncIterable[Request]) -> AsyncIterator[Request]:
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield request
+    else:
+        for request in requests:
+            yield request
+
+
+def _no_money(short: Short, caps: Caps, worst: float) -> BudgetError:
+    name, cap = ("loop.budget_usd", caps.run_usd) if short.scope == "run" else ("service.study_budget_usd", caps.study_usd)
+    return BudgetError(
+        f"{name}={cap:g}: ${short.spent_usd:.4f} are spent, the next call could cost ${worst:.4f}. Raise the budget and "
+        "run again: nothing is bought twice."
+    )

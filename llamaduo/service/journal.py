@@ -1,36 +1,65 @@
 """The journal: every request to a service LLM and its raw reply, for ever, in one SQLite file.
 
-A request's key is the sha256 of everything that was sent (provider, address, model, messages,
-parameters, schema) and of the repeat's number. The intent is stored before sending and the reply
-before anything reads it, so a reply that was paid for is never bought again, by no run and no process.
-Two processes that ask for the same thing at the same moment may still both send it; the first reply counts.
+    requests   key, request, failure                                what was asked; why it was given up, if it was
+    replies    key, text, finish_reason, tokens, cost, raw ...      what came back, with a checksum
+    attempts   key, run, stage, llm, owner, worst_usd, outcome ...  each sending, before it and after it: the ledger
+    spent      scope, usd                                           the ledger's sums by run and by study
+    batches    id, remote_id ...                                    batches handed in, to be collected by anybody
+
+A request's key is the sha256 of everything that was sent (provider, address, model, messages, parameters, schema)
+and of the repeat's number. An attempt is stored before it is sent and the raw reply before anything reads it. An
+open attempt is a claim: while the process that made it lives, every other one waits for its reply. An attempt
+whose process has died has an unknown outcome, and counts at the most it can have cost.
+
+A row whose checksum is wrong is set aside and bought again; a file that SQLite can't read is kept beside a new
+one that has every row that could be read.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llamaduo.errors import InputError
+from llamaduo.redaction import redact
+from llamaduo.service.liveness import Owner, alive
 
+T = TypeVar("T")
+
+VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
-    key TEXT PRIMARY KEY, request TEXT NOT NULL, run TEXT NOT NULL, stage TEXT NOT NULL, asked_at REAL NOT NULL
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, request TEXT NOT NULL, failure TEXT
 );
 CREATE TABLE IF NOT EXISTS replies (
-    key TEXT PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL, cost_usd REAL NOT NULL, raw TEXT NOT NULL, run TEXT NOT NULL,
-    received_at REAL NOT NULL
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cost_usd REAL NOT NULL, raw TEXT NOT NULL,
+    received_at REAL NOT NULL, checksum TEXT NOT NULL
 );
-CREATE INDEX IF NOT EXISTS replies_by_run ON replies (run);
+CREATE TABLE IF NOT EXISTS attempts (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL, run TEXT NOT NULL, stage TEXT NOT NULL, llm TEXT NOT NULL,
+    owner TEXT NOT NULL, batch TEXT, worst_usd REAL NOT NULL, started_at REAL NOT NULL, outcome TEXT, cost_usd REAL
+);
+CREATE TABLE IF NOT EXISTS spent (id INTEGER PRIMARY KEY, scope TEXT NOT NULL UNIQUE, usd REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS batches (
+    id TEXT PRIMARY KEY, llm TEXT NOT NULL, remote_id TEXT, created_at REAL NOT NULL, closed INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS set_aside (id INTEGER PRIMARY KEY, key TEXT, why TEXT, row TEXT, found_at REAL);
+CREATE INDEX IF NOT EXISTS open_attempts ON attempts (key) WHERE outcome IS NULL;
+CREATE INDEX IF NOT EXISTS reserved ON attempts (run, worst_usd, owner) WHERE outcome IS NULL;
 """
+_REPLY = ("key", "text", "finish_reason", "prompt_tokens", "completion_tokens", "cost_usd")
+_SELECT_REPLY = f"SELECT {', '.join(_REPLY)}, raw, checksum FROM replies"
 
 
 @dataclass(frozen=True)
@@ -49,9 +78,55 @@ class Reply:
     """Tokens received, as billed."""
     cost_usd: float
     """Its price."""
+    before: tuple[Reply, ...] = field(default=(), compare=False)
+    """Unreadable replies after which this one was asked for."""
 
 
-def request_key(request: dict[str, Any]) -> str:
+@dataclass(frozen=True)
+class Attempt:
+    """One sending of a request, or the wish for one."""
+
+    key: str
+    request: Mapping[str, Any]
+    """Everything that is sent."""
+    run: str
+    """Who asks: `study/run`."""
+    stage: str
+    llm: str
+    """`provider/model`."""
+    worst_usd: float
+    """The most that it can cost."""
+    batch: str | None = None
+    """The batch that it is part of."""
+
+
+@dataclass(frozen=True)
+class Caps:
+    """The most that a run and its study may spend, in US dollars; null for no limit."""
+
+    run_usd: float | None = None
+    study_usd: float | None = None
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Somebody else has the request in flight; `batch` if it is in one."""
+
+    batch: str | None
+
+
+@dataclass(frozen=True)
+class Short:
+    """The worst case doesn't fit into a budget."""
+
+    scope: str
+    """`run` or `study`."""
+    spent_usd: float
+    reserved_usd: float
+    """What is in flight, at its worst; once it is settled there may be room."""
+
+
+def request_key(request: Mapping[str, Any]) -> str:
     """Return the sha256 of a request's canonical JSON."""
     canonical = json.dumps(request, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
@@ -62,72 +137,458 @@ def default_path() -> Path:
     return Path(os.environ.get("LLAMADUO_HOME") or Path.home() / ".llamaduo") / "journal.sqlite"
 
 
-class Journal:
-    """An open journal; every write is durable when its method returns."""
+def checksum(*values: Any) -> str:
+    """Return the sha256 of a row's values."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
-    def __init__(self, path: Path) -> None:
+
+class Journal:
+    """An open journal; what a method has written is durable when it returns."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        """What a reader should know about the state in which the file was found."""
+        self.live = path.parent / "live"
+        """The folder of all processes that use it."""
+        self._queue: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._read_only = read_only
+        self._in_use = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._wait_for_wal()
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
+            if read_only:
+                self._db = self._reader = _connect_read_only(path)
+            else:
+                self._open()
         except (OSError, sqlite3.Error) as error:
             raise InputError(f"journal {path}: {error}; set LLAMADUO_HOME or service.journal elsewhere.") from error
 
-    def _wait_for_wal(self) -> None:
-        """Switch to write-ahead logging; while another process does the same, SQLite refuses without waiting."""
-        for _ in range(100):
-            try:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                return
-            except sqlite3.OperationalError:
-                time.sleep(0.05)
-        self._db.execute("PRAGMA journal_mode=WAL")
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._in_use = _share(self.path)
+        if self.path.exists() and not _sound(self.path):
+            self._salvage()
+        self._db, self._reader = _connect(self.path), _connect(self.path)
+        self._owner = Owner(self.live)
+        self._commit([_bury(self.live)])
+
+    @property
+    def owner(self) -> str:
+        """The name under which this process has requests in flight."""
+        return self._owner.name
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; whatever is still in flight has an unknown outcome from here on."""
+        if not self._read_only:
+            self._owner.close()
+            with contextlib.suppress(InputError):
+                self._commit([_bury(self.live)])
+            self._reader.close()
         self._db.close()
+        if self._in_use is not None:
+            os.close(self._in_use)
+
+    # reading
 
     def find(self, key: str) -> Reply | None:
-        """Return the stored reply to a request, or None."""
-        row = self._read(
-            "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, cost_usd FROM replies WHERE key = ?",
-            key,
-        )
-        return Reply(*row) if row else None
+        """Return the stored reply to a request, or None; one whose checksum is wrong is set aside."""
+        row = self._row(f"{_SELECT_REPLY} WHERE key = ?", key)
+        if row is None:
+            return None
+        if checksum(*row[:-1]) == row[-1]:
+            return Reply(*row[: len(_REPLY)])
+        if not self._read_only:
+            self._commit([_set_aside("replies", key, "checksum")])
+            self.notes.append(f"journal: the reply to request {key[:8]} was damaged; it is set aside and bought again.")
+        return None
 
-    def intend(self, requests: Iterable[tuple[str, dict[str, Any]]], *, run: str, stage: str) -> None:
-        """Store requests that are about to be sent."""
-        now = time.time()
-        rows = [(key, json.dumps(request, sort_keys=True), run, stage, now) for key, request in requests]
-        self._write("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?)", rows)
+    def failure(self, key: str) -> str | None:
+        """Return why a request was given up when it was last asked, or None."""
+        row = self._row("SELECT failure FROM requests WHERE key = ?", key)
+        return row[0] if row else None
 
-    def record(self, reply: Reply, *, raw: str, run: str) -> None:
-        """Store a reply as it came."""
-        row = (*(getattr(reply, name) for name in Reply.__dataclass_fields__), raw, run, time.time())
-        self._write("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [row])
+    def spent(self, scope: str) -> float:
+        """Return what a run (`study/run`) or a study has paid so far, in US dollars, unknown outcomes at their worst."""
+        row = self._row("SELECT usd FROM spent WHERE scope = ?", scope)
+        return float(row[0]) if row else 0.0
 
-    def spent(self, run: str) -> float:
-        """Return what a run has paid so far, in US dollars, resumes included."""
-        row = self._read("SELECT SUM(cost_usd) FROM replies WHERE run = ?", run)
-        return float((row and row[0]) or 0.0)
+    def batch(self, batch: str) -> str | None:
+        """Return the provider's id of a batch."""
+        row = self._row("SELECT remote_id FROM batches WHERE id = ?", batch)
+        return row[0] if row else None
 
-    def _read(self, query: str, value: str) -> tuple[Any, ...] | None:
+    def open_rows(self, batch: str) -> list[tuple[int, str, float]]:
+        """Return (attempt, key, worst case) of each row of a batch that is not settled."""
+        return self._rows("SELECT id, key, worst_usd FROM attempts WHERE batch = ? AND outcome IS NULL", batch)
+
+    def open_batches(self) -> list[tuple[str, str, float]]:
+        """Return (id, llm, creation time) of each batch that is not collected."""
+        return self._rows("SELECT id, llm, created_at FROM batches WHERE NOT closed")
+
+    def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT."""
+        return self._rows(statement, *values)
+
+    def _row(self, query: str, *values: Any) -> tuple[Any, ...] | None:
+        rows = self._rows(query, *values)
+        return rows[0] if rows else None
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:
         try:
-            row: tuple[Any, ...] | None = self._db.execute(query, (value,)).fetchone()
+            return self._reader.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise InputError(f"journal: {error}; set service.journal to a sound one, then run again.") from error
-        return row
+            raise InputError(f"journal {self.path}: {error}; run again, and it is repaired as far as possible.") from error
 
-    def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    # writing
+
+    async def begin(self, attempt: Attempt, caps: Caps) -> int | Reply | Elsewhere | Short:
+        """Store that a request is about to be sent, its worst case reserved; return the attempt's number.
+
+        Returns the reply if there is one by now, Elsewhere while another living process has it in flight, and
+        Short if a budget could be passed.
+        """
+        return await self.write(lambda db: _begin(db, attempt, caps, self.owner, self.live))
+
+    async def record(self, attempt: int, reply: Reply, raw: str) -> None:
+        """Store a reply as it came."""
+        await self.write(lambda db: _record(db, attempt, reply, raw))
+
+    async def fail(self, attempt: int, *, cost_usd: float, outcome: str) -> None:
+        """Store that an attempt brought no reply: `failed` (not billed) or `unknown` (perhaps billed)."""
+        await self.write(lambda db: _end(db, attempt, outcome, cost_usd))
+
+    async def give_up(self, key: str, why: str) -> None:
+        """Store that a request is not tried again in this run."""
+        await self.write(lambda db: db.execute("UPDATE requests SET failure = ? WHERE key = ?", (redact(why), key)))
+
+    async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Carry out an operation together with all that wait now, in one transaction; return when it is durable."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.append((operation, done))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+        return await asyncio.shield(done)
+
+    async def _flush(self) -> None:
+        while self._queue:
+            waiting, self._queue = self._queue, []
+            try:
+                results = await asyncio.to_thread(self._commit, [operation for operation, _ in waiting])
+            except Exception as error:
+                for _, done in waiting:
+                    done.set_exception(error)
+            else:
+                for (_, done), result in zip(waiting, results, strict=True):
+                    done.set_result(result)
+        self._flushing = None
+
+    def _commit(self, operations: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(statement, rows)
+            results = [operation(self._db) for operation in operations]
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+            if not isinstance(error, sqlite3.Error):
+                raise
             raise InputError(
-                f"journal: {error}; free space or set service.journal elsewhere, then run again."
+                f"journal {self.path}: {error}; free space or set service.journal elsewhere, then run again."
             ) from error
+        return results
+
+    # repair
+
+    def _salvage(self) -> None:
+        """Put every row that can be read and is sound into a new file, and keep the old one beside it."""
+        assert self._in_use is not None
+        try:
+            fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"journal {self.path}: it is damaged, and another process uses it: stop that one, then run again."
+            ) from None
+        fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
+        counts = _copy_sound_rows(self.path, fresh)
+        kept = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
+        for end in ("-wal", "-shm"):
+            if Path(f"{self.path}{end}").exists():
+                os.replace(f"{self.path}{end}", f"{kept}{end}")
+        os.link(self.path, kept)
+        os.replace(fresh, self.path)
+        fcntl.flock(self._in_use, fcntl.LOCK_SH)
+        self.notes.append(
+            f"journal {self.path}: it was damaged; {counts['replies']:,} replies are sound and kept, the rest is bought "
+            f"again when it is needed. The damaged file: {kept.name}."
+        )
+
+
+def _share(path: Path) -> int:
+    """Mark the journal as in use, until the process's end."""
+    file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+    db.text_factory = _lenient
+    _wait_for_wal(db)
+    db.execute("PRAGMA synchronous=FULL")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version != VERSION:
+        _bring_up_to_date(db)
+    return db
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    writable = os.access(path.parent, os.W_OK)
+    uri = f"{path.resolve().as_uri()}?mode=ro{'' if writable else '&immutable=1'}"
+    db = sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False)
+    db.text_factory = _lenient
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version != VERSION:
+        db.close()
+        raise InputError(f"journal {path}: its format is {version}, not {VERSION}; open it once with llamaduo run.")
+    return db
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode(errors="surrogateescape")
+
+
+def _wait_for_wal(db: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging; while another process does the same, SQLite refuses without waiting."""
+    for _ in range(100):
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            time.sleep(0.05)
+    db.execute("PRAGMA journal_mode=WAL")
+
+
+def _bring_up_to_date(db: sqlite3.Connection) -> None:
+    """Make the tables, or those of an older version into today's."""
+    db.execute("BEGIN IMMEDIATE")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        db.execute("ROLLBACK")
+        raise sqlite3.DatabaseError(f"its format {version} is newer than this llamaduo, which knows {VERSION}")
+    if version < VERSION:
+        old = bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone())
+        if old:
+            db.execute("DROP INDEX IF EXISTS replies_by_run")
+            for table in ("requests", "replies"):
+                db.execute(f"ALTER TABLE {table} RENAME TO {table}_0")
+        for statement in _SCHEMA.split(";"):
+            db.execute(statement)
+        if old:
+            _from_version_0(db)
+        db.execute(f"PRAGMA user_version = {VERSION}")
+    db.execute("COMMIT")
+
+
+def _from_version_0(db: sqlite3.Connection) -> None:
+    """Take over the rows of the first format, which had neither checksums nor attempts."""
+    db.execute("INSERT INTO requests (key, request) SELECT key, request FROM requests_0")
+    query = f"""SELECT {", ".join(f"p.{name}" for name in _REPLY)}, p.raw, p.received_at, p.run, r.stage, r.request
+        FROM replies_0 p JOIN requests_0 r USING (key)"""
+    for *row, received_at, run, stage, request in db.execute(query).fetchall():
+        db.execute(_INSERT_REPLY, (*row, received_at, checksum(*row)))
+        sent = json.loads(request)
+        llm, cost = f"{sent['provider']}/{sent['model']}", row[5]
+        values = (row[0], run, stage, llm, "", None, cost, received_at)
+        (number,) = db.execute(_INSERT_ATTEMPT, values).fetchone()
+        _end(db, number, "replied", cost)
+    for table in ("requests", "replies"):
+        db.execute(f"DROP TABLE {table}_0")
+
+
+_INSERT_REPLY = (
+    "INSERT OR IGNORE INTO replies (key, text, finish_reason, prompt_tokens, completion_tokens, cost_usd, raw, "
+    "received_at, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_ATTEMPT = (
+    "INSERT INTO attempts (key, run, stage, llm, owner, batch, worst_usd, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+    "RETURNING id"
+)
+_ADD_SPENT = "INSERT INTO spent (scope, usd) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET usd = usd + excluded.usd"
+
+
+def _begin(
+    db: sqlite3.Connection, attempt: Attempt, caps: Caps, owner: str, live: Path
+) -> int | Reply | Elsewhere | Short:
+    row = db.execute(f"{_SELECT_REPLY} WHERE key = ?", (attempt.key,)).fetchone()
+    if row and checksum(*row[:-1]) == row[-1]:
+        return Reply(*row[: len(_REPLY)])
+    if row:
+        _set_aside("replies", attempt.key, "checksum")(db)
+    open_ones = "SELECT id, owner, batch, worst_usd FROM attempts WHERE key = ? AND outcome IS NULL"
+    for number, other, batch, worst in db.execute(open_ones, (attempt.key,)).fetchall():
+        if batch or alive(live, other):
+            return Elsewhere(batch)
+        _end(db, number, "unknown", worst)
+    short = _short(db, attempt, caps)
+    if short and _bury(live)(db):
+        short = _short(db, attempt, caps)
+    if short:
+        return short
+    request = json.dumps(attempt.request, sort_keys=True)
+    db.execute("INSERT OR IGNORE INTO requests (key, request) VALUES (?, ?)", (attempt.key, request))
+    values = (
+        attempt.key, attempt.run, attempt.stage, attempt.llm, owner, attempt.batch, attempt.worst_usd, time.time(),
+    )  # fmt: skip
+    (number,) = db.execute(_INSERT_ATTEMPT, values).fetchone()
+    return int(number)
+
+
+def study_of(run: str) -> str:
+    """Return the study of a run named `study/run`."""
+    return run.rsplit("/", 1)[0]
+
+
+def _short(db: sqlite3.Connection, attempt: Attempt, caps: Caps) -> Short | None:
+    """Return which budget has no room for the attempt's worst case beside all that is spent and in flight."""
+    study = study_of(attempt.run)
+    for scope, name, cap, of in (
+        ("run", attempt.run, caps.run_usd, "run = ?"),
+        ("study", study, caps.study_usd, "substr(run, 1, length(?1) + 1) = ?1 || '/'"),
+    ):
+        if cap is None:
+            continue
+        row = db.execute("SELECT usd FROM spent WHERE scope = ?", (name,)).fetchone()
+        spent = row[0] if row else 0.0
+        in_flight = f"SELECT COALESCE(SUM(worst_usd), 0) FROM attempts WHERE outcome IS NULL AND {of}"
+        (reserved,) = db.execute(in_flight, (name,)).fetchone()
+        if spent + reserved + attempt.worst_usd > cap + 1e-9:
+            return Short(scope, spent, reserved)
+    return None
+
+
+def _record(db: sqlite3.Connection, attempt: int, reply: Reply, raw: str) -> None:
+    row = (*(getattr(reply, name) for name in _REPLY), raw)
+    db.execute(_INSERT_REPLY, (*row, time.time(), checksum(*row)))
+    db.execute("UPDATE requests SET failure = NULL WHERE key = ?", (reply.key,))
+    _end(db, attempt, "replied", reply.cost_usd)
+
+
+def _end(db: sqlite3.Connection, attempt: int, outcome: str, cost_usd: float) -> None:
+    """Settle an open attempt, and add what it cost to its run's and its study's sum."""
+    statement = "UPDATE attempts SET outcome = ?, cost_usd = ? WHERE id = ? AND outcome IS NULL RETURNING run"
+    for (run,) in db.execute(statement, (outcome, cost_usd, attempt)).fetchall():
+        for scope in {run, study_of(run)}:
+            db.execute(_ADD_SPENT, (scope, cost_usd))
+
+
+def _bury(live: Path) -> Callable[[sqlite3.Connection], int]:
+    """Return the operation that settles the attempts of dead processes, at their worst; it returns their number."""
+
+    def bury(db: sqlite3.Connection) -> int:
+        query = "SELECT DISTINCT owner FROM attempts WHERE outcome IS NULL AND batch IS NULL"
+        dead = [owner for (owner,) in db.execute(query).fetchall() if not alive(live, owner)]
+        buried = 0
+        for owner in dead:
+            query = "SELECT id, worst_usd FROM attempts WHERE outcome IS NULL AND batch IS NULL AND owner = ?"
+            for number, worst in db.execute(query, (owner,)).fetchall():
+                _end(db, number, "unknown", worst)
+                buried += 1
+        return buried
+
+    return bury
+
+
+def _set_aside(table: str, key: str, why: str) -> Callable[[sqlite3.Connection], None]:
+    def set_aside(db: sqlite3.Connection) -> None:
+        row = db.execute(f"SELECT * FROM {table} WHERE key = ?", (key,)).fetchone()
+        values = (key, f"{table}: {why}", json.dumps(row), time.time())
+        db.execute("INSERT INTO set_aside (key, why, row, found_at) VALUES (?, ?, ?, ?)", values)
+        db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
+
+    return set_aside
+
+
+# repair
+
+
+def _sound(path: Path) -> bool:
+    """Tell whether SQLite can read the whole file; an empty or an older one is sound."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as db:
+            return bool(db.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok")
+    except sqlite3.OperationalError as error:
+        if "lock" in str(error) or "busy" in str(error):
+            raise
+        return False
+    except sqlite3.DatabaseError:
+        return False
+
+
+_COLUMNS = {
+    "requests": ("key", "request", "failure"),
+    "replies": (*_REPLY, "raw", "received_at", "checksum"),
+    "attempts": (
+        "key", "run", "stage", "llm", "owner", "batch", "worst_usd", "started_at", "outcome", "cost_usd",
+    ),
+}  # fmt: skip
+
+
+def row_is_sound(table: str, row: Mapping[str, Any]) -> bool:
+    """Tell whether a row of `requests` or `replies` is what was once stored."""
+    try:
+        if table == "requests":
+            return request_key(json.loads(row["request"])) == row["key"]
+        if table == "replies":
+            return checksum(*(row[name] for name in (*_REPLY, "raw"))) == row["checksum"]
+    except (ValueError, TypeError, UnicodeError):
+        return False
+    return all(isinstance(row[name], str) for name in ("key", "run", "stage", "llm"))
+
+
+def _copy_sound_rows(damaged: Path, fresh: Path) -> dict[str, int]:
+    """Fill a new journal with the sound rows of a damaged one; return how many of each table."""
+    for leftover in (fresh, Path(f"{fresh}-wal"), Path(f"{fresh}-shm")):
+        leftover.unlink(missing_ok=True)
+    counts = dict.fromkeys(_COLUMNS, 0)
+    with contextlib.closing(_connect(fresh)) as new:
+        new.execute("BEGIN IMMEDIATE")
+        for table, columns in _COLUMNS.items():
+            names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+            for values in _readable_rows(damaged, table, columns):
+                if row_is_sound(table, dict(zip(columns, values, strict=True))):
+                    new.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", values)
+                    counts[table] += 1
+        paid = new.execute("SELECT run, SUM(cost_usd) FROM attempts WHERE outcome IS NOT NULL GROUP BY run").fetchall()
+        for run, cost in paid:
+            for scope in {run, study_of(run)}:
+                new.execute(_ADD_SPENT, (scope, cost or 0.0))
+        new.execute("COMMIT")
+        new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        new.execute("PRAGMA journal_mode=DELETE")
+    return counts
+
+
+def _readable_rows(path: Path, table: str, columns: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows that can be read one by one, past the pages that can't."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as db:
+            db.text_factory = _lenient
+            db.execute("PRAGMA writable_schema = ON")  # a damaged index must not keep the table from being read
+            last = _last_row(db, table)
+            statement = f"SELECT {', '.join(columns)} FROM {table} NOT INDEXED WHERE id = ?"
+            for number in range(1, last + 1):
+                with contextlib.suppress(sqlite3.Error):
+                    row = db.execute(statement, (number,)).fetchone()
+                    if row:
+                        yield row
+    except sqlite3.Error:
+        return
+
+
+def _last_row(db: sqlite3.Connection, table: str) -> int:
+    """Return a bound on the row numbers of a table, by bisection if its end can't be read."""
+    with contextlib.suppress(sqlite3.Error):
+        (last,) = db.execute(f"SELECT MAX(id) FROM {table}").fetchone()
+        return int(last or 0)
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    return int(pages) * 200

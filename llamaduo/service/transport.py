@@ -1,17 +1,21 @@
-"""One call to a service LLM through litellm: keys, prices, options, and its exceptions made ours.
+"""One call to a service LLM through litellm: keys, options, and its exceptions made ours.
 
 litellm is the transport and nothing more: no retries, no budget, no streaming, an explicit timeout.
 """
 
 from __future__ import annotations
 
+import datetime
+import email.utils
 import logging
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError, ServiceError, TransientError
+from llamaduo.redaction import name_secret, redact
 
 _LONGEST_RETRY_AFTER = 900.0
 
@@ -20,8 +24,8 @@ class RefusedError(ServiceError):
     """The provider refused this one request: its safety filter, or a prompt beyond its context."""
 
 
-class TimedOutError(TransientError):
-    """No answer in time; the call may have been billed all the same."""
+class UnknownOutcomeError(TransientError):
+    """The request was sent and no whole answer came; it may have been billed all the same."""
 
 
 _TEXT_PROGRAMS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {}
@@ -36,7 +40,7 @@ def register(provider: str, program: Callable[[str, Mapping[str, Any]], str]) ->
     _TEXT_PROGRAMS[provider] = program
 
 
-def _litellm() -> Any:
+def load_litellm() -> Any:
     """Import litellm, quiet and offline, with the registered programs behind it."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
@@ -73,7 +77,9 @@ def key_variable(llm: ServiceLLM) -> str | None:
     """Return the environment variable that holds the key: the named one, or the provider's usual one."""
     if llm.provider in _TEXT_PROGRAMS:
         return None
-    return llm.api_key_env or f"{llm.provider.upper()}_API_KEY"
+    variable = llm.api_key_env or f"{llm.provider.upper()}_API_KEY"
+    name_secret(variable)
+    return variable
 
 
 def api_key(llm: ServiceLLM) -> str | None:
@@ -85,20 +91,6 @@ def api_key(llm: ServiceLLM) -> str | None:
     return key
 
 
-def prices(llm: ServiceLLM) -> tuple[float, float]:
-    """Return US dollars per input and per output token; raises ConfigError if they are unknown."""
-    if llm.price is not None:
-        return llm.price.input / 1e6, llm.price.output / 1e6
-    known = _litellm().model_cost
-    entry = known.get(llm.model) or known.get(f"{llm.provider}/{llm.model}") or {}
-    if entry.get("input_cost_per_token") is None or entry.get("output_cost_per_token") is None:
-        raise ConfigError(
-            f"{llm.name}: the price of {llm.provider}/{llm.model} is unknown; set price.input and price.output "
-            "(US dollars per million tokens) and price.as_of."
-        )
-    return float(entry["input_cost_per_token"]), float(entry["output_cost_per_token"])
-
-
 def content(response: Any) -> tuple[str, str]:
     """Return text and finish reason of a response, whatever it looks like; half a surrogate becomes `?`."""
     if not response.choices:
@@ -108,64 +100,148 @@ def content(response: Any) -> tuple[str, str]:
     return text.encode("utf-8", "replace").decode(), choice.finish_reason or "unknown"
 
 
-async def call(llm: ServiceLLM, prompt: str, *, schema: Mapping[str, Any] | None, seed: int) -> Any:
-    """Make one litellm call and return its response; schema and seed go only to a service LLM that takes them.
-
-    Raises RefusedError, TimedOutError, TransientError or ServiceError.
-    """
-    litellm = _litellm()
-    options: dict[str, Any] = dict(llm.parameters)
+def options(llm: ServiceLLM, *, schema: Mapping[str, Any] | None, seed: int) -> dict[str, Any]:
+    """Return what is sent beside model and messages; schema and seed go only to a service LLM that takes them."""
+    chosen: dict[str, Any] = {"max_tokens": llm.max_tokens, **llm.parameters}
     if llm.temperature is not None:
-        options["temperature"] = llm.temperature
+        chosen["temperature"] = llm.temperature
     if llm.send_seed:
-        options["seed"] = seed
+        chosen["seed"] = seed
     if schema is not None and llm.json_schema:
         named = {"name": "reply", "schema": dict(schema), "strict": True}
-        options["response_format"] = {"type": "json_schema", "json_schema": named}
+        chosen["response_format"] = {"type": "json_schema", "json_schema": named}
+    return chosen
+
+
+def connection(llm: ServiceLLM) -> dict[str, Any]:
+    """Return how litellm reaches a service LLM: its key, its address, its patience."""
+    return {
+        "api_key": api_key(llm) or "none",
+        "api_base": llm.base_url,
+        "timeout": llm.timeout_s,
+        "max_retries": 0,
+    }
+
+
+async def call(llm: ServiceLLM, prompt: str, *, schema: Mapping[str, Any] | None, seed: int) -> Any:
+    """Make one litellm call and return its response.
+
+    Raises RefusedError, UnknownOutcomeError, TransientError or ServiceError.
+    """
+    litellm = load_litellm()
     try:
         return await litellm.acompletion(
             model=f"{llm.provider}/{llm.model}",
             messages=[{"role": "user", "content": prompt}],
-            api_key=api_key(llm) or "none",
-            api_base=llm.base_url,
-            max_tokens=llm.max_tokens,
-            timeout=llm.timeout_s,
             num_retries=0,
-            max_retries=0,
-            **options,
+            **connection(llm),
+            **options(llm, schema=schema, seed=seed),
         )
     except Exception as error:
-        raise _translated(error, llm) from error
+        raise translated(error, llm) from error
+
+
+def batch_body(llm: ServiceLLM, prompt: str, *, schema: Mapping[str, Any] | None, seed: int) -> dict[str, Any]:
+    """Return the body of one row of a batch: what `call` would send."""
+    chosen = load_litellm().get_optional_params(
+        model=llm.model, custom_llm_provider=llm.provider, **options(llm, schema=schema, seed=seed)
+    )
+    extra = chosen.pop("extra_body", None) or {}
+    chosen.pop("stream", None)
+    return {"model": llm.model, "messages": [{"role": "user", "content": prompt}], **chosen, **extra}
+
+
+async def batch_call(llm: ServiceLLM, verb: str, **arguments: Any) -> Any:
+    """Call one of litellm's functions for files and batches (`create_batch`, ...); raises as `call` does."""
+    function = getattr(load_litellm(), f"a{verb}")
+    try:
+        return await function(custom_llm_provider=llm.provider, **connection(llm), **arguments)
+    except Exception as error:
+        raise translated(error, llm) from error
 
 
 _WORTH_ANOTHER_TRY = {408, 409, 429, 529}
 
 
-def _translated(error: Exception, llm: ServiceLLM) -> ServiceError:
+def translated(error: Exception, llm: ServiceLLM) -> ServiceError:
     """Return our exception for one of litellm's, without any key in its text."""
-    status = getattr(error, "status_code", None)
-    text = " ".join(str(error).split())
-    variable = key_variable(llm)
-    key = os.environ.get(variable) if variable else None
-    text = (text.replace(key, "[key]") if key else text)[:300]
+    text = redact(" ".join(str(error).split()))[:300]
     name = type(error).__name__
     if name in ("ContentPolicyViolationError", "ContextWindowExceededError"):
         return RefusedError(f"{llm.name} refused: {text}")
-    if name in ("Timeout", "APITimeoutError"):
-        return TimedOutError(f"{llm.name} timed out after {llm.timeout_s:g} s")
-    if name == "APIConnectionError" or status in _WORTH_ANOTHER_TRY or (isinstance(status, int) and status >= 500):
-        wait = _retry_after(error)
+    status = _status(error)
+    if status is None:
+        if _was_never_sent(error):
+            return TransientError(f"{llm.name}: {text}")
+        if name in ("Timeout", "APITimeoutError"):
+            text = f"timed out after {llm.timeout_s:g} s"
+        return UnknownOutcomeError(f"{llm.name}: {text}")
+    if status in _WORTH_ANOTHER_TRY or status >= 500:
+        wait = retry_after(error)
         if wait > _LONGEST_RETRY_AFTER:
             return ServiceError(f"{llm.name} asks to come back in {wait:,.0f} s: {text}; run the same command then.")
         return TransientError(f"{llm.name}: {text}", retry_after=wait)
     return ServiceError(f"{llm.name} refused the call ({name}, {status}): {text}")
 
 
-def _retry_after(error: Exception) -> float:
-    headers = getattr(error, "litellm_response_headers", None) or getattr(
-        getattr(error, "response", None), "headers", None
-    )
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all that led to it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+
+
+def _names(error: BaseException) -> set[str]:
+    """Return `module.Class` of every class in an exception's chain, ancestors included."""
+    return {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for link in _chain(error) for kind in type(link).__mro__}
+
+
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status that the server gave, None if no whole answer came: litellm makes up a 500 for that."""
+    names = _names(error)
+    if not names & {"openai.APIStatusError", "httpx.HTTPStatusError"}:
+        broken = {"httpx.TransportError", "openai.APIConnectionError", "litellm.APIConnectionError", "litellm.Timeout"}
+        if names & (broken | {"builtins.TimeoutError", "builtins.OSError", "json.JSONDecodeError"}):
+            return None
+    status = getattr(error, "status_code", None)
+    return status if isinstance(status, int) and status >= 400 else None
+
+
+def _was_never_sent(error: Exception) -> bool:
+    """Tell whether no connection was made, so that nothing can have been billed."""
+    return bool(_names(error) & {"httpx.ConnectError", "httpx.ConnectTimeout", "httpx.PoolTimeout"})
+
+
+_GEMINI_DELAY = re.compile(r'retryDelay\\?"\s*:\s*\\?"([\d.]+)s')
+
+
+def retry_after(error: Exception) -> float:
+    """Return the seconds that the server asks to wait, in whichever way it says so; 0 if it doesn't."""
+    waits = [0.0]
+    for link in _chain(error):
+        for headers in (getattr(link, "litellm_response_headers", None), _headers(link)):
+            waits += [_seconds(value) for value in [(headers or {}).get("retry-after")] if value]
+        waits += [float(found) for found in _GEMINI_DELAY.findall(str(link))]
+    return max(waits)
+
+
+def _headers(error: BaseException) -> Mapping[str, str] | None:
+    found: Mapping[str, str] | None = getattr(getattr(error, "response", None), "headers", None)
+    return found or getattr(error, "headers", None)
+
+
+def _seconds(value: str) -> float:
+    """Return the seconds of a Retry-After header, which is a number or a date."""
     try:
-        return max(0.0, float((headers or {}).get("retry-after", 0)))
-    except (TypeError, ValueError):
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        when = email.utils.parsedate_to_datetime(value)
+    except ValueError:
         return 0.0
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=datetime.UTC)
+    return max(0.0, (when - datetime.datetime.now(datetime.UTC)).total_seconds())

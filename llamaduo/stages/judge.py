@@ -8,17 +8,17 @@ number of times and is then unscored with a reason: never a zero, never repaired
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from llamaduo.config import Judge, JudgeKind, JudgePrompt
 from llamaduo.evidence.reference import METRICS
 from llamaduo.records import Prediction, Verdict
-from llamaduo.service.client import Failure, Request, Service
+from llamaduo.service.client import Failure, Outcome, Request, Service
 from llamaduo.service.journal import Reply
 from llamaduo.service.prompts import VERDICT_SCHEMA, judge_prompt, template_hash
 from llamaduo.service.replies import Scores, UnreadableError, read_scores
 
 Progress = Callable[[int, int], None]
-Outcome = Reply | Failure
 
 
 def judge(
@@ -39,10 +39,10 @@ def judge(
         for at, (prediction, name, repeat) in enumerate(calls)
         if prediction.finish_reason != "prompt_too_long"
     }
-    replies = _ask_until_readable(asked, config, service, progress)
+    outcomes = _ask_until_readable(asked, config, service, progress)
     hashed = template_hash(f"judge_{config.prompt.value}")
     return [
-        _verdict(prediction, name, repeat, replies.get(at, []), hashed)
+        _verdict(prediction, name, repeat, outcomes.get(at), hashed)
         for at, (prediction, name, repeat) in enumerate(calls)
     ]
 
@@ -60,21 +60,16 @@ def _request(config: Judge, prediction: Prediction, name: str, repeat: int) -> R
 
 def _ask_until_readable(
     asked: dict[int, Request], config: Judge, service: Service, progress: Progress
-) -> dict[int, list[Outcome]]:
-    """Return every outcome of each call, the last one being the one that counts."""
-    outcomes: dict[int, list[Outcome]] = {at: [] for at in asked}
-    waiting = dict(asked)
-    for turn in range(1 + config.reasks):
-        requests = [
-            Request(r.llm, r.prompt, r.schema, r.repeat + turn * config.repeats, r.stage) for r in waiting.values()
-        ]
-        for at, outcome in zip(list(waiting), service.ask(requests, progress), strict=True):
-            outcomes[at].append(outcome)
-            if isinstance(outcome, Failure) or _read(outcome)[1] is None:
-                del waiting[at]
-        if not waiting:
-            break
-    return outcomes
+) -> dict[int, Outcome]:
+    """Return the outcome of each call; a reply that can't be read is asked for again, as a new repeat."""
+
+    def again(request: Request, outcome: Outcome) -> Request | None:
+        turn = request.repeat // config.repeats
+        if turn == config.reasks or isinstance(outcome, Failure) or _read(outcome)[1] is None:
+            return None
+        return replace(request, repeat=request.repeat + config.repeats)
+
+    return dict(zip(asked, service.ask(list(asked.values()), progress, again), strict=True))
 
 
 def _read(outcome: Outcome) -> tuple[Scores | None, str | None]:
@@ -87,8 +82,9 @@ def _read(outcome: Outcome) -> tuple[Scores | None, str | None]:
         return None, error.reason
 
 
-def _verdict(prediction: Prediction, name: str, repeat: int, outcomes: list[Outcome], hashed: str) -> Verdict:
-    scores, reason = _read(outcomes[-1]) if outcomes else (None, "prompt_too_long")
+def _verdict(prediction: Prediction, name: str, repeat: int, outcome: Outcome | None, hashed: str) -> Verdict:
+    scores, reason = _read(outcome) if outcome else (None, "prompt_too_long")
+    replies = [*outcome.before, outcome] if outcome else []
     return Verdict(
         prompt_id=prediction.prompt_id,
         sample=prediction.sample,
@@ -99,8 +95,8 @@ def _verdict(prediction: Prediction, name: str, repeat: int, outcomes: list[Outc
         reasons=scores.reasons if scores else {},
         unscored=reason,
         prompt_hash=hashed,
-        request=outcomes[-1].key if outcomes else None,
-        cost_usd=sum(outcome.cost_usd for outcome in outcomes if isinstance(outcome, Reply)),
+        request=outcome.key if outcome else None,
+        cost_usd=sum(reply.cost_usd for reply in replies if isinstance(reply, Reply)),
     )
 
 

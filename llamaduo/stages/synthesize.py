@@ -51,8 +51,39 @@ def synthesize(
     `first_request` is the number of requests made by earlier rounds: it keeps requests with the same
     seed pair apart. Raises ServiceError when no request was answered.
     """
+    asked = requests(seeds, wanted, llm=llm, config=config, topic=topic, first_request=first_request, seed=seed)
+    examples: list[Example] = []
+    dropped = failed = 0
+    cost = 0.0
+    outcomes = service.ask([request for _, request in asked], progress)
+    for (owner, _), outcome in zip(asked, outcomes, strict=True):
+        if isinstance(outcome, Failure):
+            failed += 1
+            continue
+        cost += outcome.cost_usd
+        pairs, lost = read_pairs(outcome.text, outcome.finish_reason)
+        dropped += lost
+        examples += [_example(instruction, response, llm.name, owner) for instruction, response in pairs]
+    count = len(asked)
+    if failed == count:
+        raise ServiceError(f"{llm.name} answered none of {count} synthesis requests; run the same command again later.")
+    return Batch(tuple(examples), count, failed, dropped, cost)
+
+
+def requests(
+    seeds: Sequence[Example],
+    wanted: int,
+    *,
+    llm: ServiceLLM,
+    config: Synthesis,
+    topic: str,
+    first_request: int,
+    seed: int,
+) -> list[tuple[Example, Request]]:
+    """Return what is asked for about `wanted` new pairs: each request with its seed pair."""
     count = -(-wanted // config.pairs_per_request)
-    requests, owners = [], []
+    schema = PAIRS_SCHEMA if config.prompt.value == "default" else None
+    made = []
     for number in range(first_request, first_request + count):
         owner = seeds[_draw(number, len(seeds), seed)]
         prompt = synthesis_prompt(
@@ -62,23 +93,8 @@ def synthesize(
             topic=topic,
             count=config.pairs_per_request,
         )
-        schema = PAIRS_SCHEMA if config.prompt.value == "default" else None
-        requests.append(Request(llm, prompt, schema, number, "synthesize"))
-        owners.append(owner)
-    examples: list[Example] = []
-    dropped = failed = 0
-    cost = 0.0
-    for owner, outcome in zip(owners, service.ask(requests, progress), strict=True):
-        if isinstance(outcome, Failure):
-            failed += 1
-            continue
-        cost += outcome.cost_usd
-        pairs, lost = read_pairs(outcome.text)
-        dropped += lost
-        examples += [_example(instruction, response, llm.name, owner) for instruction, response in pairs]
-    if failed == count:
-        raise ServiceError(f"{llm.name} answered none of {count} synthesis requests; run the same command again later.")
-    return Batch(tuple(examples), count, failed, dropped, cost)
+        made.append((owner, Request(llm, prompt, schema, number, "synthesize")))
+    return made
 
 
 def _draw(number: int, size: int, seed: int) -> int:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -114,28 +115,32 @@ def test_another_repeat_is_another_purchase(llm: LLM, open_service: Open, ask_fo
     assert len(program.prompts) == 3
 
 
-def test_a_request_that_another_run_has_bought_meanwhile_is_not_sent(
+def test_a_request_in_flight_elsewhere_is_waited_for_and_not_bought_twice(
     llm: LLM, ask_for: AskFor, silent: Silent, tmp_path: Path
 ) -> None:
-    program = Program()
-    fake = llm(program, concurrency=1)
-    requests = [ask_for(fake, f"prompt {n}") for n in range(6)]
-    first = Service(Journal(tmp_path / "journal.sqlite"), run="study/a", budget_usd=None)
+    seen: list[str] = []
 
-    def another_run() -> None:
-        second = Service(Journal(tmp_path / "journal.sqlite"), run="study/b", budget_usd=None)
-        second.ask(requests[3:], silent)
-        second.close()
+    def slow(prompt: str, _: Mapping[str, Any]) -> str:
+        seen.append(prompt)
+        time.sleep(0.02)
+        return f"re: {prompt}"
 
-    def after_the_first(done: int, _: int) -> None:
-        if done == 1:
-            thread = threading.Thread(target=another_run)
-            thread.start()
-            thread.join()
+    fake = llm(slow, concurrency=2)
+    requests = [ask_for(fake, f"prompt {n}") for n in range(12)]
+    outcomes: dict[str, Any] = {}
 
-    first.ask(requests, after_the_first)
-    first.close()
-    assert max(Counter(program.prompts).values()) == 1
+    def one_run(name: str) -> None:
+        service = Service(Journal(tmp_path / "journal.sqlite"), run=f"study/{name}", budget_usd=None)
+        outcomes[name] = service.ask(requests, silent)
+        service.close()
+
+    threads = [threading.Thread(target=one_run, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert Counter(seen) == Counter(f"prompt {n}" for n in range(12))
+    assert outcomes["a"] == outcomes["b"] == outcomes["c"]
 
 
 def test_what_is_sent_reaches_the_service(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:

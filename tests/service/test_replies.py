@@ -31,6 +31,7 @@ VALID = {
     "bare": BARE,
     "fenced": f"```json\n{OURS}\n```",
     "fenced, no language": f"\n```\n{PAPER}\n```\n",
+    "fenced, lines of Windows": f"```json\r\n{OURS}\r\n```\r\n",
     "white space around": f"\n\n  {OURS}\t\n",
 }
 
@@ -80,7 +81,21 @@ def test_a_prefix_is_unreadable_or_says_the_same(text: str) -> None:
 @pytest.mark.parametrize("text", VALID.values(), ids=VALID)
 def test_a_reply_cut_at_its_limit_is_truncated_however_well_it_reads(text: str) -> None:
     assert reason_of(text, "length") == "truncated"
-    assert reason_of(text, "content_filter") == "refused"
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "reason"),
+    [
+        ("length", "truncated"),
+        ("content_filter", "refused"),
+        ("refusal", "refused"),
+        ("no_choices", "no_reply"),
+        *((word, "unfinished") for word in ("tool_calls", "function_call", "error", "unknown", "Stop", "stop ", "")),
+    ],
+)
+def test_a_reply_that_did_not_finish_is_what_its_finish_reason_says(finish_reason: str, reason: str) -> None:
+    for text in (*VALID.values(), "", "prose"):
+        assert reason_of(text, finish_reason) == reason
 
 
 @pytest.mark.parametrize(
@@ -89,8 +104,9 @@ def test_a_reply_cut_at_its_limit_is_truncated_however_well_it_reads(text: str) 
         ("NaN", "not_a_number"),
         ("Infinity", "not_a_number"),
         ("-Infinity", "not_a_number"),
-        ("1e999", "not_a_number"),
-        ("-1e999", "not_a_number"),
+        ("1e-400", "not_a_number"),
+        ("1e99999999999999999999", "not_a_number"),
+        ("1e-99999999999999999999", "not_a_number"),
         ('"88"', "not_a_number"),
         ('"88/100"', "not_a_number"),
         ("true", "not_a_number"),
@@ -102,12 +118,17 @@ def test_a_reply_cut_at_its_limit_is_truncated_however_well_it_reads(text: str) 
         ("-0.001", "out_of_range"),
         ("101", "out_of_range"),
         ("100.0000001", "out_of_range"),
+        ("100.00000000000000001", "out_of_range"),
+        ("-1e-400", "out_of_range"),
+        ("1e999", "out_of_range"),
+        ("-1e999", "out_of_range"),
         ("9" * 400, "out_of_range"),
         ("088", "not_json"),
         ("+88", "not_json"),
         ("88.", "not_json"),
         ("0x58", "not_json"),
         ("88%", "not_json"),
+        ("٨٨", "not_json"),
         ("", "not_json"),
     ],
 )
@@ -116,14 +137,18 @@ def test_what_is_no_score_is_unscored(value: str, reason: str) -> None:
     assert reason_of(scored("50", value)) == reason
 
 
-@pytest.mark.parametrize(("value", "number"), [("0", 0.0), ("100", 100.0), ("1e2", 100.0), ("0.5", 0.5)])
+@pytest.mark.parametrize(
+    ("value", "number"), [("0", 0.0), ("-0.0", 0.0), ("100", 100.0), ("1e2", 100.0), ("0.5", 0.5), ("0e5", 0.0)]
+)
 def test_the_ends_of_the_scale_belong_to_it(value: str, number: float) -> None:
-    assert read_scores(scored(value), "stop").similarity == number
+    assert repr(read_scores(scored(value), "stop").similarity) == repr(number)
 
 
 @pytest.mark.parametrize("digits", [400, 5_000, 100_000])
 def test_a_huge_whole_number_is_unscored(digits: int) -> None:
-    assert reason_of(scored("9" * digits)) in ("out_of_range", "not_json")
+    assert reason_of(scored("9" * digits)) == "out_of_range"
+    beside = f'{{"tokens": {"9" * digits}, "similarity": 1, "precision": 2}}'
+    assert read_scores(beside, "stop") == Scores(1.0, 2.0)
 
 
 @pytest.mark.parametrize("opening", ["[", '{"similarity":', '{"similarity": {"score": ['])
@@ -132,11 +157,28 @@ def test_nesting_without_end_is_unscored(opening: str) -> None:
     assert reason_of(f'{{"similarity": 1, "precision": {"[" * 100_000}') == "not_json"
 
 
+def test_how_deep_values_may_nest_does_not_depend_on_the_caller() -> None:
+    def deeper(text: str, calls: int) -> Scores | None:
+        return deeper(text, calls - 1) if calls else read(text)
+
+    for depth, readable in ((99, True), (100, False), (400, False)):
+        text = f'{{"similarity": 1, "precision": 2, "more": {"[" * depth}{"]" * depth}}}'
+        assert {deeper(text, calls) is not None for calls in (0, 300)} == {readable}
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "not_json"),
-        ("   ", "not_json"),
+        ("", "empty"),
+        (" \n\t\u00a0 ", "empty"),
+        ("\u200b", "not_json"),
+        ("```json\n```", "not_json"),
+        (f"\ufeff{BARE}", "not_json"),
+        (f"\u00a0{BARE}", "not_json"),
+        (f"\u00a0```json\n{BARE}\n```", "not_json"),
+        (f"```javascript\n{BARE}\n```", "not_json"),
+        (f"```j\u017fon\n{BARE}\n```", "not_json"),
+        (f"```\n```json\n{BARE}\n```\n```", "not_json"),
         ("I can't help with this.", "not_json"),
         (f"Here is my verdict:\n{BARE}", "not_json"),
         (f"{BARE}\nI hope this helps!", "not_json"),
@@ -158,7 +200,7 @@ def test_nesting_without_end_is_unscored(opening: str) -> None:
         ('{"Similarity": 88, "Precision": 88}', "missing_score"),
         ('{"similarity": {"reason": "r"}, "precision": 1}', "missing_score"),
         ('{"scores": {"similarity": 88, "precision": 88}}', "missing_score"),
-        ('{"similarity": 88, "similarity_assessment": {"score": 12}, "precision": 1}', "missing_score"),
+        ('{"similarity": 88, "similarity_assessment": {"score": 12}, "precision": 1}', "duplicate_key"),
         ('{"similarity": 88, "similarity": 12, "precision": 1}', "duplicate_key"),
         ('{"similarity": 88, "precision": {"score": 1, "score": 1}}', "duplicate_key"),
         ('{"a": {"b": 1, "b": 2}, "similarity": 88, "precision": 1}', "duplicate_key"),
@@ -210,6 +252,7 @@ def _stated(value: Any) -> Any:
 @given(JSON, st.sampled_from(["stop", "unknown", ""]))
 def test_random_json_gives_what_it_states_or_a_reason(tree: Any, finish_reason: str) -> None:
     found = read(json.dumps(tree), finish_reason)
+    assert finish_reason == "stop" or found is None
     if found is not None:
         assert 0 <= found.similarity <= 100
         assert 0 <= found.precision <= 100
@@ -273,12 +316,45 @@ def test_a_reply_without_a_list_counts_as_one_dropped_item(text: str) -> None:
     assert read_pairs(text) == ([], 1)
 
 
-def test_a_duplicate_key_breaks_the_list_off_there() -> None:
-    second = '{"instruction": "q", "instruction": "other", "response": "a"}'
-    text = f'{{"contents": [{json.dumps(PAIRS[0])}, {second}, {json.dumps(PAIRS[1])}]}}'
-    pairs, dropped = read_pairs(text)
-    assert pairs == [tuple(PAIRS[0].values())]
-    assert dropped == 1
+@pytest.mark.parametrize(
+    "item",
+    [
+        '{"instruction": "q", "instruction": "other", "response": "a"}',
+        '{"instruction": "q", "response": "a", "from": {"page": 1, "page": 2}}',
+        '{"instruction": "q", "response": "a", "weight": NaN}',
+        '{"instruction": "q", "response": "a", "weights": [1, -Infinity]}',
+    ],
+)
+def test_a_well_formed_item_that_is_not_strict_is_dropped_alone(item: str) -> None:
+    expected = [tuple(pair.values()) for pair in PAIRS[:2]]
+    text = f'{{"contents": [{json.dumps(PAIRS[0])}, {item}, {json.dumps(PAIRS[1])}]}}'
+    assert read_pairs(text) == (expected, 1)
+    assert read_pairs(f"```json\n{text}\n```") == (expected, 1)
+    assert read_pairs(text[:-2]) == (expected, 2)
+
+
+@pytest.mark.parametrize("between", [" ", ",,", ";", "\n\n", '"', "]["])
+def test_a_broken_list_gives_what_comes_before_the_fault_and_counts_one(between: str) -> None:
+    text = f'{{"contents": [{json.dumps(PAIRS[0])}{between}{json.dumps(PAIRS[1])}]}}'
+    assert read_pairs(text) == ([tuple(PAIRS[0].values())], 1)
+
+
+def test_prose_around_a_list_counts_as_one_dropped_item() -> None:
+    expected = [(pair["instruction"], pair["response"]) for pair in PAIRS]
+    for text in (f"Here you are:\n{LIST}", f"{LIST}\nShall I go on?", f"Here:\n```json\n{LIST}\n```"):
+        assert read_pairs(text) == (expected, 1)
+
+
+@pytest.mark.parametrize("finish_reason", ["length", "tool_calls", "error", "unknown", ""])
+def test_a_list_that_did_not_finish_gives_its_whole_pairs_and_counts_its_end(finish_reason: str) -> None:
+    expected = [(pair["instruction"], pair["response"]) for pair in PAIRS]
+    assert read_pairs(LIST, finish_reason) == (expected, 1)
+    assert read_pairs(LIST[:-20], finish_reason) == (expected[:2], 1)
+
+
+@pytest.mark.parametrize("finish_reason", ["content_filter", "refusal", "no_choices"])
+def test_a_refused_list_gives_no_pair(finish_reason: str) -> None:
+    assert read_pairs(LIST, finish_reason) == ([], 1)
 
 
 @given(st.text())

@@ -1,0 +1,233 @@
+"""Batches: many requests handed in at once, at half the price, answered within a day.
+
+    replies = Batches(llm, journal, tariff, run="study/run", caps=caps)
+    outcome = await replies.ask(request)      # a Reply, or None: ask live
+
+Requests gather for half a second and are handed in together. Everything that identifies a batch is in the journal
+before it is handed in, so any process can collect it: one that was killed while it waited, or another one that
+wants one of its rows. Of a batch that expired, the rows that are done are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llamaduo.config import ServiceLLM
+from llamaduo.errors import BudgetError, TransientError
+from llamaduo.redaction import redact
+from llamaduo.service.journal import Attempt, Caps, Elsewhere, Journal, Reply, Short
+from llamaduo.service.liveness import alive
+from llamaduo.service.prices import Tariff
+from llamaduo.service.transport import batch_body, batch_call
+
+if TYPE_CHECKING:
+    from llamaduo.service.client import Request
+
+T = TypeVar("T")
+
+_GATHER_S = 0.5
+_MOST_ROWS = 50_000
+_MARK = "llamaduo"
+_ENDED = ("completed", "failed", "expired", "cancelled")
+_WAIT_S = 2.0
+
+
+class Batches:
+    """Access to one service LLM through its provider's batch API."""
+
+    def __init__(self, llm: ServiceLLM, journal: Journal, tariff: Tariff, *, run: str, caps: Caps) -> None:
+        self._llm, self._journal, self._tariff = llm, journal, tariff
+        self._run, self._caps = run, caps
+        self._gathered: list[tuple[Request, asyncio.Future[None]]] = []
+        self._gathering: asyncio.Task[None] | None = None
+        self._collecting: dict[str, asyncio.Task[None]] = {}
+
+    async def ask(self, request: Request) -> Reply | None:
+        """Return the reply to a request; None if the batch brought none."""
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gathered.append((request, settled))
+        if self._gathering is None or self._gathering.done():
+            self._gathering = asyncio.create_task(self._gather())
+        await settled
+        return self._journal.find(request.key)
+
+    async def _gather(self) -> None:
+        """Hand in what has come together, as long as something comes."""
+        while self._gathered:
+            before = 0
+            while before < len(self._gathered) < _MOST_ROWS:
+                before = len(self._gathered)
+                await asyncio.sleep(_GATHER_S)
+            rows, self._gathered = self._gathered[:_MOST_ROWS], self._gathered[_MOST_ROWS:]
+            try:
+                left = await self._hand_in([request for request, _ in rows])
+            except Exception as error:
+                for _, settled in rows:
+                    if not settled.done():
+                        settled.set_exception(error)
+                continue
+            for request, settled in rows:
+                if request.key in left:
+                    self._gathered.append((request, settled))
+                elif not settled.done():
+                    settled.set_result(None)
+
+    async def _hand_in(self, requests: Sequence[Request]) -> set[str]:
+        """Hand in what nobody has asked yet and wait for it; return the keys that have to wait: for room in the budget,
+        or for somebody who asks them live."""
+        batch = uuid.uuid4().hex
+        values = (batch, f"{self._llm.provider}/{self._llm.model}", time.time())
+        await self._journal.write(
+            lambda db: db.execute("INSERT INTO batches (id, llm, created_at) VALUES (?, ?, ?)", values)
+        )
+        begun = await asyncio.gather(*(self._journal.begin(self._wish(r, batch), self._caps) for r in requests))
+        ours = [r for r, found in zip(requests, begun, strict=True) if isinstance(found, int)]
+        if ours:
+            await self._create(batch, ours)
+            await self.collect(batch)
+        for other in {found.batch for found in begun if isinstance(found, Elsewhere) and found.batch}:
+            await self.collect(other)
+        short = [found for found in begun if isinstance(found, Short)]
+        if short and not ours and short[0].reserved_usd <= 0:
+            raise BudgetError(
+                f"the {short[0].scope}'s budget: ${short[0].spent_usd:.4f} are spent, and the next row of a batch doesn't "
+                "fit in. Raise it and run again: nothing is bought twice."
+            )
+        left = {r.key for r, found in zip(requests, begun, strict=True) if found == Elsewhere(None) or found in short}
+        if left and not ours:
+            await asyncio.sleep(_WAIT_S)
+        return left
+
+    def _wish(self, request: Request, batch: str) -> Attempt:
+        worst = self._tariff.cost(request.longest_prompt, self._llm.max_tokens, batch=True)
+        llm = f"{self._llm.provider}/{self._llm.model}"
+        return Attempt(request.key, request.sent, self._run, request.stage, llm, worst, batch)
+
+    async def _create(self, batch: str, requests: Sequence[Request]) -> None:
+        """Hand in a batch, once, even where it is not known whether a first try arrived."""
+        lines = "".join(json.dumps(self._line(request)) + "\n" for request in requests)
+        name = (f"{batch}.jsonl", lines.encode())
+        file = await self._patiently(lambda: batch_call(self._llm, "create_file", file=name, purpose="batch"))
+
+        async def create() -> str:
+            known = await self._find_remote(batch)
+            if known:
+                return known
+            remote = await batch_call(
+                self._llm,
+                "create_batch",
+                completion_window="24h",
+                endpoint="/v1/chat/completions",
+                input_file_id=file.id,
+                metadata={_MARK: batch},
+            )
+            return str(remote.id)
+
+        await self._remember(batch, await self._patiently(create))
+
+    async def _remember(self, batch: str, remote_id: str) -> None:
+        await self._journal.write(
+            lambda db: db.execute("UPDATE batches SET remote_id = ? WHERE id = ?", (remote_id, batch))
+        )
+
+    def _line(self, request: Request) -> dict[str, Any]:
+        body = batch_body(self._llm, request.prompt, schema=request.schema, seed=request.repeat)
+        return {"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+    async def _find_remote(self, batch: str) -> str | None:
+        """Return the provider's id of a batch that was handed in, by its mark; None if it never arrived."""
+        after: str | None = None
+        while True:
+            page = await batch_call(self._llm, "list_batches", limit=100, **({"after": after} if after else {}))
+            found = list(page.data)
+            for remote in found:
+                if (remote.metadata or {}).get(_MARK) == batch:
+                    return str(remote.id)
+            if not found or not getattr(page, "has_more", False):
+                return None
+            after = found[-1].id
+
+    async def collect(self, batch: str) -> None:
+        """Wait for a batch to end and store what it brought, whoever has handed it in."""
+        if batch not in self._collecting:
+            self._collecting[batch] = asyncio.create_task(self._collect(batch))
+        await asyncio.shield(self._collecting[batch])
+
+    async def _collect(self, batch: str) -> None:
+        remote_id = await self._remote_id(batch)
+        lines: dict[str, dict[str, Any]] = {}
+        if remote_id is not None:
+            remote = await self._ended(remote_id)
+            for file in (remote.output_file_id, getattr(remote, "error_file_id", None)):
+                lines |= await self._lines(file) if file else {}
+        for attempt, key, worst in self._journal.open_rows(batch):
+            reply = self._reply(key, lines[key], worst) if key in lines else None
+            if reply:
+                await self._journal.record(attempt, reply, redact(json.dumps(lines[key])))
+            else:
+                await self._journal.fail(attempt, cost_usd=0.0, outcome="failed")
+        await self._journal.write(lambda db: db.execute("UPDATE batches SET closed = 1 WHERE id = ?", (batch,)))
+
+    async def _remote_id(self, batch: str) -> str | None:
+        """Return the provider's id of a batch; of one whose maker died while handing it in, look for its mark."""
+        while (remote_id := self._journal.batch(batch)) is None:
+            owners = self._journal.query("SELECT DISTINCT owner FROM attempts WHERE batch = ?", batch)
+            if not any(alive(self._journal.live, owner) for (owner,) in owners):
+                found = await self._patiently(lambda: self._find_remote(batch))
+                if found:
+                    await self._remember(batch, found)
+                return found
+            await asyncio.sleep(_WAIT_S)
+        return remote_id
+
+    async def _ended(self, remote_id: str) -> Any:
+        while True:
+            remote = await self._patiently(lambda: batch_call(self._llm, "retrieve_batch", batch_id=remote_id))
+            if remote.status in _ENDED:
+                return remote
+            await asyncio.sleep(self._llm.batch_poll_s)
+
+    async def _lines(self, file: str) -> dict[str, dict[str, Any]]:
+        """Return the rows of a result file by their key; a line that is no JSON object is left out."""
+        content = await self._patiently(lambda: batch_call(self._llm, "file_content", file_id=file))
+        found = {}
+        for line in content.text.splitlines():
+            try:
+                row = json.loads(line)
+                found[str(row["custom_id"])] = row
+            except (ValueError, KeyError, TypeError):
+                continue
+        return found
+
+    def _reply(self, key: str, line: Mapping[str, Any], worst: float) -> Reply | None:
+        """Return the reply in a row of a result file, None if it holds an error."""
+        try:
+            response = line["response"]
+            if response["status_code"] != 200:
+                return None
+            body = response["body"]
+            choice = (body.get("choices") or [{}])[0]
+            text = (choice.get("message") or {}).get("content") or ""
+            usage = body.get("usage") or {}
+            tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            return None
+        cost = float(self._tariff.cost(*tokens, batch=True) if tokens[0] else worst)
+        finish_reason = choice.get("finish_reason") or ("unknown" if choice else "no_choices")
+        return Reply(key, redact(text.encode("utf-8", "replace").decode()), finish_reason, *tokens, cost)
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try something that may be tried again, as often as the service LLM's `max_attempts` says."""
+        for tries in range(1, self._llm.max_attempts + 1):
+            try:
+                return await attempt()
+            except TransientError as error:
+                if tries == self._llm.max_attempts:
+                    raise
+                await asyncio.sleep(max(_WAIT_S * tries, error.retry_after))
+        raise AssertionError("max_attempts is at least 1")

@@ -1,0 +1,163 @@
+"""Limits of a service LLM: calls in flight, requests a minute, tokens a minute, for all processes of a machine.
+
+    async with gate.slot(tokens=900, tries=1):
+        ...send...
+
+The state is one small file a service LLM, changed under a lock. Requests are spaced evenly, without bursts, 2%
+slower than the limit, so that what arrives late at the server doesn't pass it. A request counts at its prompt
+plus `max_tokens`, as providers count it. Where several processes want more than there is, each gets its share of
+the calls in flight; those of a process that has died are free again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import heapq
+import json
+import math
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from llamaduo.config import ServiceLLM
+from llamaduo.service.liveness import alive
+
+_SLACK = 1.02
+_LOOK_AGAIN_S = 0.02
+_CLOCK_MAY_STEP_S = 5.0
+_Waiting = tuple[int, int, asyncio.Future[None], int]
+
+
+class Gate:
+    """Admission to one service LLM; one event loop uses it."""
+
+    def __init__(self, llm: ServiceLLM, folder: Path, owner: str, owners: Path) -> None:
+        self._llm, self._owner, self._owners = llm, owner, owners
+        folder.mkdir(parents=True, exist_ok=True)
+        named = json.dumps([llm.provider, llm.base_url, llm.model])
+        path = folder / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._held = 0
+        self._waiting: list[_Waiting] = []
+        self._numbers = count()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """Give up what is held."""
+        if self._timer:
+            self._timer.cancel()
+        with self._state() as state:
+            state["owners"].pop(self._owner, None)
+        os.close(self._file)
+
+    @asynccontextmanager
+    async def slot(self, *, tokens: int, tries: int) -> AsyncIterator[None]:
+        """Wait for admission and hold a slot; who has tried more often goes first, so that long chains end early."""
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (-tries, next(self._numbers), admitted, tokens))
+        self._admit()
+        try:
+            await admitted
+        except asyncio.CancelledError:
+            if admitted.done() and not admitted.cancelled():
+                self._leave()
+            raise
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._held -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        """Let in as many as the limits allow, and come back when they may allow more."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        with self._state() as state:
+            self._sign(state)
+            while self._waiting:
+                *_, admitted, tokens = self._waiting[0]
+                if not admitted.done():
+                    wait = self._wait(state, tokens)
+                    if wait > 0:
+                        if wait < math.inf:
+                            self._timer = asyncio.get_running_loop().call_later(wait, self._admit)
+                        break
+                    self._held += 1
+                    admitted.set_result(None)
+                heapq.heappop(self._waiting)
+                self._sign(state)
+
+    def _sign(self, state: dict[str, Any]) -> None:
+        if self._held or self._waiting:
+            state["owners"][self._owner] = [self._held, len(self._waiting)]
+        else:
+            state["owners"].pop(self._owner, None)
+
+    def _wait(self, state: dict[str, Any], tokens: int) -> float:
+        """Return 0 and count the request as sent, or the seconds until it is worth asking again."""
+        if not self._free(state["owners"]):
+            alone = len(state["owners"]) == 1
+            return math.inf if alone and self._held else _LOOK_AGAIN_S
+        now = time.time()
+        due: float = max(state["requests"], state["tokens"])
+        if due > now:
+            return due - now
+        llm = self._llm
+        if llm.requests_per_minute:
+            state["requests"] = now + 60 / llm.requests_per_minute * _SLACK
+        if llm.tokens_per_minute:
+            state["tokens"] = now + 60 * tokens / llm.tokens_per_minute * _SLACK
+        return 0.0
+
+    def _free(self, owners: dict[str, list[int]]) -> bool:
+        """Tell whether one more call may be in flight, and whether it is this process's turn."""
+        limit = self._llm.concurrency
+        if self._within(owners, limit):
+            return True
+        dead = [name for name in owners if name != self._owner and not alive(self._owners, name)]
+        for name in dead:
+            del owners[name]
+        return bool(dead) and self._within(owners, limit)
+
+    def _within(self, owners: dict[str, list[int]], limit: int) -> bool:
+        if sum(held for held, _ in owners.values()) >= limit:
+            return False
+        share = math.ceil(limit / len(owners))
+        others = [state for name, state in owners.items() if name != self._owner]
+        return self._held < share or not any(waiting and held < share for held, waiting in others)
+
+    @contextmanager
+    def _state(self) -> Iterator[dict[str, Any]]:
+        """Hold the lock, yield the state, write it back."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            state = _read(os.pread(self._file, 1 << 20, 0))
+            before = json.dumps(state)
+            yield state
+            if json.dumps(state) != before:
+                text = json.dumps(state | {"written": time.time()}).encode()
+                os.pwrite(self._file, text, 0)
+                os.ftruncate(self._file, len(text))
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+
+def _read(text: bytes) -> dict[str, Any]:
+    """Return the state; what can't be read, or was written in what is now the future, counts as no state."""
+    try:
+        state: dict[str, Any] = json.loads(text)
+        if state["written"] < time.time() + _CLOCK_MAY_STEP_S:
+            return state
+    except (ValueError, KeyError, TypeError):
+        pass
+    return {"requests": 0.0, "tokens": 0.0, "owners": {}, "written": 0.0}

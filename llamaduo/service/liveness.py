@@ -1,0 +1,50 @@
+"""Who is alive: each opened service holds a lock that the kernel lets go of when its process dies.
+
+    owner = Owner(folder)        folder/<owner.name> is locked from here on
+    alive(folder, owner.name)    True in every process, until owner.close() or the process's end, however it ends
+
+Locks are flock's, so they tell about processes of one machine; a folder that several machines share needs one
+journal a machine.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from pathlib import Path
+
+
+class Owner:
+    """A sign of life of this process."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.name = uuid.uuid4().hex
+        self._path = folder / self.name
+        private = folder / f".{self.name}"
+        self._file = os.open(private, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        os.rename(private, self._path)  # nobody sees it unlocked
+
+    def close(self) -> None:
+        """Be dead."""
+        self._path.unlink(missing_ok=True)
+        os.close(self._file)
+
+
+def alive(folder: Path, name: str) -> bool:
+    """Tell whether an owner still lives; clears away the traces of one that doesn't."""
+    try:
+        file = os.open(folder / name, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        (folder / name).unlink(missing_ok=True)
+        return False
+    finally:
+        os.close(file)
