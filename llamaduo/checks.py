@@ -15,12 +15,15 @@ from llamaduo.config import (
     Experiment,
     GateSplit,
     JudgeKind,
+    Price,
     Quantization,
     ServiceLLM,
     is_pocket,
     model_location,
+    plain,
 )
 from llamaduo.environment import gpus
+from llamaduo.redaction import literal_key, refusal
 
 _POCKET_TASKS = ("classification", "closed_qa", "coding", "summarization")
 
@@ -28,6 +31,7 @@ _POCKET_TASKS = ("classification", "closed_qa", "coding", "summarization")
 def problems(experiment: Experiment) -> list[str]:
     """Return every reason why this experiment can't work, a sentence each; none if it can."""
     return [
+        *_literal_keys(plain(experiment)),
         *_range_problems(experiment),
         *_data_problems(experiment),
         *_service_problems(experiment),
@@ -36,13 +40,31 @@ def problems(experiment: Experiment) -> list[str]:
     ]
 
 
+def _literal_keys(tree: Any, path: str = "") -> list[str]:
+    """Return a sentence for every value of the configuration that is a key or holds one."""
+    if isinstance(tree, dict):
+        return [
+            text for name, value in tree.items() for text in _literal_keys(value, f"{path}.{name}" if path else name)
+        ]
+    if isinstance(tree, list):
+        return [text for at, value in enumerate(tree) for text in _literal_keys(value, f"{path}.{at}")]
+    variable = literal_key(tree) if isinstance(tree, str) else None
+    return [refusal(path, variable)] if variable else []
+
+
+def _is_price(price: Price) -> bool:
+    given = (price.input, price.output, price.batch_input, price.batch_output)
+    return all(value is None or 0 <= value < math.inf for value in given)
+
+
 _AT_LEAST: dict[str, float] = {
     "infer.samples": 1, "infer.max_new_tokens": 1, "infer.batch_size": 1, "infer.temperature": 0,
     "judge.repeats": 1, "judge.reasks": 0, "train.epochs": 1, "train.min_steps": 1, "train.batch_size": 1,
     "train.accumulation": 1, "train.lora_r": 1, "train.lora_alpha": 1, "train.max_length": 2,
     "train.weight_decay": 0, "local_model.context": 2, "synthesis.pairs_per_request": 1,
     "synthesis.overdraw": 1, "loop.max_iterations": 1, "loop.patience": 0, "loop.min_gain": 0,
-    "loop.growth.factor": 1, "loop.budget_usd": 0, "data.train_rows": 1, "data.dev_rows": 0, "data.test_rows": 1,
+    "loop.growth.factor": 1, "loop.budget_usd": 0, "service.study_budget_usd": 0,
+    "data.train_rows": 1, "data.dev_rows": 0, "data.test_rows": 1,
     "tracking.answers": 0, "runtime.threads": 1, "task.train_rows": 1, "task.test_rows": 1,
 }  # fmt: skip
 _WITHIN: dict[str, tuple[float, float]] = {
@@ -112,11 +134,17 @@ def _service_problems(experiment: Experiment) -> list[str]:
     judge, teacher = experiment.judge, experiment.service_llm
     if judge.kind is JudgeKind.service and not judge.panel:
         found.append("judge.panel is empty: name at least one service LLM, or take judge=reference.")
+    found += [
+        f"prices.{name}: must not be negative." for name, price in experiment.prices.items() if not _is_price(price)
+    ]
     llms = {f"judge.panel.{name}": llm for name, llm in judge.panel.items()}
     if experiment.synthesis.enabled:
         llms["service_llm"] = teacher
     for path, llm in llms.items():
         found += _llm_problems(path, llm)
+        if llm.retired and llm.retired <= datetime.date.today().isoformat() and not experiment.service.replay:
+            gone = f"{llm.model} no longer answers since {llm.retired}"
+            found.append(f"{path}: {gone}; conf/service_llm names a successor (service.replay=true needs no answer).")
     if experiment.data.source is not DataSource.pocket:
         pocket = [path for path, llm in llms.items() if llm.provider == "pocket"]
         if pocket:
@@ -137,18 +165,37 @@ def _llm_problems(path: str, llm: ServiceLLM) -> list[str]:
             found.append(f"{path}.{key}={getattr(llm, key)}: must be at least 1.")
     if not 0 < llm.timeout_s < math.inf:
         found.append(f"{path}.timeout_s={llm.timeout_s}: must be above 0.")
+    for key in ("requests_per_minute", "tokens_per_minute"):
+        limit = getattr(llm, key)
+        if limit is not None and limit < 1:
+            found.append(f"{path}.{key}={limit}: must be at least 1, or null.")
+    if llm.batch_poll_s <= 0 or not math.isfinite(llm.batch_poll_s):
+        found.append(f"{path}.batch_poll_s={llm.batch_poll_s}: must be above 0.")
+    if llm.batch and llm.provider != "openai":
+        found.append(
+            f"{path}.batch: {llm.provider} has no batch API that litellm reaches; only openai and compatible do."
+        )
     found += _address_problems(path, llm)
+    found += [
+        f"{path}.parameters.{name}: has a field of its own, or is llamaduo's to set."
+        for name in _OURS
+        if name in llm.parameters
+    ]
     found += [
         f"{path}.parameters.{name}: keys come from the environment alone; use {path}.api_key_env."
         for name in _secret_names(llm.parameters)
     ]
     if llm.api_key_env and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", llm.api_key_env):
         found.append(f"{path}.api_key_env: must be the name of a variable, such as OPENAI_API_KEY, not a key.")
-    if llm.retired and llm.retired <= datetime.date.today().isoformat():
-        found.append(f"{path}: {llm.model} no longer answers since {llm.retired}; conf/service_llm names a successor.")
-    if llm.price and not all(0 <= price < math.inf for price in (llm.price.input, llm.price.output)):
+    if llm.price and not _is_price(llm.price):
         found.append(f"{path}.price: must not be negative.")
     return found
+
+
+_OURS = (
+    "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "seed", "response_format", "stream", "n",
+    "timeout", "api_base", "base_url", "num_retries", "max_retries", "metadata", "mock_response", "fallbacks",
+)  # fmt: skip
 
 
 def _address_problems(path: str, llm: ServiceLLM) -> list[str]:

@@ -11,10 +11,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llamaduo.errors import LlamaduoError
+from llamaduo.errors import ConfigError, LlamaduoError
+from llamaduo.redaction import literal_key, redact_logs, redact_message, refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from rich.console import Console
 
     from llamaduo.compose import Composed, Outcome
     from llamaduo.config import Experiment
@@ -28,6 +31,9 @@ usage: llamaduo COMMAND [ARGUMENTS] [--debug]
 commands:
   run [key=value ...]   run one experiment; without arguments the offline pocket profile, in about two minutes
                         -m sweeps over key=a,b, -cd DIR -cn NAME runs a study's YAML, --cfg job shows the configuration
+  quote [key=value ...] what the run or sweep would cost in service LLM calls, before anything is spent; needs no key
+  journal               what was spent, by run, stage, service LLM and day
+  journal export FILE   every request and reply as .jsonl or .parquet; import FILE takes them in, verify checks them all
   report DIR            tables from the run folders below DIR, as text and CSV; calls no model
   doctor                what this machine can do: hardware, keys, packages, writable folders
 
@@ -41,6 +47,8 @@ examples:
   llamaduo run task=coding local_model=pocket_gemma judge=pocket_panel
   llamaduo run -m local_model=pocket_llama,pocket_mistral task=classification,coding
   llamaduo run data=file data.path=pairs.jsonl judge=reference synthesis=none
+  llamaduo quote preset=service task=coding judge.repeats=10
+  llamaduo journal export study.parquet service.journal=study.sqlite
   llamaduo report results/runs
 """
 
@@ -50,23 +58,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    redact_logs()
     try:
+        _refuse_keys(arguments)
         return _dispatch(arguments)
     except LlamaduoError as error:
         if debug:
             raise
-        print(f"llamaduo: {error}", file=sys.stderr)
+        _complain(str(error))
         return error.exit_code
     except Exception as error:
         if debug:
             raise
-        print(
-            f"llamaduo: {type(error).__name__}: {error} (a fault of llamaduo's: --debug shows where)", file=sys.stderr
-        )
+        _complain(f"{type(error).__name__}: {error} (a fault of llamaduo's: --debug shows where)")
         return 1
     except KeyboardInterrupt:
         print("llamaduo: interrupted; the same command goes on where it stopped.", file=sys.stderr)
         return 130
+
+
+def _complain(text: str) -> None:
+    print(f"llamaduo: {redact_message(text)}", file=sys.stderr)
+
+
+def _refuse_keys(arguments: list[str]) -> None:
+    """Raise ConfigError for an argument that holds a key, without repeating it."""
+    for argument in arguments:
+        variable = literal_key(argument)
+        if variable:
+            name = redact_message(argument.partition("=")[0]) if "=" in argument else "the command line"
+            raise ConfigError(refusal(name, variable))
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -79,7 +100,7 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"llamaduo {__version__}")
         return 0
-    commands = {"run": _run, "report": _report, "doctor": _doctor}
+    commands = {"run": _run, "quote": _quote, "journal": _journal, "report": _report, "doctor": _doctor}
     if command not in commands:
         import difflib
 
@@ -143,7 +164,6 @@ def _run_all(composed: Composed) -> int:
         if experiment.data.source is DataSource.file:
             load_data(experiment)
     outcomes = composed.sweep(_job)
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
@@ -151,9 +171,7 @@ def _run_all(composed: Composed) -> int:
         table.add_column(name, no_wrap=True)
     for outcome in outcomes:
         table.add_row(outcome["name"], outcome["result"], *outcome["scores"])
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 140
+    console = _console()
     console.print()
     console.print(table)
     failed = [outcome for outcome in outcomes if outcome["exit_code"]]
@@ -172,10 +190,10 @@ def _job(experiment: Experiment) -> Outcome:
     try:
         state = _run_one(experiment)
     except LlamaduoError as error:
-        print(f"llamaduo: {name}: {error}", file=sys.stderr)
+        _complain(f"{name}: {error}")
         return outcome | {"exit_code": error.exit_code}
     except Exception as error:  # a fault in one job must not stop the others
-        print(f"llamaduo: {name}: {type(error).__name__}: {error}", file=sys.stderr)
+        _complain(f"{name}: {type(error).__name__}: {error}")
         return outcome
     scores = [*_scores(run_folder(experiment), state), f"${state.cost_usd:.2f}"]
     return outcome | {"result": state.stop_reason, "scores": scores, "exit_code": _exit_code(state)}
@@ -193,9 +211,39 @@ def _scores(folder: Path, state: RunState) -> list[str]:
     return [similarity, span(row.precision_mean, row.precision_low, row.precision_high)]
 
 
-def _report(arguments: list[str]) -> int:
-    from llamaduo.errors import ConfigError
+def _quote(arguments: list[str]) -> int:
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(HELP, end="")
+        return 0
+    import datetime
 
+    from llamaduo.compose import compose
+    from llamaduo.quote import quote, rendered
+
+    composed = compose(arguments)
+    if composed is not None:
+        console = _console()
+        for part in rendered(quote(composed.experiments, today=datetime.datetime.now(datetime.UTC).date())):
+            console.print(part)
+    return 0
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 140
+    return console
+
+
+def _journal(arguments: list[str]) -> int:
+    from llamaduo.journal_command import journal
+
+    return journal(arguments, _console())
+
+
+def _report(arguments: list[str]) -> int:
     if arguments[:1] in (["-h"], ["--help"]):
         print(HELP, end="")
         return 0
@@ -209,7 +257,6 @@ def _report(arguments: list[str]) -> int:
 
 def _doctor(arguments: list[str]) -> int:
     from llamaduo.doctor import examine
-    from llamaduo.errors import ConfigError
 
     if arguments:
         raise ConfigError("usage: llamaduo doctor (it takes no arguments).")

@@ -198,7 +198,12 @@ def _refuse_unknown(config: DictConfig) -> None:
     known = _keys(Experiment)
     plain = OmegaConf.to_container(config)
     for key in _paths(plain):
-        free = key.startswith("judge.panel.") or ".parameters." in key or key.endswith(".price") or ".price." in key
+        free = (
+            key.startswith(("judge.panel.", "prices."))
+            or ".parameters." in key
+            or key.endswith(".price")
+            or ".price." in key
+        )
         if key not in known and not free:
             raise ConfigError(f"{key}: there is no such key.{_nearest(key, known)}")
 

@@ -16,6 +16,7 @@ from llamaduo.errors import BudgetError
 from llamaduo.evidence.stop import best, stop_reason
 from llamaduo.evidence.verdict import verdict
 from llamaduo.records import RunState, Scorecard
+from llamaduo.redaction import redact
 from llamaduo.run_dir import RunDir, read_state
 from llamaduo.steps import Steps
 
@@ -61,7 +62,7 @@ def run(experiment: Experiment, *, display: Display) -> RunState:
                     steps.account(None)
                     raise
         except Exception as error:
-            state.status, state.error = "failed", f"{error}" or type(error).__name__
+            state.status, state.error = "failed", redact(f"{error}") or type(error).__name__
             folder.write_state(state)
             raise
         folder.write_state(state)

@@ -22,15 +22,18 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from llamaduo.errors import ConfigError
-
 _NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
 _SHORTEST = 8
 _LITERAL = re.compile(
     r"\b(sk-[A-Za-z0-9_-]{16,}|AIza[A-Za-z0-9_-]{30,}|hf_[A-Za-z0-9]{20,}|gsk_[A-Za-z0-9]{20,}|"
     r"r8_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{10,})"
 )
-_VARIABLES = (("sk-ant-", "ANTHROPIC_API_KEY"), ("AIza", "GEMINI_API_KEY"), ("hf_", "HF_TOKEN"), ("sk-", "OPENAI_API_KEY"))
+_VARIABLES = (
+    ("sk-ant-", "ANTHROPIC_API_KEY"),
+    ("AIza", "GEMINI_API_KEY"),
+    ("hf_", "HF_TOKEN"),
+    ("sk-", "OPENAI_API_KEY"),
+)
 _named: set[str] = set()
 
 
@@ -74,17 +77,24 @@ def _written(value: str) -> Iterable[str]:
     return sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
 
 
-def refuse_literal_keys(where: str, text: str) -> None:
-    """Raise ConfigError if a text of the configuration or the command line holds a key; it is not repeated."""
+def redact_message(text: str) -> str:
+    """Return what may be shown of a message about somebody's input: no secret, and nothing that looks like a key."""
+    return _LITERAL.sub("[key]", redact(text))
+
+
+def literal_key(text: str) -> str | None:
+    """Return the variable into which a key in a configuration's or a command line's text belongs; None without one."""
     for value, variable in _secrets():
         if value in text:
-            raise ConfigError(_refusal(where, variable))
-    if literal := _LITERAL.search(text):
-        usual = next((name for start, name in _VARIABLES if literal[0].startswith(start)), "the provider's variable")
-        raise ConfigError(_refusal(where, usual))
+            return variable
+    literal = _LITERAL.search(text)
+    if literal is None:
+        return None
+    return next((name for start, name in _VARIABLES if literal[0].startswith(start)), "the provider's variable")
 
 
-def _refusal(where: str, variable: str) -> str:
+def refusal(where: str, variable: str) -> str:
+    """Return the sentence that refuses a literal key, without it."""
     return f"{where}: a literal key; keys come from the environment alone: set {variable}, or name it with api_key_env."
 
 

@@ -14,7 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from llamaduo.config import DataSource, Experiment, GateSplit, JudgeKind, Start, plain
+from llamaduo.config import DataSource, Experiment, GateSplit, Growth, JudgeKind, Start, plain
 from llamaduo.data.coverage import load_coverage
 from llamaduo.display import Display, Progress, headline
 from llamaduo.environment import describe
@@ -45,7 +45,7 @@ from llamaduo.stages.synthesize import Batch, synthesize
 from llamaduo.stages.train import train
 from llamaduo.tracking import Tracker, write_metrics
 
-_SYNTHESIS_ROUNDS = 3
+SYNTHESIS_ROUNDS = 3
 
 
 class Steps:
@@ -90,15 +90,11 @@ class Steps:
     @property
     def gate_split(self) -> tuple[Example, ...]:
         """The rows that the gate looks at."""
-        return self.dataset.dev if self.experiment.protocol.gate_split is GateSplit.dev else self.dataset.test
+        return gate_rows(self.experiment, self.dataset)
 
     def volume(self, number: int) -> int:
         """Return how many synthetic rows iteration `number` wants."""
-        growth = self.experiment.loop.growth
-        if growth.volumes:
-            return growth.volumes[min(number, len(growth.volumes) - 1)]
-        start = len(self.dataset.train)
-        return round(start * growth.factor**number) - start
+        return volume(self.experiment.loop.growth, len(self.dataset.train), number)
 
     def rows(self, number: int, pool: list[Example]) -> list[Example]:
         """Return what iteration `number` trains on: coverage rows, then a prefix of the synthetic pool."""
@@ -281,7 +277,7 @@ class Steps:
         total = Batch((), 0, 0, 0, 0.0)
         missing = wanted
         with self.display.stage("synthesize", _place(where)) as progress:
-            for _ in range(_SYNTHESIS_ROUNDS):
+            for _ in range(SYNTHESIS_ROUNDS):
                 batch = synthesize(
                     self.dataset.train,
                     round(missing * config.overdraw),
@@ -322,6 +318,18 @@ class Steps:
         self._state.test = plain(test) if test else None
         bought = self._service.spent_usd if self._service else 0.0
         self._state.cost_usd = max(self.cost_usd(), bought)
+
+
+def gate_rows(experiment: Experiment, dataset: CoverageDataset) -> tuple[Example, ...]:
+    """Return the rows that the gate looks at."""
+    return dataset.dev if experiment.protocol.gate_split is GateSplit.dev else dataset.test
+
+
+def volume(growth: Growth, coverage_rows: int, number: int) -> int:
+    """Return how many synthetic rows iteration `number` wants."""
+    if growth.volumes:
+        return growth.volumes[min(number, len(growth.volumes) - 1)]
+    return round(coverage_rows * growth.factor**number) - coverage_rows
 
 
 def _from(progress: Progress, before: int, done: int, count: int) -> None:

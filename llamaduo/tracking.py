@@ -16,6 +16,7 @@ from typing import Any
 
 from llamaduo.config import Experiment, Tracking, WandbMode, plain
 from llamaduo.records import Iteration, Prediction, Verdict, to_json
+from llamaduo.redaction import redact
 from llamaduo.run_dir import read_rows, write_text
 
 _PATIENCE_S = 20.0
@@ -80,7 +81,7 @@ class Tracker:
                 run.log({**item["metrics"], **table}, step=item["step"])
             run.finish()
         except BaseException as error:  # whatever W&B raises, SystemExit too, the run goes on
-            self.problem = f"W&B: {type(error).__name__}: {error}"
+            self.problem = redact(f"W&B: {type(error).__name__}: {error}")
 
 
 def _settings(experiment: Experiment, folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime
+import re
 import typing
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -23,6 +24,7 @@ from llamaduo.checks import problems
 from llamaduo.compose import conf_dir
 from llamaduo.config import DataSource, Experiment, GateSplit, JudgeKind, Price, Quantization, fingerprint, plain
 from llamaduo.errors import ConfigError
+from llamaduo.redaction import refusal
 
 Compose = Callable[..., Experiment]
 TODAY = datetime.date(2026, 11, 21)
@@ -76,7 +78,7 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
 
 
 def test_conf_has_as_many_files_as_the_tests_below_look_at() -> None:
-    assert len(FILES) == 62
+    assert len(FILES) == 63
 
 
 @pytest.mark.usefixtures("today")
@@ -100,10 +102,21 @@ def test_every_file_composes_and_passes_the_checks(file: str, compose_experiment
 @pytest.mark.parametrize("file", [name for name in FILES if name.startswith("service_llm/")])
 def test_a_service_llm_has_a_price_with_its_day_and_a_key_variable(file: str) -> None:
     llm = OmegaConf.load(conf_dir() / f"{file}.yaml")
-    assert llm.price.input >= 0
-    assert llm.price.output >= 0
-    assert llm.price.as_of
+    table = OmegaConf.load(conf_dir() / "prices/default.yaml")
+    price = llm.get("price") or table[f"{llm.provider}/{llm.model}"]
+    assert price.input >= 0
+    assert price.output >= 0
+    assert price.as_of
     assert llm.provider == "pocket" or llm.api_key_env.endswith("_API_KEY")
+
+
+def test_the_price_table_has_a_day_for_each_price_and_half_the_price_for_batches(experiment: Experiment) -> None:
+    assert "openai/gpt-4o-2024-08-06" in experiment.prices
+    for name, price in experiment.prices.items():
+        assert re.match(r"2026-\d\d-\d\d|gone from", price.as_of), name
+        assert 0 < price.input < price.output
+        if price.batch_input is not None:
+            assert (price.batch_input, price.batch_output) == (price.input / 2, price.output / 2)
 
 
 @pytest.mark.parametrize("file", [name for name in FILES if name.startswith("local_model/")])
@@ -171,11 +184,15 @@ def another(path: str, value: Any) -> Any:
     raise AssertionError(f"{path}: how does a {kind} change?")
 
 
-OF_AN_LLM = ("name", "api_key_env", "key_required", "concurrency", "timeout_s", "max_attempts", "retired",
-             "price.input", "price.output", "price.as_of")  # fmt: skip
+OF_AN_LLM = (
+    "name", "api_key_env", "key_required", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s",
+    "max_attempts", "batch", "batch_fallback", "batch_poll_s", "retired", "price.input", "price.output", "price.as_of",
+    "price.batch_input", "price.batch_output",
+)  # fmt: skip
 WITHOUT_INFLUENCE = {
     "study", "name", "protocol.name", "task.train_rows", "task.test_rows", "runtime.results", "loop.budget_usd",
     "tracking.wandb", "tracking.project", "tracking.entity", "tracking.answers", "service.journal",
+    "service.replay", "service.study_budget_usd", "prices",
     *(f"{llm}.{key}" for llm in ("service_llm", "judge.panel.pocket_judge") for key in OF_AN_LLM),
 }  # fmt: skip
 FILLS_IN_OTHERS = {
@@ -310,6 +327,18 @@ ONE_BY_ONE: list[tuple[dict[str, Any], str]] = [
     ({"service_llm.base_url": "http://h/v1?key=1"}, "service_llm.base_url: no user, password or query may be in it"),
     ({"service_llm.retired": "2026-11-21"}, "service_llm: teacher-1 no longer answers since 2026-11-21"),
     ({"service_llm.price": NO_PRICE}, "service_llm.price: must not be negative."),
+    ({"service_llm.price": Price(1.0, 1.0, "now", batch_output=-0.5)}, "service_llm.price: must not be negative."),
+    ({"service_llm.price": Price(float("inf"), 1.0, "now")}, "service_llm.price: must not be negative."),
+    ({"prices": {"a/b": NO_PRICE}}, "prices.a/b: must not be negative."),
+    ({"service_llm.requests_per_minute": 0}, "service_llm.requests_per_minute=0: must be at least 1, or null."),
+    ({f"{JUDGE}.tokens_per_minute": -5}, f"{JUDGE}.tokens_per_minute=-5: must be at least 1, or null."),
+    ({f"{JUDGE}.batch_poll_s": 0.0}, f"{JUDGE}.batch_poll_s=0.0: must be above 0."),
+    ({"service_llm.batch_poll_s": float("inf")}, "service_llm.batch_poll_s=inf: must be above 0."),
+    ({"service_llm.batch": True}, "service_llm.batch: pocket has no batch API that litellm reaches"),
+    ({"service_llm.parameters": {"max_tokens": 3}}, "service_llm.parameters.max_tokens: has a field of its own"),
+    ({"service_llm.parameters": {"response_format": {}}}, "service_llm.parameters.response_format: has a field"),
+    ({"service_llm.parameters": {"mock_response": "x"}}, "service_llm.parameters.mock_response: has a field"),
+    ({"service.study_budget_usd": -1.0}, "service.study_budget_usd=-1.0: must be at least 0."),
     ({"loop.growth.volumes": [5, 5]}, "loop.growth.volumes=[5, 5]: must be rising numbers above 0."),
     ({"loop.growth.volumes": [5, 3]}, "loop.growth.volumes=[5, 3]: must be rising numbers above 0."),
     ({"loop.growth.volumes": [0, 3]}, "loop.growth.volumes=[0, 3]: must be rising numbers above 0."),
@@ -346,6 +375,47 @@ def test_quantization_without_its_package_is_found(experiment: Experiment, monke
 @pytest.mark.usefixtures("today")
 def test_a_day_before_its_retirement_a_service_llm_answers(experiment: Experiment) -> None:
     assert problems(set_(experiment, "service_llm.retired", "2026-11-22")) == []
+
+
+@pytest.mark.usefixtures("today")
+def test_a_replay_needs_no_answer_of_a_retired_service_llm(experiment: Experiment) -> None:
+    retired = set_(experiment, "service_llm.retired", "2020-01-01")
+    assert problems(set_(retired, "service.replay", True)) == []
+
+
+def test_an_openai_compatible_service_llm_may_go_through_batches(experiment: Experiment) -> None:
+    compatible = set_(set_(experiment, "service_llm.provider", "openai"), "service_llm.batch", True)
+    assert problems(compatible) == []
+
+
+LITERAL = "sk-ant-api03-0123456789abcdefghij"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("study", LITERAL),
+        ("runtime.results", f"results/{LITERAL}"),
+        ("service_llm.model", LITERAL),
+        ("service_llm.base_url", f"http://localhost/{LITERAL}/v1"),
+        ("service_llm.parameters", {"extra_headers": {"x-tenant": LITERAL}}),
+        ("service_llm.parameters", {"stop": ["a", {"b": LITERAL}]}),
+        ("judge.panel.pocket_judge.name", LITERAL),
+        ("train.target_modules", [LITERAL]),
+    ],
+)
+def test_a_literal_key_is_found_at_any_depth_and_not_repeated(path: str, value: Any, experiment: Experiment) -> None:
+    found = problems(set_(experiment, path, value))
+    assert any(line.startswith(path) and "set ANTHROPIC_API_KEY" in line for line in found), found
+    assert LITERAL not in " ".join(found)
+
+
+def test_a_key_of_the_environment_is_found_whatever_it_looks_like(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_GATEWAY_KEY", "just-some-words")
+    found = problems(set_(experiment, "service_llm.parameters", {"user": "just-some-words"}))
+    assert found == [refusal("service_llm.parameters.user", "MY_GATEWAY_KEY")]
 
 
 def test_a_teacher_that_is_not_asked_is_not_checked(experiment: Experiment) -> None:

@@ -79,7 +79,8 @@ class Batches:
 
     async def _hand_in(self, requests: Sequence[Request]) -> set[str]:
         """Hand in what nobody has asked yet and wait for it; return the keys that have to wait: for room in the budget,
-        or for somebody who asks them live."""
+        or for somebody who asks them live.
+        """
         batch = uuid.uuid4().hex
         values = (batch, f"{self._llm.provider}/{self._llm.model}", time.time())
         await self._journal.write(
@@ -95,8 +96,8 @@ class Batches:
         short = [found for found in begun if isinstance(found, Short)]
         if short and not ours and short[0].reserved_usd <= 0:
             raise BudgetError(
-                f"the {short[0].scope}'s budget: ${short[0].spent_usd:.4f} are spent, and the next row of a batch doesn't "
-                "fit in. Raise it and run again: nothing is bought twice."
+                f"the {short[0].scope}'s budget: ${short[0].spent_usd:.4f} are spent, and the next row of a batch does "
+                "not fit in. Raise it and run again: nothing is bought twice."
             )
         left = {r.key for r, found in zip(requests, begun, strict=True) if found == Elsewhere(None) or found in short}
         if left and not ours:

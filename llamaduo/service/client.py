@@ -229,7 +229,8 @@ class Service:
 
     async def _answer(self, request: Request, again: Again) -> Answer:
         """Ask, and ask again as long as `again` wants it."""
-        asked, before = request, ()
+        asked = request
+        before: tuple[Reply, ...] = ()
         while True:
             outcome = await self._outcome(asked)
             following = again(asked, outcome)
@@ -405,8 +406,10 @@ async def _each(requests: Iterable[Request] | AsyncIterable[Request]) -> AsyncIt
 
 
 def _no_money(short: Short, caps: Caps, worst: float) -> BudgetError:
-    name, cap = ("loop.budget_usd", caps.run_usd) if short.scope == "run" else ("service.study_budget_usd", caps.study_usd)
+    name, cap = (
+        ("loop.budget_usd", caps.run_usd) if short.scope == "run" else ("service.study_budget_usd", caps.study_usd)
+    )
     return BudgetError(
-        f"{name}={cap:g}: ${short.spent_usd:.4f} are spent, the next call could cost ${worst:.4f}. Raise the budget and "
-        "run again: nothing is bought twice."
+        f"{name}={cap:g}: ${short.spent_usd:.4f} are spent, the next call could cost ${worst:.4f}. Raise the budget "
+        "and run again: nothing is bought twice."
     )

@@ -24,6 +24,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -153,8 +154,9 @@ class Journal:
         """The folder of all processes that use it."""
         self._queue: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
         self._flushing: asyncio.Task[None] | None = None
+        self._writing = threading.Lock()
         self._read_only = read_only
-        self._in_use = None
+        self._in_use: int | None = None
         try:
             if read_only:
                 self._db = self._reader = _connect_read_only(path)
@@ -208,7 +210,7 @@ class Journal:
         return row[0] if row else None
 
     def spent(self, scope: str) -> float:
-        """Return what a run (`study/run`) or a study has paid so far, in US dollars, unknown outcomes at their worst."""
+        """Return what a run (`study/run`) or a study has paid, in US dollars; unknown outcomes at their worst."""
         row = self._row("SELECT usd FROM spent WHERE scope = ?", scope)
         return float(row[0]) if row else 0.0
 
@@ -237,7 +239,9 @@ class Journal:
         try:
             return self._reader.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise InputError(f"journal {self.path}: {error}; run again, and it is repaired as far as possible.") from error
+            raise InputError(
+                f"journal {self.path}: {error}; run again, and it is repaired as far as possible."
+            ) from error
 
     # writing
 
@@ -269,6 +273,11 @@ class Journal:
             self._flushing = asyncio.create_task(self._flush())
         return await asyncio.shield(done)
 
+    def write_now(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Carry out an operation in a transaction of its own, outside of any event loop."""
+        result: T = self._commit([operation])[0]
+        return result
+
     async def _flush(self) -> None:
         while self._queue:
             waiting, self._queue = self._queue, []
@@ -284,17 +293,22 @@ class Journal:
 
     def _commit(self, operations: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            results = [operation(self._db) for operation in operations]
-            self._db.execute("COMMIT")
-        except Exception as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if not isinstance(error, sqlite3.Error):
-                raise
+            with self._writing:
+                return self._in_one_transaction(operations)
+        except sqlite3.Error as error:
             raise InputError(
                 f"journal {self.path}: {error}; free space or set service.journal elsewhere, then run again."
             ) from error
+
+    def _in_one_transaction(self, operations: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            results = [operation(self._db) for operation in operations]
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
         return results
 
     # repair
@@ -318,8 +332,8 @@ class Journal:
         os.replace(fresh, self.path)
         fcntl.flock(self._in_use, fcntl.LOCK_SH)
         self.notes.append(
-            f"journal {self.path}: it was damaged; {counts['replies']:,} replies are sound and kept, the rest is bought "
-            f"again when it is needed. The damaged file: {kept.name}."
+            f"journal {self.path}: it was damaged; {counts['replies']:,} replies are sound and kept, the rest is "
+            f"bought again when it is needed. The damaged file: {kept.name}."
         )
 
 
@@ -537,9 +551,9 @@ def row_is_sound(table: str, row: Mapping[str, Any]) -> bool:
     """Tell whether a row of `requests` or `replies` is what was once stored."""
     try:
         if table == "requests":
-            return request_key(json.loads(row["request"])) == row["key"]
+            return bool(request_key(json.loads(row["request"])) == row["key"])
         if table == "replies":
-            return checksum(*(row[name] for name in (*_REPLY, "raw"))) == row["checksum"]
+            return bool(checksum(*(row[name] for name in (*_REPLY, "raw"))) == row["checksum"])
     except (ValueError, TypeError, UnicodeError):
         return False
     return all(isinstance(row[name], str) for name in ("key", "run", "stage", "llm"))

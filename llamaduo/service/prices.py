@@ -43,7 +43,7 @@ def tariff(llm: ServiceLLM, table: Mapping[str, Price]) -> Tariff:
     """Return what a service LLM costs; raises ConfigError if nobody knows."""
     price = llm.price or table.get(f"{llm.provider}/{llm.model}")
     if price is not None:
-        return _of(price, "conf" if llm.price is None else f"{llm.name}.price")
+        return _of(price, "conf/prices" if llm.price is None else f"{llm.name}.price")
     entry = _entry(llm)
     if entry.get("input_cost_per_token") is None or entry.get("output_cost_per_token") is None:
         raise ConfigError(
@@ -60,8 +60,10 @@ def tariff(llm: ServiceLLM, table: Mapping[str, Price]) -> Tariff:
 
 
 def _of(price: Price, place: str) -> Tariff:
-    batch = (None if value is None else value / 1e6 for value in (price.batch_input, price.batch_output))
-    return Tariff(price.input / 1e6, price.output / 1e6, *batch, f"{place}, {price.as_of}")
+    batch_input, batch_output = (
+        None if value is None else value / 1e6 for value in (price.batch_input, price.batch_output)
+    )
+    return Tariff(price.input / 1e6, price.output / 1e6, batch_input, batch_output, f"{place}, {price.as_of}")
 
 
 def retires(llm: ServiceLLM) -> str | None:

@@ -28,14 +28,9 @@ def judge(
     if config.kind is JudgeKind.reference:
         return _by_metrics(predictions, progress)
     assert service is not None
-    calls = [
-        (prediction, name, repeat)
-        for prediction in predictions
-        for name in config.panel
-        for repeat in range(config.repeats)
-    ]
+    calls = _calls(predictions, config)
     asked = {
-        at: _request(config, prediction, name, repeat)
+        at: request(config, prediction, name, repeat)
         for at, (prediction, name, repeat) in enumerate(calls)
         if prediction.finish_reason != "prompt_too_long"
     }
@@ -47,7 +42,13 @@ def judge(
     ]
 
 
-def _request(config: Judge, prediction: Prediction, name: str, repeat: int) -> Request:
+def _calls(predictions: Sequence[Prediction], config: Judge) -> list[tuple[Prediction, str, int]]:
+    """Return (answer, member, repeat) of every verdict, in order."""
+    return [(p, name, repeat) for p in predictions for name in config.panel for repeat in range(config.repeats)]
+
+
+def request(config: Judge, prediction: Prediction, name: str, repeat: int) -> Request:
+    """Return what a panel member is asked about one answer."""
     prompt = judge_prompt(
         config.prompt.value,
         instruction=prediction.prompt,
@@ -63,11 +64,11 @@ def _ask_until_readable(
 ) -> dict[int, Outcome]:
     """Return the outcome of each call; a reply that can't be read is asked for again, as a new repeat."""
 
-    def again(request: Request, outcome: Outcome) -> Request | None:
-        turn = request.repeat // config.repeats
+    def again(asked: Request, outcome: Outcome) -> Request | None:
+        turn = asked.repeat // config.repeats
         if turn == config.reasks or isinstance(outcome, Failure) or _read(outcome)[1] is None:
             return None
-        return replace(request, repeat=request.repeat + config.repeats)
+        return replace(asked, repeat=asked.repeat + config.repeats)
 
     return dict(zip(asked, service.ask(list(asked.values()), progress, again), strict=True))
 

@@ -13,6 +13,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -177,11 +178,9 @@ def or_else(mend: Callable[[str], Any]) -> Broken:
         try:
             return read_scores(text, finish_reason)
         except UnreadableError:
-            try:
+            with suppress(Exception):
                 mended = mend(text)
                 return read_scores(mended if isinstance(mended, str) else json.dumps(mended), finish_reason)
-            except Exception:
-                mended = None
             raise
 
     return lambda _: read
@@ -214,14 +213,17 @@ def first_name(text: str) -> Any:
     return {name: tree.get(name, tree.get(f"{name}_assessment")) for name in ("similarity", "precision")}
 
 
+def first(text: str) -> Any:
+    (value,) = json.loads(text).values()
+    return value
+
+
 def clamped(value: Any) -> Any:
     return min(max(value, Decimal(0)), Decimal(100)) if isinstance(value, Decimal) and value.is_finite() else value
 
 
 def lenient_float(value: Any) -> float:
-    if isinstance(value, float) and not isinstance(value, bool):
-        return value
-    return NUMBER(value)
+    return value if isinstance(value, float) else NUMBER(value)
 
 
 def rounded(value: Any) -> float:
@@ -246,8 +248,10 @@ def unguarded(text: str) -> Any:
 
 def raw_words(text: str, finish_reason: str) -> Scores:
     found = read_scores(text, finish_reason)
-    tree = unguarded(text)
-    return Scores(found.similarity, found.precision, {k: v["reason"] for k, v in tree.items() if "reason" in str(v)})
+    words = {name: part.get("reason") for name, part in unguarded(text).items() if isinstance(part, dict)}
+    return Scores(
+        found.similarity, found.precision, {name: word for name, word in words.items() if isinstance(word, str)}
+    )
 
 
 def only_truncation(text: str, finish_reason: str) -> Scores:
@@ -255,7 +259,9 @@ def only_truncation(text: str, finish_reason: str) -> Scores:
 
 
 BROKEN: dict[str, Broken] = {
-    "a missing score is 0": else_zero("missing_score"),
+    "a reply without a score is 0": else_zero("missing_score"),
+    "a score that is missing is 0": or_else(lambda text: {"similarity": 0, "precision": 0} | json.loads(text)),
+    "a score that is missing is like the other": or_else(lambda text: json.loads(text) | {"precision": first(text)}),
     "what is unreadable is 0": else_zero("not_json"),
     "what is out of range is 0": else_zero("out_of_range"),
     "no reply, a refusal and an empty reply are 0": else_zero("no_reply", "refused", "empty"),
@@ -282,7 +288,7 @@ BROKEN: dict[str, Broken] = {
     "the last of several objects": or_else(lambda text: text[text.rindex('{"similarity"') :]),
     "the scores of an object within": or_else(lambda text: next(iter(json.loads(text).values()))),
     "the object in a list": or_else(lambda text: json.loads(text)[0]),
-    "Python for JSON": or_else(ast.literal_eval),
+    "Python for JSON": or_else(lambda text: ast.literal_eval(text[:1000])),
     "single quotes for double ones": or_else(lambda text: text.replace("'", '"')),
     "commas too many": or_else(lambda text: re.sub(r",\s*([,}\]])", r"\1", text)),
     "comments left out": or_else(lambda text: re.sub(r"//.*|/\*.*?\*/", "", text)),

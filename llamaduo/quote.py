@@ -1,0 +1,298 @@
+"""The quote: what a run or a sweep would cost in service LLM calls, before anything is spent.
+
+    print(quote(compose(["preset=service", "task=coding"]).experiments))
+
+Reads the coverage data and the journal; calls nobody, needs no key and writes nothing. How often the loop goes
+round is not known beforehand, so every figure is a range: from a gate that is passed at the first iteration to
+`loop.max_iterations`. Requests to synthesise are known word for word, so those that the journal holds already, and
+those that several runs of a sweep share, are left out; of judgements, those that the same run has bought.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from llamaduo.config import Experiment, JudgeKind, ServiceLLM
+from llamaduo.loop import run_folder
+from llamaduo.records import CoverageDataset, Example, Prediction
+from llamaduo.service.client import Request
+from llamaduo.service.journal import Journal
+from llamaduo.service.prices import Tariff, retirement_warning, tariff
+from llamaduo.stages import judge, synthesize
+from llamaduo.steps import SYNTHESIS_ROUNDS, gate_rows, journal_path, load_data, volume
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_CHARACTERS_A_TOKEN = 4.0
+_VERDICT_TOKENS = 120
+_ENOUGH = 20
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What the journal knows of a service LLM in a stage; or an assumption."""
+
+    characters_a_token: float
+    completion_tokens: float
+    """Mean tokens of a reply."""
+    replies: int
+    """Replies behind the two means; 0 for an assumption."""
+
+
+@dataclass
+class Line:
+    """One stage with one service LLM, over all runs; each figure is (at least, at most)."""
+
+    stage: str
+    llm: ServiceLLM
+    tariff: Tariff
+    calls: list[int] = field(default_factory=lambda: [0, 0])
+    held: list[int] = field(default_factory=lambda: [0, 0])
+    """Of these, in the journal already or shared with another run of the sweep."""
+    characters: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """Of the prompts that are still to be sent."""
+    ceiling_usd: float = 0.0
+    """What it comes to if every reply ran to `max_tokens` and everything that may be asked again were."""
+
+    def add(self, reach: Sequence[int], *, calls: int, held: int, characters: float) -> None:
+        """Count calls towards the lower figure (0 in `reach`), the upper one (1), or both."""
+        for at in reach:
+            self.calls[at] += calls
+            self.held[at] += held
+            self.characters[at] += characters
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What is to be expected; every pair is (gate passed at once, all iterations)."""
+
+    lines: tuple[Line, ...]
+    experience: Mapping[tuple[str, str], Experience]
+    iterations: int
+    runs: int
+    warnings: tuple[str, ...]
+
+    def tokens(self, line: Line, at: int) -> tuple[float, float]:
+        """Return (prompt, completion) tokens still to be bought on one line."""
+        known = self.experience[line.stage, line.llm.name]
+        return (
+            line.characters[at] / known.characters_a_token,
+            (line.calls[at] - line.held[at]) * known.completion_tokens,
+        )
+
+    def usd(self, line: Line, at: int, *, batch: bool) -> float | None:
+        """Return what a line would cost; null by batch where there is no batch price or no batch API."""
+        if batch and (line.tariff.batch_input is None or line.llm.provider != "openai"):
+            return None
+        prompt, completion = self.tokens(line, at)
+        price = line.tariff
+        if batch and price.batch_input is not None and price.batch_output is not None:
+            return prompt * price.batch_input + completion * price.batch_output
+        return prompt * price.input + completion * price.output
+
+
+def quote(experiments: Sequence[Experiment], *, today: datetime.date) -> Quote:
+    """Work out what experiments would cost; raises ConfigError for an unknown price, InputError for unusable data."""
+    lines: dict[tuple[str, str], Line] = {}
+    experience: dict[tuple[str, str], Experience] = {}
+    seen: set[str] = set()
+    warnings: dict[str, None] = {}
+    for experiment in experiments:
+        journal = _journal(experiment)
+        dataset = load_data(experiment)
+        _count_synthesis(experiment, dataset, lines, seen, journal)
+        _count_judging(experiment, dataset, lines, journal)
+        for (stage, name), line in lines.items():
+            if (stage, name) not in experience:
+                experience[stage, name] = _experience(journal, line, experiment, dataset)
+            if warning := retirement_warning(line.llm, today):
+                warnings[warning] = None
+        if journal:
+            journal.close()
+    most = max(experiment.loop.max_iterations for experiment in experiments)
+    return Quote(tuple(lines.values()), experience, most, len(experiments), tuple(warnings))
+
+
+def _journal(experiment: Experiment) -> Journal | None:
+    path = journal_path(experiment)
+    return Journal(path, read_only=True) if path.is_file() else None
+
+
+def _line(lines: dict[tuple[str, str], Line], stage: str, llm: ServiceLLM, experiment: Experiment) -> Line:
+    return lines.setdefault((stage, llm.name), Line(stage, llm, tariff(llm, experiment.prices)))
+
+
+def _count_synthesis(
+    experiment: Experiment,
+    dataset: CoverageDataset,
+    lines: dict[tuple[str, str], Line],
+    seen: set[str],
+    journal: Journal | None,
+) -> None:
+    """Count the requests of every growth of the pool, if each of them keeps as many rows as it wants."""
+    if not experiment.synthesis.enabled:
+        return
+    line = _line(lines, "synthesize", experiment.service_llm, experiment)
+    for number, request in _synthesis_requests(experiment, dataset):
+        held = request.key in seen or bool(journal and journal.find(request.key))
+        seen.add(request.key)
+        line.add(
+            (0, 1) if number == 0 else (1,), calls=1, held=int(held), characters=0 if held else len(request.prompt)
+        )
+        if not held:
+            line.ceiling_usd += SYNTHESIS_ROUNDS * line.tariff.cost(request.longest_prompt, request.llm.max_tokens)
+
+
+def _synthesis_requests(experiment: Experiment, dataset: CoverageDataset) -> Iterator[tuple[int, Request]]:
+    """Yield (iteration that needs it, request)."""
+    growth, pool, asked = experiment.loop.growth, 0, 0
+    for number in range(experiment.loop.max_iterations):
+        wanted = volume(growth, len(dataset.train), number) - pool
+        if wanted <= 0:
+            continue
+        made = synthesize.requests(
+            dataset.train,
+            round(wanted * experiment.synthesis.overdraw),
+            llm=experiment.service_llm,
+            config=experiment.synthesis,
+            topic=experiment.task.topic,
+            first_request=asked,
+            seed=experiment.runtime.seed,
+        )
+        yield from ((number, request) for _, request in made)
+        pool, asked = pool + wanted, asked + len(made)
+
+
+def _count_judging(
+    experiment: Experiment, dataset: CoverageDataset, lines: dict[tuple[str, str], Line], journal: Journal | None
+) -> None:
+    """Count the judgements, as if every answer were as long as its reference."""
+    if experiment.judge.kind is not JudgeKind.service:
+        return
+    gate, rounds = gate_rows(experiment, dataset), experiment.loop.max_iterations
+    splits = [(gate, (0, 1), 1), (gate, (1,), rounds - 1)]
+    if gate is not dataset.test:
+        splits.append((dataset.test, (0, 1), 1))
+    for name, llm in experiment.judge.panel.items():
+        line = _line(lines, "judge", llm, experiment)
+        bought = _bought(experiment, llm, journal)
+        for examples, reach, times in splits:
+            requests = [judge.request(experiment.judge, _answer(example), name, 0) for example in examples]
+            each = experiment.infer.samples * experiment.judge.repeats * times
+            calls = len(requests) * each
+            held = min(bought, calls)
+            bought -= held
+            left = (calls - held) / calls if calls else 0.0
+            characters = left * each * sum(len(request.prompt) for request in requests)
+            line.add(reach, calls=calls, held=held, characters=characters)
+            worst = sum(line.tariff.cost(request.longest_prompt, llm.max_tokens) for request in requests)
+            line.ceiling_usd += left * each * worst * (1 + experiment.judge.reasks)
+
+
+def _answer(example: Example) -> Prediction:
+    return Prediction(example.prompt_id, 0, example.prompt, example.response, example.response, "stop", 0, 0)
+
+
+def _bought(experiment: Experiment, llm: ServiceLLM, journal: Journal | None) -> int:
+    """Return how many judgements of a service LLM this very run has bought."""
+    if journal is None:
+        return 0
+    folder = run_folder(experiment)
+    query = """SELECT COUNT(DISTINCT key) FROM attempts
+        WHERE run = ? AND stage = 'judge' AND llm = ? AND outcome = 'replied'"""
+    ((count,),) = journal.query(query, f"{folder.parent.name}/{folder.name}", f"{llm.provider}/{llm.model}")
+    return int(count)
+
+
+def _experience(journal: Journal | None, line: Line, experiment: Experiment, dataset: CoverageDataset) -> Experience:
+    """Return what the journal's replies of the same service LLM in the same stage were like, if there are enough."""
+    query = """SELECT SUM(length(q.request)), SUM(p.prompt_tokens), AVG(p.completion_tokens), COUNT(*)
+        FROM (SELECT DISTINCT key FROM attempts WHERE stage = ? AND llm = ? AND outcome = 'replied' LIMIT 1000)
+        JOIN replies p USING (key) JOIN requests q USING (key) WHERE p.prompt_tokens > 0"""
+    if journal:
+        values = (line.stage, f"{line.llm.provider}/{line.llm.model}")
+        ((characters, prompt_tokens, completion_tokens, count),) = journal.query(query, *values)
+        if count >= _ENOUGH:
+            return Experience(characters / prompt_tokens, completion_tokens, count)
+    if line.stage == "judge":
+        return Experience(_CHARACTERS_A_TOKEN, _VERDICT_TOKENS, 0)
+    pair = sum(len(e.prompt) + len(e.response) + 40 for e in dataset.train) / len(dataset.train)
+    return Experience(_CHARACTERS_A_TOKEN, experiment.synthesis.pairs_per_request * pair / _CHARACTERS_A_TOKEN, 0)
+
+
+def rendered(made: Quote) -> Iterable[RenderableType]:
+    """Yield what is shown of a quote."""
+    from rich.table import Table
+
+    runs = "1 run" if made.runs == 1 else f"{made.runs} runs"
+    if not made.lines:
+        yield f"{runs}: no service LLM is asked, nothing is to be paid."
+        return
+    yield f"{runs}; each figure from a gate passed at the first iteration to all {made.iterations} iterations."
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("service LLM", no_wrap=True)
+    for name in ("calls", "in journal", "tokens in", "tokens out", "price", "by batch"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in made.lines:
+        table.add_row(*_cells(made, line))
+    sums = [_sum(made, batch=False), _sum(made, batch=True)]
+    calls = tuple(sum(line.calls[at] for line in made.lines) for at in (0, 1))
+    held = tuple(sum(line.held[at] for line in made.lines) for at in (0, 1))
+    table.add_row("all", "", _range(*calls), _range(*held), "", "", *map(_money, sums), style="bold")
+    yield table
+    ceiling = sum(line.ceiling_usd for line in made.lines)
+    yield (
+        f"At most ${ceiling:,.2f}: all iterations, every reply as long as it may be, every one asked for again, every "
+        "round of synthesis needed. loop.budget_usd sets a limit that is kept."
+    )
+    yield from _basis(made)
+    yield from (f"Warning: {text}" for text in made.warnings)
+
+
+def _cells(made: Quote, line: Line) -> list[str]:
+    tokens = [made.tokens(line, at) for at in (0, 1)]
+    prices = [(made.usd(line, 0, batch=batch), made.usd(line, 1, batch=batch)) for batch in (False, True)]
+    return [
+        line.stage,
+        line.llm.name,
+        _range(*line.calls),
+        _range(*line.held),
+        _range(tokens[0][0], tokens[1][0]),
+        _range(tokens[0][1], tokens[1][1]),
+        *map(_money, prices),
+    ]
+
+
+def _sum(made: Quote, *, batch: bool) -> tuple[float | None, float | None]:
+    """Return the sums of all lines; by batch only if there is one for each."""
+    both = [[made.usd(line, at, batch=batch) for line in made.lines] for at in (0, 1)]
+    low, high = (None if None in prices else sum(price or 0.0 for price in prices) for prices in both)
+    return low, high
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"
+
+
+def _money(pair: tuple[float | None, float | None]) -> str:
+    low, high = pair
+    if low is None or high is None:
+        return "-"
+    return f"${low:,.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"${low:,.2f} to ${high:,.2f}"
+
+
+def _basis(made: Quote) -> Iterator[str]:
+    """Yield where each estimate comes from."""
+    for (stage, name), known in made.experience.items():
+        source = f"measured on {known.replies:,} replies in the journal" if known.replies else "assumed"
+        yield (
+            f"{stage}, {name}: {known.completion_tokens:,.0f} tokens a reply, {known.characters_a_token:.1f} characters"
+            f" a token ({source})."
+        )
+    for source in dict.fromkeys(f"{line.llm.name}: {line.tariff.source}" for line in made.lines):
+        yield f"Price of {source}."
