@@ -104,7 +104,7 @@ class Watch:
             (steps, "train", "train"),
             (steps, "infer", "infer"),
             (Service, "ask", "ask"),
-            *((Journal, method, "journal") for method in ("find", "intend", "record")),
+            *((Journal, method, "journal") for method in ("find", "_commit")),
         ]
         self._before = [(owner, attribute, getattr(owner, attribute)) for owner, attribute, _ in places]
         for owner, attribute, name in places:

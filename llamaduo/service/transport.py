@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError, ServiceError, TransientError
@@ -49,6 +49,7 @@ def load_litellm() -> Any:
     litellm.suppress_debug_info = True
     litellm.disable_aiohttp_transport = True
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
+    _send_once()
     known = {entry["provider"] for entry in litellm.custom_provider_map}
     for provider in _TEXT_PROGRAMS:
         if provider not in known:
@@ -56,6 +57,16 @@ def load_litellm() -> Any:
             litellm.custom_provider_map.append(entry)
     litellm.utils.custom_llm_setup()
     return litellm
+
+
+def _send_once() -> None:
+    """Keep litellm from sending a request again, unasked and uncounted, where its connection broke."""
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+    async def not_again(*_: Any, **__: Any) -> NoReturn:
+        raise  # noqa: PLE0704 - it is called while the broken connection's exception is handled
+
+    AsyncHTTPHandler.single_connection_post_request = not_again
 
 
 def _behind_litellm(litellm: Any, provider: str) -> Any:
@@ -193,25 +204,32 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
 
 
-def _names(error: BaseException) -> set[str]:
-    """Return `module.Class` of every class in an exception's chain, ancestors included."""
-    return {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for link in _chain(error) for kind in type(link).__mro__}
+def _ancestors(error: BaseException) -> set[str]:
+    """Return `package.Class` of an exception's class and its ancestors."""
+    return {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
 
 
 def _status(error: Exception) -> int | None:
-    """Return the HTTP status that the server gave, None if no whole answer came: litellm makes up a 500 for that."""
-    names = _names(error)
-    if not names & {"openai.APIStatusError", "httpx.HTTPStatusError"}:
-        broken = {"httpx.TransportError", "openai.APIConnectionError", "litellm.APIConnectionError", "litellm.Timeout"}
-        if names & (broken | {"builtins.TimeoutError", "builtins.OSError", "json.JSONDecodeError"}):
-            return None
-    status = getattr(error, "status_code", None)
-    return status if isinstance(status, int) and status >= 400 else None
+    """Return the HTTP status with which the server refused, None where it is not known that it did.
+
+    litellm makes up a status for everything else: 500 for a broken connection, 408 for its own timeout, 422 or 502
+    for an error under status 200. Without a response, and without anything that went wrong on the way to one, its
+    status is that of a call which it did not send, or which a program refused.
+    """
+    for link in _chain(error):
+        if "httpx.HTTPStatusError" in _ancestors(link):
+            return int(link.response.status_code)  # type: ignore[attr-defined]
+    made_up = {"litellm.APIConnectionError", "litellm.Timeout"}
+    if all(type(link).__module__ == "litellm.exceptions" and not _ancestors(link) & made_up for link in _chain(error)):
+        status = getattr(error, "status_code", None)
+        return status if isinstance(status, int) and status >= 400 else None
+    return None
 
 
 def _was_never_sent(error: Exception) -> bool:
     """Tell whether no connection was made, so that nothing can have been billed."""
-    return bool(_names(error) & {"httpx.ConnectError", "httpx.ConnectTimeout", "httpx.PoolTimeout"})
+    unsent = {"httpx.ConnectError", "httpx.ConnectTimeout", "httpx.PoolTimeout"}
+    return any(_ancestors(link) & unsent for link in _chain(error))
 
 
 _GEMINI_DELAY = re.compile(r'retryDelay\\?"\s*:\s*\\?"([\d.]+)s')
