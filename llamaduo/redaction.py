@@ -5,12 +5,13 @@
 
 A secret is the value of an environment variable whose name ends like a key's (`OPENAI_API_KEY`, `HF_TOKEN`,
 `DB_PASSWORD`), or that a configuration names with `api_key_env`. It is found as it is, in base64 (wherever it
-begins in the encoded text) and URL-encoded.
+begins in the encoded text), URL-encoded and escaped as JSON does it.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import os
 import re
@@ -68,7 +69,7 @@ def _forms(secrets: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
 
 def _written(value: str) -> Iterable[str]:
     raw = value.encode(errors="surrogateescape")
-    forms = {value, quote(raw, safe=""), quote(raw)}
+    forms = {value, json.dumps(value)[1:-1], quote(raw, safe=""), quote(raw)}
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for shift in range(3):  # where it begins in the encoded text decides about how it looks there
             encoded = encode(b"\0" * shift + raw).decode()
@@ -106,7 +107,11 @@ def redact_logs() -> None:
 
     def redacted(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make(*args, **kwargs)
-        record.msg, record.args = redact(record.getMessage()), None
+        try:
+            message = record.getMessage()
+        except Exception:  # somebody's mistake in a log call must not end the program
+            message = f"{record.msg} {record.args}"
+        record.msg, record.args = redact(message), None
         if record.exc_info and record.exc_info[1]:
             record.exc_text, record.exc_info = redact("".join(traceback.format_exception(record.exc_info[1]))), None
         return record

@@ -116,8 +116,11 @@ def open_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Return a function that opens access to service LLMs over one journal, as runs of one user would."""
     opened = []
 
-    def service(run: str = "study/run", budget_usd: float | None = None) -> Service:
-        made = Service(Journal(tmp_path / "journal.sqlite"), run=run, budget_usd=budget_usd)
+    def service(
+        run: str = "study/run", budget_usd: float | None = None, *, replay: bool = False, **options: Any
+    ) -> Service:
+        journal = Journal(tmp_path / "journal.sqlite", read_only=replay)
+        made = Service(journal, run=run, budget_usd=budget_usd, replay=replay, **options)
         opened.append(made)
         return made
 

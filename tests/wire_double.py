@@ -79,6 +79,8 @@ class Settings:
     """In OpenAI's words: stop, length (the text loses its last third) or content_filter."""
     echo_secrets: bool = False
     """Repeat the keys that came with a request inside error messages and texts."""
+    keep_requests: bool = False
+    """Tell each call's address, headers and body in the bill."""
     batch_polls: int = 1
     """A batch ends when it is asked for the n-th time; until then it is in progress (0: at its creation)."""
     batch_outcome: str = "completed"
@@ -468,12 +470,14 @@ class Server:
             body = json.loads(await request.read())
             model = request.match_info.get("model") or str(body["model"])
             prompt = wire.prompt(body)
-        except (ValueError, LookupError, AttributeError, TypeError) as error:
+        except (ValueError, LookupError, AttributeError, TypeError, ConnectionError) as error:
             return self._trouble(wire, "400", number, request, f"{_MESSAGES['400']} {error!r}")
         told = body_hash(model, body)
         call: dict[str, Any] = {"at": arrived, "provider": wire.name, "body": told, "again": self._arrivals[told]}
         call |= {"attempt": None, "fault": None, "latency": 0.0, "status": None, "answered": None, "billed": False}
         self._arrivals[told] += 1
+        if self.settings.keep_requests:
+            call["request"] = {"url": request.path_qs, "headers": dict(request.headers), "body": body}
         self._calls.append(call)
         epoch = self._epoch
         self._in_flight += 1

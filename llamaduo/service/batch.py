@@ -23,7 +23,7 @@ from llamaduo.redaction import redact
 from llamaduo.service.journal import Attempt, Caps, Elsewhere, Journal, Reply, Short
 from llamaduo.service.liveness import alive
 from llamaduo.service.prices import Tariff
-from llamaduo.service.transport import batch_body, batch_call
+from llamaduo.service.transport import batch_body, batch_call, billed
 
 if TYPE_CHECKING:
     from llamaduo.service.client import Request
@@ -214,13 +214,14 @@ class Batches:
             body = response["body"]
             choice = (body.get("choices") or [{}])[0]
             text = (choice.get("message") or {}).get("content") or ""
-            usage = body.get("usage") or {}
-            tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+            text = text.encode("utf-8", "replace").decode()
+            tokens = billed(body.get("usage"))
         except (KeyError, TypeError, AttributeError, ValueError):
             return None
         cost = float(self._tariff.cost(*tokens, batch=True) if tokens[0] else worst)
-        finish_reason = choice.get("finish_reason") or ("unknown" if choice else "no_choices")
-        return Reply(key, redact(text.encode("utf-8", "replace").decode()), finish_reason, *tokens, cost)
+        finish_reason = str(choice.get("finish_reason") or ("unknown" if choice else "no_choices"))
+        finish_reason = finish_reason.encode("utf-8", "replace").decode()
+        return Reply(key, redact(text), finish_reason, *tokens, cost)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try something that may be tried again, as often as the service LLM's `max_attempts` says."""

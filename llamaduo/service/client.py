@@ -31,7 +31,16 @@ from llamaduo.service.batch import Batches
 from llamaduo.service.journal import Attempt, Caps, Elsewhere, Journal, Reply, Short, request_key
 from llamaduo.service.limits import Gate
 from llamaduo.service.prices import tariff
-from llamaduo.service.transport import RefusedError, UnknownOutcomeError, api_key, call, content
+from llamaduo.service.transport import (
+    RefusedError,
+    UnknownOutcomeError,
+    api_key,
+    billed,
+    call,
+    content,
+    hang_up,
+    parameters,
+)
 
 Progress = Callable[[int, int], None]
 """Takes how many are done and how many there are."""
@@ -39,7 +48,6 @@ Progress = Callable[[int, int], None]
 _LONGEST_WAIT = 60.0
 _GRACE_S = 30.0
 _LOOK_AGAIN_S = 0.1
-_COUNTS = ("prompt_tokens", "completion_tokens")
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Request:
             "temperature": llm.temperature,
             "seed": self.repeat if llm.send_seed else None,
             "schema": self.schema if llm.json_schema else None,
-            "parameters": dict(llm.parameters),
+            "parameters": parameters(llm),
             "repeat": self.repeat,
         }
 
@@ -164,20 +172,25 @@ class Service:
 
     def close(self) -> None:
         """Close the event loop, the limits and the journal."""
+        self._runner.run(hang_up())
         self._runner.close()
         for gate in self._gates.values():
             gate.close()
         self._journal.close()
 
     def ask(self, requests: Sequence[Request], progress: Progress, again: Again = _never) -> list[Outcome]:
-        """Return the outcome of every request, in order; raises ServiceError and BudgetError."""
+        """Return the outcome of every request, in order; raises ServiceError and BudgetError.
+
+        The longest prompts are sent first: they tend to take longest, and a straggler at the end leaves slots idle.
+        """
         return self._runner.run(self._ask(requests, progress, again))
 
     async def _ask(self, requests: Sequence[Request], progress: Progress, again: Again) -> list[Outcome]:
         distinct = {request.key: request for request in requests}
         outcomes: dict[str, Outcome] = {}
         progress(0, len(distinct))
-        async for answer in self.stream(distinct.values(), again):
+        longest_first = sorted(distinct.values(), key=lambda request: -len(request.prompt))
+        async for answer in self.stream(longest_first, again):
             outcomes[answer.request.key] = answer.outcome
             progress(len(outcomes), len(distinct))
         return [outcomes[request.key] for request in requests]
@@ -384,8 +397,7 @@ class Service:
 
     async def _record(self, request: Request, attempt: int, response: Any, worst: float) -> Reply:
         """Store the raw reply before anything reads it."""
-        usage = getattr(response, "usage", None)
-        prompt_tokens, completion_tokens = (int(getattr(usage, name, None) or 0) for name in _COUNTS)
+        prompt_tokens, completion_tokens = billed(getattr(response, "usage", None))
         price = tariff(request.llm, self._prices)
         paid = float(price.cost(prompt_tokens, completion_tokens) if prompt_tokens else worst)
         text, finish_reason = content(response)

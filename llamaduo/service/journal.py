@@ -269,7 +269,7 @@ class Journal:
         """Carry out an operation together with all that wait now, in one transaction; return when it is durable."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queue.append((operation, done))
-        if self._flushing is None:
+        if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         return await asyncio.shield(done)
 
@@ -440,7 +440,7 @@ def _begin(
         _set_aside("replies", attempt.key, "checksum")(db)
     open_ones = "SELECT id, owner, batch, worst_usd FROM attempts WHERE key = ? AND outcome IS NULL"
     for number, other, batch, worst in db.execute(open_ones, (attempt.key,)).fetchall():
-        if batch or alive(live, other):
+        if batch or (other != owner and alive(live, other)):  # one of ours was cut off: a service asks each key once
             return Elsewhere(batch)
         _end(db, number, "unknown", worst)
     short = _short(db, attempt, caps)

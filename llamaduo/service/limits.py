@@ -153,11 +153,14 @@ class Gate:
 
 
 def _read(text: bytes) -> dict[str, Any]:
-    """Return the state; what can't be read, or was written in what is now the future, counts as no state."""
+    """Return the state; one that can't be read counts as none, and what is due after a step back is due at once."""
     try:
         state: dict[str, Any] = json.loads(text)
-        if state["written"] < time.time() + _CLOCK_MAY_STEP_S:
-            return state
-    except (ValueError, KeyError, TypeError):
+        counts = [count for held, waiting in state["owners"].values() for count in (held, waiting)]
+        sound = all(math.isfinite(state[name]) for name in ("requests", "tokens", "written"))
+        if sound and all(type(count) is int for count in counts):
+            later = state["written"] > time.time() + _CLOCK_MAY_STEP_S
+            return state | ({"requests": 0.0, "tokens": 0.0} if later else {})
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         pass
     return {"requests": 0.0, "tokens": 0.0, "owners": {}, "written": 0.0}

@@ -5,11 +5,14 @@ litellm is the transport and nothing more: no retries, no budget, no streaming, 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import datetime
 import email.utils
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -18,6 +21,7 @@ from llamaduo.errors import ConfigError, ServiceError, TransientError
 from llamaduo.redaction import name_secret, redact
 
 _LONGEST_RETRY_AFTER = 900.0
+_MOST_TOKENS = 10**9
 
 
 class RefusedError(ServiceError):
@@ -99,6 +103,8 @@ def api_key(llm: ServiceLLM) -> str | None:
     key = os.environ.get(variable) if variable else None
     if variable and llm.key_required and not key:
         raise ConfigError(f"{llm.name}: the environment variable {variable} is not set; set it to the provider's key.")
+    if key and not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise ConfigError(f"{llm.name}: {variable} holds what no key does, such as a line break or a space at its end.")
     return key
 
 
@@ -108,12 +114,28 @@ def content(response: Any) -> tuple[str, str]:
         return "", "no_choices"
     choice = response.choices[0]
     text = (choice.message.content if choice.message else None) or ""
-    return text.encode("utf-8", "replace").decode(), choice.finish_reason or "unknown"
+    text, finish_reason = (
+        words.encode("utf-8", "replace").decode() for words in (text, choice.finish_reason or "unknown")
+    )
+    return text, finish_reason
+
+
+def billed(usage: Any) -> tuple[int, int]:
+    """Return how many tokens the prompt and the reply are billed at; 0 for a count that can't be."""
+    names = ("prompt_tokens", "completion_tokens")
+    told = (usage.get(name) if isinstance(usage, Mapping) else getattr(usage, name, None) for name in names)
+    prompt, reply = (int(n) if isinstance(n, int | float) and 0 < n < _MOST_TOKENS else 0 for n in told)
+    return prompt, reply
+
+
+def parameters(llm: ServiceLLM) -> dict[str, Any]:
+    """Return the configured parameters that are sent: null, which litellm leaves out, unsets one."""
+    return {name: value for name, value in llm.parameters.items() if value is not None}
 
 
 def options(llm: ServiceLLM, *, schema: Mapping[str, Any] | None, seed: int) -> dict[str, Any]:
     """Return what is sent beside model and messages; schema and seed go only to a service LLM that takes them."""
-    chosen: dict[str, Any] = {"max_tokens": llm.max_tokens, **llm.parameters}
+    chosen: dict[str, Any] = {"max_tokens": llm.max_tokens, **parameters(llm)}
     if llm.temperature is not None:
         chosen["temperature"] = llm.temperature
     if llm.send_seed:
@@ -169,6 +191,19 @@ async def batch_call(llm: ServiceLLM, verb: str, **arguments: Any) -> Any:
         return await function(custom_llm_provider=llm.provider, **connection(llm), **arguments)
     except Exception as error:
         raise translated(error, llm) from error
+
+
+async def hang_up() -> None:
+    """Close the connections that litellm keeps open for the running event loop; it would not before the process ends."""
+    litellm = sys.modules.get("litellm")
+    if litellm is None:
+        return
+    cache, loop = litellm.in_memory_llm_clients_cache, f"-{id(asyncio.get_running_loop())}"
+    for key in [key for key in cache.cache_dict if key.endswith(loop)]:
+        client = cache.cache_dict[key]
+        cache._remove_key(key)
+        with contextlib.suppress(Exception):
+            await client.close()
 
 
 _WORTH_ANOTHER_TRY = {408, 409, 429, 529}
@@ -232,7 +267,7 @@ def _was_never_sent(error: Exception) -> bool:
     return any(_ancestors(link) & unsent for link in _chain(error))
 
 
-_GEMINI_DELAY = re.compile(r'retryDelay\\?"\s*:\s*\\?"([\d.]+)s')
+_GEMINI_DELAY = re.compile(r'retryDelay\\?"\s*:\s*\\?"(\d+(?:\.\d+)?)s', re.ASCII)
 
 
 def retry_after(error: Exception) -> float:
@@ -258,7 +293,7 @@ def _seconds(value: str) -> float:
         pass
     try:
         when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     if when.tzinfo is None:
         when = when.replace(tzinfo=datetime.UTC)

@@ -1,111 +1,164 @@
-"""The budget: what is billed never exceeds the cap, whatever is in flight; a call that can't fit isn't sent.
+"""The budgets: what is billed never exceeds a cap, whatever is in flight; a call that can't fit isn't sent.
 
-Raising the cap continues a run and buys nothing twice.
+They lie in the journal, so all runs and processes that share it keep them together. Raising a cap continues a run and
+buys nothing twice.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llamaduo.config import Price
-from llamaduo.errors import BudgetError
-from llamaduo.service.budget import Budget
+from llamaduo.config import Price, ServiceLLM
+from llamaduo.errors import BudgetError, ServiceError
+from llamaduo.service import client, transport
 from llamaduo.service.client import Request, Service
-from llamaduo.service.journal import Reply
+from llamaduo.service.journal import Attempt, Caps, Journal, Reply, Short, study_of
 
+LLM = Callable[..., ServiceLLM]
+Open = Callable[..., Service]
+AskFor = Callable[..., Request]
+Silent = Callable[[int, int], None]
 A_DOLLAR_A_WORD = Price(0.0, 1e6, "a test")
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_cap_holds_at_every_moment_under_concurrency(seed: int) -> None:
+# ---------------------------------------------------------------- through the client
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_cap_holds_at_every_moment_under_concurrency(
+    seed: int, llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = random.Random(seed)
-    calls = [(worst := rng.uniform(0.1, 2.0), rng.uniform(0.0, worst), rng.randrange(4)) for _ in range(60)]
-    budget, most, in_flight, sent = Budget(20.0, 1.5), 1.5, 0.0, 0
+    words = {f"prompt {n}": (worst := rng.randint(1, 20), rng.randint(1, worst)) for n in range(40)}
+    turns = {prompt: rng.randrange(8) for prompt in words}
+    send, spent, in_flight, most = transport.call, 0, 0, 0
 
-    async def call(worst: float, paid: float, turns: int) -> None:
-        nonlocal most, in_flight, sent
-        await budget.reserve(worst)
-        sent += 1
+    async def call(called: ServiceLLM, prompt: str, **options: Any) -> Any:
+        nonlocal spent, in_flight, most
+        worst, paid = words[prompt]
         in_flight += worst
-        most = max(most, budget.spent_usd + in_flight)
-        for _ in range(turns):
-            await asyncio.sleep(0)
+        most = max(most, spent + in_flight)
+        for _ in range(turns[prompt]):
+            await asyncio.sleep(0.001)
+        response = await send(called, prompt, **options)
         in_flight -= worst
-        await budget.settle(worst, paid)
+        spent += paid
+        return response
 
-    async def all_calls() -> list[Any]:
-        return await asyncio.gather(*(call(*c) for c in calls), return_exceptions=True)
-
-    outcomes = asyncio.run(all_calls())
-    refused = [outcome for outcome in outcomes if outcome is not None]
-    assert most <= 20.0 + 1e-9
-    assert budget.spent_usd <= 20.0 + 1e-9
-    assert all(isinstance(outcome, BudgetError) for outcome in refused)
-    assert sent + len(refused) == 60
-    assert sent > 10
-
-
-def test_without_a_cap_nothing_waits_or_fails() -> None:
-    async def spend() -> float:
-        budget = Budget(None, 3.0)
-        for _ in range(10):
-            await budget.reserve(1e6)
-        for _ in range(10):
-            await budget.settle(1e6, 2.0)
-        return budget.spent_usd
-
-    assert asyncio.run(spend()) == 23.0
-
-
-def test_a_call_that_fits_once_others_are_settled_waits_for_them() -> None:
-    async def spend() -> list[str]:
-        budget, order = Budget(1.0, 0.0), []
-        await budget.reserve(0.8)
-
-        async def second() -> None:
-            await budget.reserve(0.7)
-            order.append("second sent")
-            await budget.settle(0.7, 0.7)
-
-        waiting = asyncio.create_task(second())
-        await asyncio.sleep(0.01)
-        order.append("first settled")
-        await budget.settle(0.8, 0.2)
-        await waiting
-        return order
-
-    assert asyncio.run(spend()) == ["first settled", "second sent"]
-
-
-def test_the_error_says_cap_spent_and_worst_case() -> None:
-    async def spend() -> None:
-        await Budget(2.0, 1.25).reserve(0.8)
-
-    with pytest.raises(BudgetError, match=r"loop\.budget_usd=2: \$1\.2500 are spent.*\$0\.8000.*Raise the budget"):
-        asyncio.run(spend())
-
-
-def test_a_cap_of_nothing_lets_free_calls_through_and_no_other() -> None:
-    async def spend(worst: float) -> None:
-        await Budget(0.0, 0.0).reserve(worst)
-
-    asyncio.run(spend(0.0))
+    monkeypatch.setattr(client, "call", call)
+    fake = llm(lambda prompt, _: "word " * words[prompt][1], price=A_DOLLAR_A_WORD, concurrency=8)
+    requests = [ask_for(dataclasses.replace(fake, max_tokens=worst), prompt) for prompt, (worst, _) in words.items()]
+    service = open_service(budget_usd=150.0)
     with pytest.raises(BudgetError):
-        asyncio.run(spend(1e-9))
+        service.ask(requests, silent)
+    assert most <= 150
+    assert service.spent_usd == pytest.approx(spent)
+    assert spent > 100  # what was in flight was waited for, so that what fits gets in
+    assert open_service().ask(requests, silent)
+    assert spent == sum(paid for _, paid in words.values())  # each once
+
+
+def test_without_a_cap_nothing_waits_or_fails(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
+    costly = llm(lambda *_: "two words", price=A_DOLLAR_A_WORD, max_tokens=10**6)
+    service = open_service()
+    service.ask([ask_for(costly, str(n)) for n in range(10)], silent)
+    assert service.spent_usd == pytest.approx(20.0)
+
+
+def test_a_call_that_fits_once_others_are_settled_waits_for_them(
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    send = transport.call
+
+    async def call(called: ServiceLLM, prompt: str, **options: Any) -> Any:
+        order.append(f"{prompt} sent")
+        await asyncio.sleep(0.2)
+        response = await send(called, prompt, **options)
+        order.append(f"{prompt} answered")
+        return response
+
+    monkeypatch.setattr(client, "call", call)
+    costly = llm(lambda *_: "two words", price=A_DOLLAR_A_WORD, max_tokens=8)
+    open_service(budget_usd=10.0).ask([ask_for(costly, text) for text in ("first", "second")], silent)
+    assert order[0::2] in (["first sent", "second sent"], ["second sent", "first sent"])
+    assert order[1] == order[0].replace("sent", "answered")
+
+
+def test_a_call_that_fails_gives_its_room_back(
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
+) -> None:
+    import litellm
+
+    faults = [litellm.RateLimitError(message="slow down", model="m", llm_provider="fake") for _ in range(5)]
+
+    def program(*_: Any) -> str:
+        if faults:
+            raise faults.pop()
+        return "two words"
+
+    costly = llm(program, price=A_DOLLAR_A_WORD, max_tokens=8, max_attempts=6)
+    service = open_service(budget_usd=8.0)
+    (reply,) = service.ask([ask_for(costly)], silent)
+    assert isinstance(reply, Reply)
+    assert service.spent_usd == pytest.approx(2.0)
+
+
+def test_unknown_outcomes_take_room_for_good(
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
+) -> None:
+    import litellm
+
+    def slow(*_: Any) -> str:
+        raise litellm.Timeout(message="too slow", model="m", llm_provider="fake")
+
+    costly = llm(slow, price=A_DOLLAR_A_WORD, max_tokens=8, max_attempts=9)
+    for _ in range(2):
+        service = open_service(budget_usd=30.0)
+        with pytest.raises(BudgetError, match=r"\$24\.0000 are spent, the next call could cost \$8\.0000"):
+            service.ask([ask_for(costly)], silent)
+    assert service.spent_usd == pytest.approx(24.0)
+
+
+def test_the_error_says_cap_spent_and_worst_case(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
+    costly = llm(lambda *_: "one", price=Price(0.0, 0.25e6, "a quarter a word"), max_tokens=4)
+    service = open_service(budget_usd=1.1)
+    service.ask([ask_for(costly, "a")], silent)
+    with pytest.raises(
+        BudgetError,
+        match=r"^loop\.budget_usd=1\.1: \$0\.2500 are spent, the next call could cost \$1\.0000\. Raise the",
+    ):
+        service.ask([ask_for(costly, "b")], silent)
+
+
+def test_a_cap_of_nothing_lets_free_calls_through_and_no_other(
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
+) -> None:
+    asked: list[str] = []
+
+    def program(prompt: str, _: Any) -> str:
+        asked.append(prompt)
+        return "word"
+
+    service = open_service(budget_usd=0.0, study_budget_usd=0.0)
+    (reply,) = service.ask([ask_for(llm(program), "free")], silent)
+    assert isinstance(reply, Reply)
+    with pytest.raises(BudgetError, match=r"^loop\.budget_usd=0:"):
+        service.ask([ask_for(llm(program, price=Price(0.0, 1.0, "")), "costs")], silent)
+    assert asked == ["free"]
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_a_stopped_run_goes_on_with_a_larger_cap_and_buys_nothing_twice(
-    concurrency: int,
-    llm: Callable[..., Any],
-    open_service: Callable[..., Service],
-    ask_for: Callable[..., Request],
-    silent: Callable[[int, int], None],
+    concurrency: int, llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
 ) -> None:
     asked: list[str] = []
 
@@ -129,10 +182,7 @@ def test_a_stopped_run_goes_on_with_a_larger_cap_and_buys_nothing_twice(
 
 
 def test_what_another_run_paid_is_not_on_this_runs_bill(
-    llm: Callable[..., Any],
-    open_service: Callable[..., Service],
-    ask_for: Callable[..., Request],
-    silent: Callable[[int, int], None],
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
 ) -> None:
     costly = llm(lambda *_: "one two", price=A_DOLLAR_A_WORD, max_tokens=2)
     open_service("study/first").ask([ask_for(costly, "a"), ask_for(costly, "b")], silent)
@@ -141,3 +191,161 @@ def test_what_another_run_paid_is_not_on_this_runs_bill(
     second.ask([ask_for(costly, "c")], silent)
     with pytest.raises(BudgetError):
         second.ask([ask_for(costly, "d")], silent)
+
+
+def test_the_studys_budget_is_kept_over_its_runs_and_named(
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
+) -> None:
+    costly = llm(lambda *_: "one two", price=A_DOLLAR_A_WORD, max_tokens=2)
+    first = open_service("mine/first", 100.0, study_budget_usd=6.0)
+    first.ask([ask_for(costly, "a"), ask_for(costly, "b")], silent)
+    second = open_service("mine/second", 100.0, study_budget_usd=6.0)
+    second.ask([ask_for(costly, "c")], silent)
+    for service in (first, second):
+        with pytest.raises(
+            BudgetError, match=r"^service\.study_budget_usd=6: \$6\.0000 are spent, the next call could cost \$2\.0000"
+        ):
+            service.ask([ask_for(costly, "d")], silent)
+    other = open_service("mine_too/first", study_budget_usd=6.0)
+    other.ask([ask_for(costly, text) for text in "efg"], silent)
+    open_service("mine/second", study_budget_usd=8.0).ask([ask_for(costly, "d")], silent)
+
+
+def test_the_smaller_of_both_budgets_stops(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
+    costly = llm(lambda *_: "one two", price=A_DOLLAR_A_WORD, max_tokens=2, concurrency=1)
+    requests = [ask_for(costly, str(n)) for n in range(9)]
+    with pytest.raises(BudgetError, match=r"^loop\.budget_usd=4:"):
+        open_service("mine/first", 4.0, study_budget_usd=10.0).ask(requests, silent)
+    with pytest.raises(BudgetError, match=r"^service\.study_budget_usd=10: \$10\.0000 are spent"):
+        open_service("mine/second", 40.0, study_budget_usd=10.0).ask(requests, silent)
+
+
+def test_a_refusal_by_the_provider_costs_nothing(
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def call(*_: Any, **__: Any) -> Any:
+        raise ServiceError("fake refused the call")
+
+    monkeypatch.setattr(client, "call", call)
+    service = open_service(budget_usd=10.0)
+    with pytest.raises(ServiceError):
+        service.ask([ask_for(llm(lambda *_: "", price=A_DOLLAR_A_WORD, max_tokens=10))], silent)
+    assert service.spent_usd == 0.0
+
+
+# ---------------------------------------------------------------- in the journal
+
+
+@pytest.fixture
+def journals(tmp_path: Path) -> Iterator[tuple[Journal, Journal]]:
+    """Open one file twice, as two processes would."""
+    pair = Journal(tmp_path / "journal.sqlite"), Journal(tmp_path / "journal.sqlite")
+    yield pair
+    for journal in pair:
+        journal.close()
+
+
+def wish(key: str, worst_usd: float, run: str = "study/run") -> Attempt:
+    return Attempt(key, {"model": "m"}, run, "judge", "p/m", worst_usd)
+
+
+def reply(key: str, cost_usd: float) -> Reply:
+    return Reply(key, "t", "stop", 1, 1, cost_usd)
+
+
+def test_room_is_reserved_at_its_worst_until_it_is_settled(journals: tuple[Journal, Journal]) -> None:
+    first, second = journals
+
+    async def spend() -> None:
+        caps = Caps(run_usd=1.0)
+        number = await first.begin(wish("a", 0.8), caps)
+        assert isinstance(number, int)
+        assert await second.begin(wish("b", 0.3), caps) == Short("run", 0.0, 0.8)
+        assert isinstance(await second.begin(wish("c", 0.2), caps), int)
+        await first.record(number, reply("a", 0.1), "{}")
+        assert isinstance(await second.begin(wish("b", 0.7), caps), int)
+        assert await second.begin(wish("d", 0.01), caps) == Short("run", pytest.approx(0.1), pytest.approx(0.9))
+
+    asyncio.run(spend())
+
+
+def test_the_study_reserves_what_its_runs_have_in_flight(journals: tuple[Journal, Journal]) -> None:
+    first, second = journals
+
+    async def spend() -> None:
+        caps = Caps(study_usd=1.0)
+        assert isinstance(await first.begin(wish("a", 0.6, "mine/first"), caps), int)
+        assert await second.begin(wish("b", 0.6, "mine/second"), caps) == Short("study", 0.0, 0.6)
+        assert isinstance(await second.begin(wish("b", 0.6, "min/second"), caps), int)
+        assert isinstance(await second.begin(wish("c", 0.6, "mine_/second"), caps), int)
+
+    asyncio.run(spend())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_journals_at_once_keep_both_caps(seed: int, journals: tuple[Journal, Journal]) -> None:
+    rng = random.Random(seed)
+    runs = ("mine/a", "mine/b")
+    calls = [(n, (worst := rng.uniform(0.1, 2)), rng.uniform(0, worst), rng.choice(runs)) for n in range(60)]
+    caps, now, most = Caps(12.0, 20.0), dict.fromkeys(runs, 0.0), dict.fromkeys((*runs, "all"), 0.0)
+
+    async def call(number: int, worst: float, paid: float, run: str) -> bool:
+        journal = rng.choice(journals)
+        begun = await journal.begin(wish(str(number), worst, run), caps)
+        if not isinstance(begun, int):
+            return False
+        now[run] += worst
+        most[run], most["all"] = max(most[run], now[run]), max(most["all"], sum(now.values()))
+        for _ in range(rng.randrange(4)):
+            await asyncio.sleep(0.001)
+        now[run] += paid - worst
+        await journal.record(begun, reply(str(number), paid), "{}")
+        return True
+
+    async def all_calls() -> list[bool]:
+        async with asyncio.timeout(30):
+            return await asyncio.gather(*(call(*c) for c in calls))
+
+    sent = asyncio.run(all_calls())
+    assert 5 < sum(sent) < 60
+    assert max(most[run] for run in runs) <= 12 + 1e-9
+    assert most["all"] <= 20 + 1e-9
+    spent = sum(paid for (_, _, paid, _), was_sent in zip(calls, sent, strict=True) if was_sent)
+    assert journals[0].spent("mine") == pytest.approx(spent)
+    assert sum(journals[1].spent(run) for run in runs) == pytest.approx(spent)
+
+
+def test_the_sums_are_those_of_the_attempts(journals: tuple[Journal, Journal], tmp_path: Path) -> None:
+    journal, _ = journals
+
+    async def spend() -> None:
+        for number, run in enumerate(("mine/a", "mine/a", "mine/b", "alone")):
+            begun = await journal.begin(wish(str(number), 1.0, run), Caps())
+            assert isinstance(begun, int)
+            if number == 1:
+                await journal.fail(begun, cost_usd=1.0, outcome="unknown")
+            else:
+                await journal.record(begun, reply(str(number), 0.25), "{}")
+
+    asyncio.run(spend())
+    kept = dict(sqlite3.connect(tmp_path / "journal.sqlite").execute("SELECT scope, usd FROM spent"))
+    assert kept == {"mine": 1.5, "mine/a": 1.25, "mine/b": 0.25, "alone": 0.25}
+    assert journal.spent("mine/c") == 0.0
+
+
+def test_an_attempt_is_settled_once(journals: tuple[Journal, Journal]) -> None:
+    journal, _ = journals
+
+    async def spend() -> None:
+        begun = await journal.begin(wish("a", 1.0), Caps())
+        assert isinstance(begun, int)
+        for _ in range(2):
+            await journal.fail(begun, cost_usd=1.0, outcome="unknown")
+            await journal.record(begun, reply("a", 0.5), "{}")
+
+    asyncio.run(spend())
+    assert journal.spent("study/run") == journal.spent("study") == 1.0
+
+
+def test_the_study_is_all_but_the_runs_own_name() -> None:
+    assert [study_of(run) for run in ("study/run", "a/b/run", "run")] == ["study", "a/b", "run"]

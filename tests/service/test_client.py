@@ -12,17 +12,17 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from litellm_faults import BY_STATUS, broken, fault, timeout
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ConfigError, InputError, ServiceError
 from llamaduo.service import client, transport
-from llamaduo.service.client import Failure, Request, Service
+from llamaduo.service.client import Answer, Failure, Outcome, Request, Service
 from llamaduo.service.journal import Journal, Reply
 from llamaduo.service.replies import UnreadableError, read_scores
 
@@ -30,27 +30,6 @@ LLM = Callable[..., ServiceLLM]
 Open = Callable[..., Service]
 AskFor = Callable[..., Request]
 Silent = Callable[[int, int], None]
-
-BY_STATUS = {
-    400: "BadRequestError",
-    401: "AuthenticationError",
-    403: "PermissionDeniedError",
-    404: "NotFoundError",
-    429: "RateLimitError",
-    500: "InternalServerError",
-    503: "ServiceUnavailableError",
-}
-
-
-def fault(status: int, text: str = "a fault", **headers: str) -> Exception:
-    """Return litellm's exception for a status."""
-    import litellm
-
-    response = httpx.Response(status, headers=headers, request=httpx.Request("POST", "http://localhost"))
-    found: Exception = getattr(litellm, BY_STATUS[status])(
-        message=text, llm_provider="fake", model="m", response=response
-    )
-    return found
 
 
 class Program:
@@ -67,6 +46,17 @@ class Program:
         if self.faults:
             raise self.faults.pop(0)
         return self.reply
+
+
+class _With:
+    """A module of which some names are others."""
+
+    def __init__(self, module: Any, **others: Any) -> None:
+        self.__dict__.update(others)
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
 
 
 def rows(tmp_path: Path, query: str) -> list[tuple[Any, ...]]:
@@ -169,14 +159,15 @@ def test_the_request_is_stored_before_it_is_sent(
     seen = []
 
     def program(prompt: str, _: Mapping[str, Any]) -> str:
-        seen.extend(rows(tmp_path, "SELECT request, run, stage FROM requests"))
+        seen.extend(rows(tmp_path, "SELECT request, run, stage, outcome FROM requests JOIN attempts USING (key)"))
         assert rows(tmp_path, "SELECT * FROM replies") == []
         return "ok"
 
     open_service().ask([ask_for(llm(program), "the prompt")], silent)
-    ((request, run, stage),) = seen
+    ((request, run, stage, outcome),) = seen
     assert json.loads(request)["messages"][0]["content"] == "the prompt"
-    assert (run, stage) == ("study/run", "judge")
+    assert (run, stage, outcome) == ("study/run", "judge", None)
+    assert rows(tmp_path, "SELECT outcome FROM attempts") == [("replied",)]
 
 
 @pytest.mark.parametrize("text", ["no JSON at all", "", '{"similarity": NaN', "\x00\x01", "日本語 " * 1000])
@@ -262,8 +253,14 @@ def test_a_prompt_beyond_the_context_is_refused_and_no_other(
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Failure", "Reply"]
 
 
-def test_a_reply_without_usage_is_charged_at_its_worst(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("counts", [(0, 0), (-500, 3), (10**30, 3)])
+def test_a_reply_without_a_usage_that_can_be_is_charged_at_its_worst(
+    counts: tuple[int, int],
+    llm: LLM,
+    open_service: Open,
+    ask_for: AskFor,
+    silent: Silent,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import litellm
 
@@ -271,13 +268,14 @@ def test_a_reply_without_usage_is_charged_at_its_worst(
 
     async def free(*args: Any, **options: Any) -> Any:
         response = await send(*args, **options)
-        response.usage = litellm.Usage(prompt_tokens=0, completion_tokens=0)
+        response.usage = litellm.Usage(prompt_tokens=counts[0], completion_tokens=counts[1])
         return response
 
     monkeypatch.setattr(client, "call", free)
-    (reply,) = open_service().ask([ask_for(llm(Program(), price=Price(0.0, 1e6, "a dollar a token")))], silent)
+    service = open_service()
+    (reply,) = service.ask([ask_for(llm(Program(), price=Price(0.0, 1e6, "a dollar a token")))], silent)
     assert isinstance(reply, Reply)
-    assert reply.cost_usd == pytest.approx(64.0)
+    assert reply.cost_usd == service.spent_usd == pytest.approx(64.0)
 
 
 def test_without_retry_after_the_waits_grow_and_stay_bounded(
@@ -302,14 +300,31 @@ def test_a_retry_after_that_makes_no_sense_is_not_waited_for(
 
 
 def test_a_waiting_call_holds_no_slot(
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Program(fault(429))
+
+    async def until_the_others_are_through(_: float) -> None:
+        async with asyncio.timeout(10):
+            while len(program.prompts) < 3:
+                await asyncio.sleep(0.005)
+
+    monkeypatch.setattr(client, "asyncio", _With(asyncio, sleep=until_the_others_are_through))
+    fake = llm(program, concurrency=1)
+    open_service().ask([ask_for(fake, text) for text in ("a", "b", "c")], silent)
+    assert program.prompts[-1] == program.prompts[0]
+    assert sorted(program.prompts[:3]) == ["a", "b", "c"]
+
+
+def test_who_has_tried_before_goes_first(
     llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
 ) -> None:
     program = Program(fault(429))
     fake = llm(program, concurrency=1)
-    open_service().ask([ask_for(fake, text) for text in ("a", "b", "c")], silent)
+    open_service().ask([ask_for(fake, text) for text in "abcdef"], silent)
     assert len(waits) == 1
-    assert program.prompts[-1] == program.prompts[0]  # the one that failed comes again after all others
-    assert sorted(program.prompts[1:]) == ["a", "b", "c"]
+    again = program.prompts.index(program.prompts[0], 1)
+    assert again <= 2  # at most one other has got the slot while it waited
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
@@ -361,21 +376,9 @@ def test_a_safety_filter_refuses_one_request_and_no_other(
     assert outcomes[1].reason == "refused"
 
 
-def _timeout() -> Exception:
-    import litellm
-
-    return litellm.Timeout(message="too slow", model="m", llm_provider="fake")
-
-
-def _broken() -> Exception:
-    import litellm
-
-    return litellm.APIConnectionError(message="connection reset", model="m", llm_provider="fake")
-
-
 @pytest.mark.parametrize(
     "make",
-    [lambda: fault(429), lambda: fault(500), lambda: fault(503), _timeout, _broken],
+    [lambda: fault(429), lambda: fault(500), lambda: fault(503), timeout, broken],
     ids=["429", "500", "503", "timeout", "broken connection"],
 )
 def test_tries_that_are_used_up_are_a_failure_and_no_error(
@@ -418,12 +421,12 @@ def test_failures_between_replies_are_no_outage(
     assert sum(isinstance(outcome, Reply) for outcome in outcomes) == 10
 
 
-def test_progress_counts_each_request_that_is_bought_once(llm: LLM, open_service: Open, ask_for: AskFor) -> None:
+def test_progress_counts_each_distinct_request_stored_ones_too(llm: LLM, open_service: Open, ask_for: AskFor) -> None:
     fake = llm(Program())
     open_service().ask([ask_for(fake, "a")], lambda done, total: None)
     seen: list[tuple[int, int]] = []
     open_service().ask([ask_for(fake, text) for text in "abcab"], lambda done, total: seen.append((done, total)))
-    assert seen == [(0, 2), (1, 2), (2, 2)]
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 def test_nothing_to_ask_is_nothing_asked(open_service: Open, silent: Silent) -> None:
@@ -444,34 +447,6 @@ def test_a_missing_key_names_its_variable_and_nothing_is_sent(
     assert transport.api_key(gateway) == "k"
 
 
-def test_a_program_needs_no_key(llm: LLM) -> None:
-    assert transport.api_key(llm(Program())) is None
-
-
-@pytest.mark.parametrize(
-    ("provider", "variable"),
-    [("openai", "OPENAI_API_KEY"), ("anthropic", "ANTHROPIC_API_KEY"), ("gemini", "GEMINI_API_KEY")],
-)
-def test_a_key_comes_from_the_providers_usual_variable(
-    provider: str, variable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = ServiceLLM(name="n", provider=provider, model="m")
-    with pytest.raises(ConfigError, match=variable):
-        transport.api_key(known)
-    monkeypatch.setenv(variable, "k")
-    assert transport.api_key(known) == "k"
-
-
-def test_a_key_that_is_not_required_may_be_missing() -> None:
-    assert transport.api_key(ServiceLLM(name="n", provider="openai", model="m", key_required=False)) is None
-
-
-@pytest.mark.parametrize(("provider", "variable"), [("mistral", "MISTRAL_API_KEY"), ("deepseek", "DEEPSEEK_API_KEY")])
-def test_every_provider_has_a_usual_variable(provider: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(variable, "k")
-    assert transport.api_key(ServiceLLM(name="n", provider=provider, model="m")) == "k"
-
-
 def test_an_unknown_price_is_refused_before_anything_is_sent(
     llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
 ) -> None:
@@ -479,31 +454,6 @@ def test_an_unknown_price_is_refused_before_anything_is_sent(
     with pytest.raises(ConfigError, match=r"^fake: the price of .*/m is unknown; set price\.input and price\.output"):
         open_service().ask([ask_for(llm(program, price=None))], silent)
     assert program.prompts == []
-
-
-def test_a_price_comes_from_litellms_map_if_none_is_set() -> None:
-    known = ServiceLLM(name="n", provider="openai", model="gpt-4o-2024-08-06")
-    assert transport.prices(known) == (2.5e-6, 1e-5)
-
-
-SECRET = "sk-secret-0123456789-abcdefghijklmnopqrstuvwxyz"
-
-
-@pytest.mark.parametrize("status", [401, 429])
-def test_the_key_reaches_no_message(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_GATEWAY_KEY", SECRET)
-    gateway = ServiceLLM(name="gateway", provider="openai", model="m", api_key_env="MY_GATEWAY_KEY")
-    message = str(transport._translated(fault(status, f"the key {SECRET} is wrong, {SECRET}!"), gateway))
-    assert "[key] is wrong" in message
-    assert "secret" not in message
-
-
-def test_no_part_of_the_key_reaches_a_message_that_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    known = ServiceLLM(name="n", provider="openai", model="m")
-    for before in range(200, 300):
-        message = str(transport._translated(fault(401, "x" * before + SECRET), known))
-        assert "sk-secret" not in message, before
 
 
 def test_a_program_can_be_registered_anew(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
@@ -518,10 +468,303 @@ def test_a_program_can_be_registered_anew(llm: LLM, open_service: Open, ask_for:
 def test_a_full_disk_ends_the_run_with_a_way_out(
     llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Journal, statement: str, values: Any) -> None:
-        raise InputError("journal: database or disk is full; free space")
+    def full(self: Journal, operations: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
 
+    service, program = open_service(), Program()
+    monkeypatch.setattr(Journal, "_in_one_transaction", full)
+    with pytest.raises(InputError, match=r"disk is full; free space or set service\.journal elsewhere"):
+        service.ask([ask_for(llm(program))], silent)
+    assert program.prompts == []
+
+
+# ---------------------------------------------------------------- outcomes that are not known
+
+
+def test_an_unknown_outcome_is_charged_at_its_worst_and_stays_on_the_bill(
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float], tmp_path: Path
+) -> None:
+    fake = llm(Program(timeout(), broken(), reply="two words"), price=Price(0.0, 1e6, "a dollar a word"))
     service = open_service()
-    monkeypatch.setattr(Journal, "_write", full)
-    with pytest.raises(InputError, match="disk is full"):
-        service.ask([ask_for(llm(Program()))], silent)
+    (reply,) = service.ask([ask_for(fake)], silent)
+    assert isinstance(reply, Reply)
+    assert reply.cost_usd == pytest.approx(2.0)
+    assert service.spent_usd == pytest.approx(64 + 64 + 2)
+    assert open_service().spent_usd == pytest.approx(130.0)
+    outcomes = rows(tmp_path, "SELECT outcome, cost_usd FROM attempts ORDER BY id")
+    assert outcomes == [("unknown", 64.0), ("unknown", 64.0), ("replied", 2.0)]
+
+
+def test_a_refusal_and_an_overload_cost_nothing(
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float], tmp_path: Path
+) -> None:
+    fake = llm(Program(fault(429), fault(503), reply="word"), price=Price(0.0, 1e6, "a dollar a word"))
+    service = open_service()
+    service.ask([ask_for(fake)], silent)
+    assert service.spent_usd == pytest.approx(1.0)
+    assert rows(tmp_path, "SELECT outcome FROM attempts ORDER BY id") == [("failed",), ("failed",), ("replied",)]
+
+
+def test_what_was_cut_off_is_not_waited_for_when_it_is_asked_again(
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_GRACE_S", 0.05)
+    send, hanging = transport.call, [True]
+
+    async def stuck(called: ServiceLLM, prompt: str, **options: Any) -> Any:
+        if hanging and prompt == "bad":
+            await asyncio.sleep(0.02)
+            raise ServiceError("fake refused the call")
+        if hanging:
+            await asyncio.sleep(60)
+        return await send(called, prompt, **options)
+
+    monkeypatch.setattr(client, "call", stuck)
+    fake, service = llm(Program(reply="word"), price=Price(0.0, 1e6, "a dollar a word")), open_service()
+    with pytest.raises(ServiceError):
+        service.ask([ask_for(fake, text) for text in ("slow", "bad")], silent)
+    hanging.clear()
+    (reply,) = service.ask([ask_for(fake, "slow")], silent)
+    assert isinstance(reply, Reply)
+    assert service.spent_usd == pytest.approx(64 + 1)
+
+
+# ---------------------------------------------------------------- stream
+
+
+def collect(service: Service, *arguments: Any) -> list[Answer]:
+    async def all_of_them() -> list[Answer]:
+        return [answer async for answer in service.stream(*arguments)]
+
+    return service._runner.run(all_of_them())
+
+
+def test_answers_come_as_they_come_and_each_with_its_request(
+    llm: LLM, open_service: Open, ask_for: AskFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, turn, order = transport.call, {text: asyncio.Event() for text in "abc"}, "bca"
+
+    async def slow(called: ServiceLLM, prompt: str, **options: Any) -> Any:
+        await asyncio.wait_for(turn[prompt].wait(), 10)
+        return await send(called, prompt, **options)
+
+    monkeypatch.setattr(client, "call", slow)
+    fake, service = llm(lambda prompt, _: f"re: {prompt}"), open_service()
+
+    async def read() -> list[tuple[str, str]]:
+        found = []
+        turn[order[0]].set()
+        async for answer in service.stream([ask_for(fake, text) for text in "abc"]):
+            assert isinstance(answer.outcome, Reply)
+            found.append((answer.request.prompt, answer.outcome.text))
+            turn[order[len(found) % 3]].set()
+        return found
+
+    assert service._runner.run(read()) == [(text, f"re: {text}") for text in order]
+
+
+def test_requests_may_come_one_by_one_while_answers_are_read(llm: LLM, open_service: Open, ask_for: AskFor) -> None:
+    fake, service = llm(lambda prompt, _: f"re: {prompt}"), open_service()
+    answered: asyncio.Queue[str] = asyncio.Queue()
+
+    async def each_after_the_answer_to_the_one_before() -> AsyncIterator[Request]:
+        prompt = "0"
+        for _ in range(4):
+            yield ask_for(fake, prompt)
+            prompt = await asyncio.wait_for(answered.get(), 10)
+
+    async def read() -> list[str]:
+        texts = []
+        async for answer in service.stream(each_after_the_answer_to_the_one_before()):
+            assert isinstance(answer.outcome, Reply)
+            texts.append(answer.outcome.text)
+            answered.put_nowait(answer.outcome.text)
+        return texts
+
+    assert service._runner.run(read()) == [f"{'re: ' * n}0" for n in range(1, 5)]
+
+
+def test_the_same_request_twice_has_two_answers_and_one_purchase(llm: LLM, open_service: Open, ask_for: AskFor) -> None:
+    program = Program()
+    fake = llm(program)
+    answers = collect(open_service(), [ask_for(fake), ask_for(fake)])
+    assert len(answers) == 2
+    assert answers[0] == answers[1]
+    assert len(program.prompts) == 1
+
+
+def test_again_asks_at_once_and_the_last_outcome_holds_those_before_it(
+    llm: LLM, open_service: Open, ask_for: AskFor
+) -> None:
+    fake = llm(lambda _, parameters: f"try {parameters['seed']}", send_seed=True)
+
+    def three_times(request: Request, outcome: Outcome) -> Request | None:
+        return ask_for(fake, repeat=request.repeat + 1) if request.repeat < 2 else None
+
+    for service in (open_service(), open_service("study/other")):  # bought, and stored
+        (answer,) = collect(service, [ask_for(fake)], three_times)
+        assert answer.request == ask_for(fake)
+        assert isinstance(answer.outcome, Reply)
+        assert answer.outcome.text == "try 2"
+        assert [reply.text for reply in answer.outcome.before] == ["try 0", "try 1"]
+        assert answer.outcome.key == ask_for(fake, repeat=2).key
+
+
+def test_a_failure_at_the_end_of_a_chain_holds_the_replies_before_it(
+    llm: LLM, open_service: Open, ask_for: AskFor, waits: list[float]
+) -> None:
+    def program(_: str, parameters: Mapping[str, Any]) -> str:
+        if parameters["seed"] == 1:
+            raise fault(503)
+        return "first"
+
+    fake = llm(program, send_seed=True, max_attempts=2)
+    request = ask_for(fake)
+    (answer,) = collect(
+        open_service(), [request], lambda asked, _: ask_for(fake, repeat=1) if asked.repeat == 0 else None
+    )
+    assert isinstance(answer.outcome, Failure)
+    assert [reply.text for reply in answer.outcome.before] == ["first"]
+
+
+def test_one_chain_does_not_wait_for_another(
+    llm: LLM, open_service: Open, ask_for: AskFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[str, int]] = []
+    send, through = transport.call, asyncio.Event()
+
+    async def slow(called: ServiceLLM, prompt: str, **options: Any) -> Any:
+        sent.append((prompt, options["seed"]))
+        if sent[-1] == ("quick", 1):
+            through.set()
+        if sent[-1] == ("slow", 0):
+            await asyncio.wait_for(through.wait(), 10)
+        return await send(called, prompt, **options)
+
+    monkeypatch.setattr(client, "call", slow)
+    fake = llm(Program())
+
+    def twice(request: Request, _: Outcome) -> Request | None:
+        return None if request.repeat else ask_for(fake, request.prompt, repeat=1)
+
+    collect(open_service(), [ask_for(fake, "slow"), ask_for(fake, "quick")], twice)
+    assert sent == [("slow", 0), ("quick", 0), ("quick", 1), ("slow", 1)]
+
+
+def test_an_error_in_one_call_winds_up_the_others(
+    llm: LLM, open_service: Open, ask_for: AskFor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    send, sent = transport.call, []
+
+    async def call(called: ServiceLLM, prompt: str, **options: Any) -> Any:
+        sent.append(prompt)
+        if prompt == "1":
+            await asyncio.sleep(0.05)
+            raise ServiceError("fake refused the call")
+        response = await send(called, prompt, **options)
+        await asyncio.sleep(0.2)
+        return response
+
+    monkeypatch.setattr(client, "call", call)
+    fake, service = llm(Program(), concurrency=3), open_service()
+    with pytest.raises(ServiceError, match="fake refused the call"):
+        collect(service, [ask_for(fake, str(n)) for n in range(30)])
+    assert len(sent) <= 4  # three at once, and one that got the slot of the refused one
+    assert len(rows(tmp_path, "SELECT key FROM replies")) == len(sent) - 1  # what was sent came home
+    assert rows(tmp_path, "SELECT * FROM attempts WHERE outcome IS NULL") == []
+
+
+def test_an_error_of_whoever_makes_the_requests_ends_the_stream(llm: LLM, open_service: Open, ask_for: AskFor) -> None:
+    fake = llm(Program())
+
+    async def broken() -> AsyncIterator[Request]:
+        yield ask_for(fake)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        collect(open_service(), broken())
+
+
+def test_a_stream_that_nobody_reads_to_its_end_sends_no_more(
+    llm: LLM, open_service: Open, ask_for: AskFor, tmp_path: Path
+) -> None:
+    program = Program()
+    fake, service = llm(program, concurrency=1), open_service()
+
+    async def read_one() -> None:
+        answers = service.stream([ask_for(fake, str(n)) for n in range(50)])
+        await anext(answers)
+        await answers.aclose()
+
+    service._runner.run(read_one())
+    assert len(program.prompts) < 10
+    assert rows(tmp_path, "SELECT * FROM attempts WHERE outcome IS NULL") == []
+
+
+# ---------------------------------------------------------------- replay
+
+
+def test_a_replay_answers_from_the_journal_and_sends_nothing(
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
+) -> None:
+    program = Program()
+    fake = llm(program)
+    requests = [ask_for(fake, text) for text in "abb"]
+    bought = open_service().ask(requests, silent)
+    replay = open_service(replay=True)
+    assert replay.ask(requests, silent) == bought
+    assert sorted(program.prompts) == ["a", "b"]
+    assert replay.spent_usd == 0.0
+
+
+def test_a_replay_gives_the_failure_that_is_stored(
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
+) -> None:
+    import litellm
+
+    def program(prompt: str, _: Mapping[str, Any]) -> str:
+        if prompt == "down":
+            raise fault(503)
+        raise litellm.ContentPolicyViolationError("not this", model="m", llm_provider="fake")
+
+    fake = llm(program, max_attempts=2)
+    requests = [ask_for(fake, text) for text in ("down", "bad")]
+    first = open_service().ask(requests, silent)
+    assert open_service(replay=True).ask(requests, silent) == first
+    assert [outcome.reason for outcome in first if isinstance(outcome, Failure)] == ["no_reply", "refused"]
+
+
+def test_the_first_miss_ends_a_replay_and_names_what_is_missing(
+    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, tmp_path: Path
+) -> None:
+    program = Program()
+    fake = llm(program)
+    open_service().ask([ask_for(fake, "a")], silent)
+    missing = ask_for(fake, "other", repeat=3)
+    before = (tmp_path / "journal.sqlite").read_bytes()
+    with pytest.raises(ServiceError) as caught:
+        open_service(replay=True).ask([ask_for(fake, "a"), missing], silent)
+    for part in ("replay", "journal.sqlite", f"{fake.provider}/m", missing.key[:8], "judge, repeat 3", "Nothing was"):
+        assert part in str(caught.value)
+    assert program.prompts == ["a"]
+    assert (tmp_path / "journal.sqlite").read_bytes() == before
+
+
+def test_a_replay_needs_no_key_no_price_and_no_budget(
+    open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import litellm
+
+    async def reply(*_: Any, **__: Any) -> Any:
+        message = litellm.Message(content="paid for")
+        usage = litellm.Usage(prompt_tokens=5, completion_tokens=2)
+        return litellm.ModelResponse(choices=[litellm.Choices(message=message, finish_reason="stop")], usage=usage)
+
+    real = ServiceLLM(name="real", provider="openai", model="m", api_key_env="SOME_API_KEY", price=Price(1, 1, "t"))
+    monkeypatch.setenv("SOME_API_KEY", "k")
+    monkeypatch.setattr(client, "call", reply)
+    bought = open_service().ask([ask_for(real)], silent)
+    monkeypatch.delenv("SOME_API_KEY")
+    monkeypatch.setattr(client, "call", None)
+    real.price = None
+    assert open_service(replay=True, budget_usd=0.0).ask([ask_for(real)], silent) == bought

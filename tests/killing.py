@@ -1,0 +1,520 @@
+"""Whole runs whose process is killed again and again, and what has to hold afterwards, by the server's own bill.
+
+    with stand(place, quick=True, latency_s=0.05) as runs:
+        found = runs.series([Kill(point=17), Kill(after_s=0.8)])
+        assert not found.violations
+
+A run is made in forked children of this process, one after another in the same folder with the same journal: each
+dies by SIGKILL, after some time or at its n-th *point*, and the next one resumes; the last one is left alone. Points
+lie before each fsync and each rename, before each COMMIT of the journal, and after it. Judge and teacher are the
+pocket LLM behind the double over HTTP, which bills each call whether or not anybody is left to read the answer.
+
+Whoever forks must not have started threads: `warm_up` imports what a run imports, and starts none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import importlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sqlite3
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from wire_double import Double, Settings, body_hash, serving
+
+from llamaduo import run_dir, steps
+from llamaduo.compose import compose
+from llamaduo.config import Experiment
+from llamaduo.display import Display
+from llamaduo.loop import run, run_folder
+from llamaduo.records import to_json
+from llamaduo.service import journal as journal_module
+from llamaduo.service import transport
+from llamaduo.service.client import Service
+from llamaduo.service.journal import Journal
+
+CONCURRENCY = 3
+PATIENCE_S = 120.0
+_DOLLARS = {"input": 100.0, "output": 300.0}
+"""For a million tokens."""
+_SIZE = (
+    "preset=smoke", "judge=endpoint", "service_llm=endpoint", "infer.samples=2", "synthesis.pairs_per_request=2",
+    "runtime.device=cpu", "runtime.threads=1", "loop.budget_usd=1000",
+)  # fmt: skip
+_FORK = multiprocessing.get_context("fork")
+
+
+@dataclass(frozen=True)
+class Kill:
+    """When a process dies, unless it is done before: after some seconds, or at its n-th point."""
+
+    after_s: float | None = None
+    point: int | None = None
+
+
+@dataclass(frozen=True)
+class Death:
+    """What a killed process left: its journal, looked at in a copy, and the server's books at that moment."""
+
+    replies: frozenset[str]
+    """Keys whose replies are recorded."""
+    in_flight: dict[int, str]
+    """The key of each attempt that this death left open, by its number."""
+    attempts: Counter[str]
+    """Attempts a key, this death's and those before it."""
+    arrived: Counter[str]
+    """Calls that came to the server, by their body."""
+    unanswered: int
+    """Calls that the server was working on."""
+
+
+@dataclass
+class Found:
+    """What came of a run that was killed and resumed until it was done."""
+
+    deaths: list[Death] = field(default_factory=list)
+    bought: int = 0
+    """Calls that the server billed."""
+    again: int = 0
+    """Calls among them whose request it had billed before."""
+    violations: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    points: int = 0
+    """Points that the last process passed."""
+
+    @property
+    def in_flight(self) -> int:
+        """Calls in flight at all kills together."""
+        return sum(len(death.in_flight) for death in self.deaths)
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What every run has to come to."""
+
+    files: dict[str, bytes]
+    """The run's folder, apart from times, costs and addresses."""
+    replies: dict[str, str]
+    """The text of each reply, by its key."""
+    bodies: dict[str, str]
+    """The double's hash of what was sent, by the request's key."""
+    cost_usd: float
+    seconds: float
+    points: int
+
+
+Mutant = Callable[[], None]
+"""Breaks the package, in the process in which it is called."""
+
+
+def warm_up(quick: bool) -> None:
+    """Import what every child needs."""
+    steps._settle_libraries()
+    transport.load_litellm()
+    if not quick:
+        for name in ("torch", "transformers", "peft", "safetensors.torch"):
+            importlib.import_module(name)
+
+
+@contextmanager
+def stand(place: Path, *, quick: bool, latency_s: float) -> Iterator[Runs]:
+    """Lend runs in an empty folder, with a double of their own; `quick` takes stand-ins for training and answering."""
+    with serving(Settings(says="pocket", median_s=latency_s, sigma=0.5)) as double:
+        yield Runs(place, double, quick)
+
+
+class Runs:
+    """Runs of one experiment, each from nothing."""
+
+    def __init__(self, place: Path, double: Double, quick: bool) -> None:
+        self._place, self._double, self._quick = place, double, quick
+        self._experiment = _experiment(place, double)
+        self._numbers = count()
+        imported = place / "imported"
+        self._process(lambda: self._run(self._experiment_in(place / "first"), imported), PATIENCE_S)
+        for name in imported.read_text(encoding="utf-8").split():
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+        assert threading.active_count() == 1 or quick
+        self.expected = self._undisturbed()
+
+    def series(self, kills: Iterable[Kill], mutant: Mutant | None = None) -> Found:
+        """Start a run, kill it as told, resume it after each kill until it is done, and look whether all held."""
+        place = self._place / f"run{next(self._numbers)}"
+        experiment = self._experiment_in(place)
+        self._double.control(reset=True)
+        found, start = Found(), time.monotonic()
+        code: int | None = None
+        for kill in [*kills, Kill()]:
+            code = self._life(experiment, kill, mutant)
+            if code != -signal.SIGKILL:
+                break
+            found.deaths.append(self._death(place / "journal.sqlite", found.deaths))
+        found.points = _number(place / "points")
+        found.seconds = time.monotonic() - start
+        bill = self._settled_bill()
+        billed = Counter(line["body"] for line in bill["billed"])
+        found.bought, found.again = billed.total(), billed.total() - len(billed)
+        if code != 0:
+            error = place / "error"
+            said = error.read_text(encoding="utf-8").strip().splitlines()[-1:] if error.exists() else []
+            found.violations.append(f"a process ended with {code}: {' '.join(said)}")
+        else:
+            found.violations += self._violations(experiment, place, found, bill)
+        shutil.rmtree(place)
+        return found
+
+    # A process
+
+    def _experiment_in(self, place: Path) -> Experiment:
+        place.mkdir()
+        experiment = copy.deepcopy(self._experiment)
+        experiment.runtime.results = str(place / "results")
+        experiment.service.journal = str(place / "journal.sqlite")
+        return experiment
+
+    def _life(self, experiment: Experiment, kill: Kill, mutant: Mutant | None) -> int | None:
+        """Let one process work on a run; return its exit code, None if it had to be ended."""
+        place = Path(experiment.service.journal or "").parent
+
+        def work() -> None:
+            if mutant:
+                mutant()
+            points = _Points(kill.point)
+            self._run(experiment)
+            (place / "points").write_text(str(points.passed), encoding="utf-8")
+
+        return self._process(work, PATIENCE_S if kill.after_s is None else kill.after_s, place / "error")
+
+    def _process(self, work: Callable[[], None], seconds: float, error: Path | None = None) -> int | None:
+        """Do some work in a forked process that is killed after some seconds."""
+
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException:
+                (error or self._place / "error").write_text(traceback.format_exc(), encoding="utf-8")
+                os._exit(1)
+            os._exit(0)
+
+        process = _FORK.Process(target=guarded)
+        process.start()
+        process.join(seconds)
+        in_time = process.exitcode is not None
+        process.kill()
+        process.join()
+        return process.exitcode if in_time or seconds < PATIENCE_S else None
+
+    def _run(self, experiment: Experiment, imported: Path | None = None) -> None:
+        before = set(sys.modules)
+        if self._quick:
+            from fakes import quick_infer, quick_train
+
+            steps.train, steps.infer = quick_train, quick_infer  # type: ignore[assignment]
+        run(experiment, display=Display(quiet=True))
+        if imported:
+            imported.write_text(" ".join(sorted(set(sys.modules) - before)), encoding="utf-8")
+
+    # Books
+
+    def _undisturbed(self) -> Undisturbed:
+        place = self._place / "undisturbed"
+        experiment = self._experiment_in(place)
+        self._double.control(reset=True)
+        start = time.monotonic()
+        code = self._life(experiment, Kill(), None)
+        seconds = time.monotonic() - start
+        assert code == 0, (place / "error").read_text(encoding="utf-8")
+        bill = self._settled_bill()
+        with contextlib.closing(sqlite3.connect(place / "journal.sqlite")) as db:
+            requests = {key: json.loads(sent) for key, sent in db.execute("SELECT key, request FROM requests")}
+        bodies = {key: _body(experiment, sent) for key, sent in requests.items()}
+        billed = Counter(line["body"] for line in bill["billed"])
+        assert billed == Counter(bodies.values()), "the bodies of the bill aren't those of the journal"
+        points = _number(place / "points")
+        return Undisturbed(
+            _files(run_folder(experiment), place), _replies(place), bodies, _price(bill), seconds, points
+        )
+
+    def _settled_bill(self) -> dict[str, Any]:
+        """Return the bill once the server has finished what dead processes asked for."""
+        while True:
+            bill = self._double.bill()
+            if all(call["answered"] is not None for call in bill["calls"]):
+                return bill
+            time.sleep(0.02)
+
+    def _death(self, journal: Path, before: Sequence[Death]) -> Death:
+        bill = self._double.bill()
+        replies: list[Any] = []
+        attempts: list[Any] = []
+        copied = journal.with_name("copy.sqlite")
+        for end in ("", "-wal"):
+            Path(f"{copied}{end}").unlink(missing_ok=True)
+            if Path(f"{journal}{end}").exists():
+                shutil.copyfile(f"{journal}{end}", f"{copied}{end}")
+        with contextlib.closing(sqlite3.connect(copied)) as db:
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone():
+                replies = db.execute("SELECT key FROM replies").fetchall()
+                attempts = db.execute("SELECT id, key, outcome FROM attempts").fetchall()
+        known = {number for death in before for number in death.in_flight}
+        left = {number: key for number, key, outcome in attempts if outcome is None and number not in known}
+        return Death(
+            frozenset(key for (key,) in replies),
+            left,
+            Counter(key for _, key, _ in attempts),
+            Counter(call["body"] for call in bill["calls"]),
+            sum(call["answered"] is None for call in bill["calls"]),
+        )
+
+    def _violations(self, experiment: Experiment, place: Path, found: Found, bill: dict[str, Any]) -> list[str]:
+        """Say what doesn't hold."""
+        expected, bodies = self.expected, self.expected.bodies
+        arrived = Counter(call["body"] for call in bill["calls"])
+        billed = Counter(line["body"] for line in bill["billed"])
+        last = self._death(place / "journal.sqlite", found.deaths)
+        said = [*_differences(expected.files, _files(run_folder(experiment), place))]
+        if _replies(place) != expected.replies:
+            said.append("the journal's replies differ")
+        if set(billed) - set(bodies.values()):
+            said.append("requests were made that the undisturbed run doesn't make")
+        for number, death in enumerate(found.deaths, 1):
+            if resent := sum(arrived[bodies[key]] != death.arrived[bodies[key]] for key in death.replies):
+                said.append(f"kill {number}: {resent} recorded replies were asked for again")
+            if len(death.in_flight) > CONCURRENCY:
+                said.append(f"kill {number}: {len(death.in_flight)} calls in flight, {CONCURRENCY} are allowed")
+        for key, body in bodies.items():
+            lost = sum(key in death.in_flight.values() for death in found.deaths)
+            if billed[body] > 1 + lost:
+                said.append(f"request {key[:8]}: billed {billed[body]} times, in flight at {lost} kills")
+            if arrived[body] > last.attempts[key]:
+                said.append(f"request {key[:8]}: sent {arrived[body]} times, {last.attempts[key]} attempts stored")
+        if last.in_flight:
+            said.append(f"{len(last.in_flight)} attempts are still open after the end")
+        with contextlib.closing(sqlite3.connect(place / "journal.sqlite")) as db:
+            folder = run_folder(experiment)
+            row = db.execute("SELECT usd FROM spent WHERE scope = ?", (f"{folder.parent.name}/{folder.name}",))
+            spent = (row.fetchone() or (0.0,))[0]
+        state = json.loads((run_folder(experiment) / "state.json").read_text(encoding="utf-8"))
+        if min(spent, state["cost_usd"]) < _price(bill) - 1e-9:
+            said.append(f"${_price(bill):.4f} are billed; the journal has ${spent:.4f}, the state {state['cost_usd']}")
+        if not found.deaths and abs(spent - _price(bill)) > 1e-9:
+            said.append(f"undisturbed, ${spent:.6f} are accounted for and ${_price(bill):.6f} billed")
+        return said
+
+
+def _experiment(place: Path, double: Double) -> Experiment:
+    ends = []
+    for llm in ("judge.panel.endpoint", "service_llm"):
+        told = {"base_url": double.url("openai"), "model": "m", "max_tokens": 400, "concurrency": CONCURRENCY}
+        told |= {f"price.{name}": value for name, value in _DOLLARS.items()}
+        ends += [f"{llm}.{name}={value}" for name, value in told.items()]
+    found = compose([*_SIZE, f"runtime.results={place}", *ends])
+    assert found is not None
+    return found.experiments[0]
+
+
+def _body(experiment: Experiment, sent: dict[str, Any]) -> str:
+    """Return the double's hash of a request that the journal holds."""
+    prompt = sent["messages"][-1]["content"]
+    llm = experiment.service_llm
+    return body_hash(llm.model, transport.batch_body(llm, prompt, schema=sent["schema"], seed=sent["repeat"]))
+
+
+def _price(bill: dict[str, Any]) -> float:
+    totals = bill["totals"]
+    return float(sum(totals[f"{side}_tokens"] * _DOLLARS[end] for side, end in _SIDES) / 1e6)
+
+
+_SIDES = (("prompt", "input"), ("completion", "output"))
+
+
+def _replies(place: Path) -> dict[str, str]:
+    with contextlib.closing(sqlite3.connect(place / "journal.sqlite")) as db:
+        return dict(db.execute("SELECT key, text FROM replies"))
+
+
+_SKIPPED = {"environment.json", "config.yaml", ".lock"}
+"""What holds versions and places, and says nothing about results."""
+
+
+def _files(folder: Path, place: Path) -> dict[str, bytes]:
+    """Return the content of every file of a run, apart from times and from what was paid for lost calls."""
+    found = {}
+    for path in folder.rglob("*"):
+        if not path.is_file() or path.name in _SKIPPED:
+            continue
+        content = path.read_bytes()
+        if path.name == "metrics.jsonl":
+            content = b"".join(_without(line, "seconds") for line in content.splitlines())
+        elif path.name.endswith(".done"):
+            content = _without(content, "seconds")
+        elif path.name == "state.json":
+            content = _without(content, "cost_usd")
+        found[str(path.relative_to(folder))] = content.replace(str(place).encode(), b"PLACE")
+    return found
+
+
+def _without(text: bytes, name: str) -> bytes:
+    tree = json.loads(text)
+    del tree[name]
+    return json.dumps(tree).encode()
+
+
+def _differences(expected: dict[str, bytes], found: dict[str, bytes]) -> Iterator[str]:
+    for name in sorted({*expected, *found}):
+        if name not in found:
+            yield f"{name} is missing"
+        elif name not in expected:
+            yield f"{name} is left over"
+        elif expected[name] != found[name]:
+            yield f"{name} differs"
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text(encoding="utf-8")) if path.exists() else 0
+
+
+class _Points:
+    """Counts this process's points, and dies at one of them."""
+
+    def __init__(self, deadly: int | None) -> None:
+        self.passed = 0
+        self._deadly = deadly
+        self._lock = threading.Lock()
+        for name in ("fsync", "replace", "rename"):
+            setattr(os, name, self._before(getattr(os, name)))
+        connect = sqlite3.connect
+        points = self
+
+        class Connection(sqlite3.Connection):
+            def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+                if statement != "COMMIT":
+                    return super().execute(statement, *values)
+                points.pass_one()
+                cursor = super().execute(statement)
+                points.pass_one()
+                return cursor
+
+        sqlite3.connect = lambda *given, **named: connect(*given, factory=Connection, **named)
+
+    def _before(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*given: Any, **named: Any) -> Any:
+            self.pass_one()
+            return function(*given, **named)
+
+        return counted
+
+    def pass_one(self) -> None:
+        with self._lock:
+            self.passed += 1
+            if self.passed == self._deadly:
+                os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(PATIENCE_S)  # never over
+
+
+# Mutants: each breaks one promise, and has to be caught
+
+
+def no_intent() -> None:
+    """Send without storing the attempt first."""
+    numbers = count(-1, -1)
+
+    async def begin(self: Journal, *_: Any) -> int:
+        return next(numbers)
+
+    Journal.begin = begin  # type: ignore[method-assign]
+
+
+def recorded_late() -> None:
+    """Store a stage's replies at its end."""
+    waiting: list[tuple[Any, ...]] = []
+    record, ask = Journal.record, Service.ask
+
+    async def keep(*given: Any) -> None:
+        waiting.append(given)
+
+    def asked(self: Service, *given: Any) -> Any:
+        outcomes = ask(self, *given)
+        while waiting:
+            self._runner.run(record(*waiting.pop(0)))
+        return outcomes
+
+    Journal.record, Service.ask = keep, asked  # type: ignore[method-assign]
+
+
+def never_recorded() -> None:
+    """Settle an attempt without storing its reply."""
+
+    async def record(self: Journal, attempt: int, reply: Any, _: str) -> None:
+        await self.fail(attempt, cost_usd=reply.cost_usd, outcome="replied")
+
+    Journal.record = record  # type: ignore[method-assign]
+
+
+def bought_again() -> None:
+    """Look for no stored reply before buying."""
+    columns = ", ".join(journal_module._REPLY)
+    journal_module._SELECT_REPLY = f"SELECT {columns}, raw, checksum FROM (SELECT * FROM replies WHERE 0)"
+
+
+def marker_first() -> None:
+    """Mark a list of records as complete, then write it, a line at a time."""
+
+    def rows(_: Any, path: Path, kind: Any, make: Callable[[], Iterable[Any]]) -> Any:
+        if not run_dir._complete(path):
+            lines = [to_json(record) + "\n" for record in make()]
+            text = "".join(lines).encode()
+            digest = hashlib.sha256(text).hexdigest()
+            with open(path, "w", encoding="utf-8") as file:
+                told = {"bytes": len(text), "sha256": digest, "seconds": 0.0}
+                run_dir.write_text(run_dir._marker(path), json.dumps(told))
+                for line in lines:
+                    file.write(line)
+                    file.flush()
+                    os.fsync(file.fileno())
+        return run_dir.read_rows(path, kind)
+
+    run_dir.RunDir.rows = rows  # type: ignore[method-assign]
+
+
+MUTANTS: dict[str, Mutant] = {
+    mutant.__name__: mutant for mutant in (no_intent, recorded_late, never_recorded, bought_again, marker_first)
+}
+
+
+def spread_out(most: int) -> Iterator[int]:
+    """Yield the numbers from 1 to `most`, each as far from those before it as it can be (golden section)."""
+    seen: set[int] = set()
+    for number in count(1):
+        if len(seen) == most:
+            return
+        point = 1 + int(number * 0.6180339887498949 % 1 * most)
+        if point not in seen:
+            seen.add(point)
+            yield point
+
+
+def caught(runs: Runs, mutant: Mutant, tries: int) -> tuple[int, list[str]]:
+    """Kill runs of a mutant, each at another point, until something is found; return how many it took, and what."""
+    for number, point in enumerate(spread_out(runs.expected.points), 1):
+        found = runs.series([Kill(point=point)], mutant)
+        if found.violations or number == tries:
+            return number, found.violations
+    raise AssertionError("there are points")

@@ -1,0 +1,52 @@
+"""Whole runs, killed and resumed: nothing is lost, changed or paid for twice, and what breaks that is found.
+
+A handful of kills, with quick stand-ins for training and answering; `benchmarks/kills.py` makes hundreds, of real runs.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from killing import MUTANTS, Kill, Runs, caught, spread_out, stand, warm_up
+
+POINTS = 6
+TRIES = 12
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLAMADUO_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.delenv("OPENAI_API_KEY", raising=False)
+        warm_up(quick=True)
+        with stand(tmp_path_factory.mktemp("runs"), quick=True, latency_s=0.02) as made:
+            yield made
+
+
+def test_undisturbed_runs_agree(runs: Runs) -> None:
+    found = runs.series([])
+    assert not found.violations
+    assert found.bought == len(runs.expected.bodies) > 30
+    assert found.again == 0
+
+
+def test_killed_at_points_and_resumed(runs: Runs) -> None:
+    for point, _ in zip(spread_out(runs.expected.points - 10), range(POINTS), strict=False):
+        found = runs.series([Kill(point=point), Kill(point=1 + point % 40)])
+        assert not found.violations
+        assert found.deaths
+
+
+def test_killed_at_random_moments_and_resumed(runs: Runs) -> None:
+    rng = random.Random(1)
+    for _ in range(2):
+        kills = [Kill(after_s=rng.uniform(0.1, 0.8) * runs.expected.seconds) for _ in range(4)]
+        assert not runs.series(kills).violations
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_caught(name: str, runs: Runs) -> None:
+    tries, violations = caught(runs, MUTANTS[name], TRIES)
+    assert violations, f"{name}: nothing found in {tries} killed runs"

@@ -1,0 +1,256 @@
+"""The transport: litellm's exceptions become ours by what they mean for the bill, and no key leaves it."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from litellm_faults import BY_STATUS, broken, fault, timeout
+
+from llamaduo.config import ServiceLLM
+from llamaduo.errors import ConfigError, ServiceError, TransientError
+from llamaduo.service import transport
+from llamaduo.service.transport import RefusedError, UnknownOutcomeError, billed, content, retry_after, translated
+
+LLM = ServiceLLM(name="the_llm", provider="openai", model="m", timeout_s=7.0)
+SECRET = "sk-secret-0123456789-abcdefghijklmnopqrstuvwxyz"
+
+
+# ---------------------------------------------------------------- keys
+
+
+def test_a_program_needs_no_key(llm: Callable[..., ServiceLLM]) -> None:
+    assert transport.api_key(llm(lambda *_: "x")) is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "variable"),
+    [("openai", "OPENAI_API_KEY"), ("anthropic", "ANTHROPIC_API_KEY"), ("gemini", "GEMINI_API_KEY")],
+)
+def test_a_key_comes_from_the_providers_usual_variable(
+    provider: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = ServiceLLM(name="n", provider=provider, model="m")
+    with pytest.raises(ConfigError, match=variable):
+        transport.api_key(known)
+    monkeypatch.setenv(variable, "k")
+    assert transport.api_key(known) == "k"
+
+
+@pytest.mark.parametrize(("provider", "variable"), [("mistral", "MISTRAL_API_KEY"), ("deepseek", "DEEPSEEK_API_KEY")])
+def test_every_provider_has_a_usual_variable(provider: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "k")
+    assert transport.api_key(ServiceLLM(name="n", provider=provider, model="m")) == "k"
+
+
+def test_a_key_that_is_not_required_may_be_missing() -> None:
+    assert transport.api_key(ServiceLLM(name="n", provider="openai", model="m", key_required=False)) is None
+
+
+@pytest.mark.parametrize("status", [401, 429])
+def test_the_key_reaches_no_message(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_GATEWAY_KEY", SECRET)
+    gateway = ServiceLLM(name="gateway", provider="openai", model="m", api_key_env="MY_GATEWAY_KEY")
+    message = str(translated(fault(status, f"the key {SECRET} is wrong, {SECRET}!"), gateway))
+    assert "the key [MY_GATEWAY_KEY] is wrong, [MY_GATEWAY_KEY]!" in message
+    assert "secret" not in message
+
+
+def test_a_variable_that_api_key_env_names_is_a_secret_whatever_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_GATEWAY", "words-that-look-like-none")
+    gateway = ServiceLLM(name="gateway", provider="openai", model="m", api_key_env="MY_GATEWAY")
+    assert transport.api_key(gateway) == "words-that-look-like-none"
+    message = str(translated(fault(401, "wrong key: words-that-look-like-none"), gateway))
+    assert message.endswith("wrong key: [MY_GATEWAY]")
+
+
+def test_no_part_of_the_key_reaches_a_message_that_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    for before in range(200, 300):
+        message = str(translated(fault(401, "x" * before + SECRET), LLM))
+        assert "sk-secret" not in message, before
+
+
+# ---------------------------------------------------------------- what an exception means
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_what_a_server_answers_with_in_trouble_was_not_billed_and_is_tried_again(status: int) -> None:
+    found = translated(fault(status), LLM)
+    assert type(found) is TransientError
+    assert str(found).startswith("the_llm: ")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_what_a_server_refuses_is_final(status: int) -> None:
+    found = translated(fault(status, "no\nsuch\tthing"), LLM)
+    assert type(found) is ServiceError
+    assert str(found).startswith(f"the_llm refused the call ({BY_STATUS[status]}, {status}): ")
+    assert "no such thing" in str(found)
+
+
+@pytest.mark.parametrize("name", ["ContentPolicyViolationError", "ContextWindowExceededError"])
+def test_a_refused_prompt_is_a_refusal_of_this_request_alone(name: str) -> None:
+    import litellm
+
+    refused = getattr(litellm, name)(message="not this", model="m", llm_provider="openai")
+    assert type(translated(refused, LLM)) is RefusedError
+
+
+@pytest.mark.parametrize("make", [timeout, broken])
+def test_without_an_answer_the_outcome_is_unknown(make: Callable[[], Exception]) -> None:
+    assert type(translated(make(), LLM)) is UnknownOutcomeError
+
+
+def test_a_timeout_says_after_how_many_seconds() -> None:
+    assert str(translated(timeout(), LLM)) == "the_llm: timed out after 7 s"
+
+
+def caused(outer: Exception, cause: BaseException) -> Exception:
+    outer.__cause__ = cause
+    return outer
+
+
+@pytest.mark.parametrize("cause", [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"), httpx.PoolTimeout("p")])
+def test_a_connection_that_was_never_made_costs_nothing(cause: Exception) -> None:
+    assert type(translated(caused(broken(), cause), LLM)) is TransientError
+
+
+@pytest.mark.parametrize(
+    "cause", [httpx.ReadError("reset"), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("half a body")]
+)
+def test_a_connection_that_broke_leaves_the_outcome_unknown(cause: Exception) -> None:
+    assert type(translated(caused(broken(), cause), LLM)) is UnknownOutcomeError
+    assert type(translated(caused(fault(500), cause), LLM)) is UnknownOutcomeError  # litellm makes the 500 up
+
+
+def test_something_that_nobody_foresaw_leaves_the_outcome_unknown() -> None:
+    assert type(translated(ZeroDivisionError("somewhere in litellm"), LLM)) is UnknownOutcomeError
+
+
+# ---------------------------------------------------------------- Retry-After
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("7", 7.0), ("0.5", 0.5), ("0", 0.0), ("-5", 0.0), ("nan", 0.0)])
+def test_retry_after_in_seconds(value: str, seconds: float) -> None:
+    assert retry_after(fault(429, **{"retry-after": value})) == seconds
+    assert retry_after(fault(429, **{"Retry-After": value})) == seconds
+
+
+def test_retry_after_as_a_date() -> None:
+    when = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=40)
+    assert 30 < retry_after(fault(429, **{"retry-after": email.utils.format_datetime(when, usegmt=True)})) <= 40
+    assert retry_after(fault(429, **{"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT"})) == 0.0
+
+
+def test_retry_after_as_a_date_of_another_time_zone() -> None:
+    zone = datetime.timezone(datetime.timedelta(hours=9))
+    when = datetime.datetime.now(zone) + datetime.timedelta(seconds=40)
+    assert 30 < retry_after(fault(429, **{"retry-after": email.utils.format_datetime(when)})) <= 40
+
+
+@pytest.mark.parametrize("value", ["soon", "", "0 0 0 0 0", "Fri, 31 Dec 2027 23:59:59 +99999999999999", "(", "1;2"])
+def test_a_retry_after_that_makes_no_sense_is_none(value: str) -> None:
+    assert retry_after(fault(429, **{"retry-after": value})) == 0.0
+
+
+def test_geminis_retry_delay_is_in_the_body() -> None:
+    body = {"error": {"code": 429, "details": [{"@type": "RetryInfo", "retryDelay": "38.5s"}]}}
+    assert retry_after(fault(429, json.dumps(body))) == 38.5
+    assert retry_after(fault(429, f"litellm: {json.dumps(json.dumps(body))}")) == 38.5
+    assert retry_after(fault(429, '{"retryDelay": "soon"}')) == 0.0
+    assert retry_after(fault(429, '{"retryDelay": "1.2.3s", "retryDelay": "٣s"}')) == 0.0
+
+
+def test_the_longest_of_several_waits_counts() -> None:
+    inner = fault(429, '{"retryDelay": "20s"}', **{"retry-after": "3"})
+    assert retry_after(caused(fault(429, "outer", **{"retry-after": "5"}), inner)) == 20.0
+
+
+def test_the_wait_goes_with_the_exception_and_one_of_hours_ends_the_stage() -> None:
+    found = translated(fault(503, **{"retry-after": "900"}), LLM)
+    assert isinstance(found, TransientError)
+    assert found.retry_after == 900.0
+    found = translated(fault(503, **{"retry-after": "901"}), LLM)
+    assert type(found) is ServiceError
+    assert str(found).startswith("the_llm asks to come back in 901 s: ")
+
+
+# ---------------------------------------------------------------- what comes back
+
+
+def response(**choice: Any) -> Any:
+    return SimpleNamespace(choices=[SimpleNamespace(**choice)])
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (response(message=SimpleNamespace(content="text"), finish_reason="stop"), ("text", "stop")),
+        (response(message=SimpleNamespace(content=None), finish_reason="content_filter"), ("", "content_filter")),
+        (response(message=None, finish_reason=None), ("", "unknown")),
+        (SimpleNamespace(choices=[]), ("", "no_choices")),
+        (SimpleNamespace(choices=None), ("", "no_choices")),
+        (response(message=SimpleNamespace(content="a\ud83d"), finish_reason="st\ud800p"), ("a?", "st?p")),
+    ],
+)
+def test_text_and_finish_reason_of_whatever_comes(found: Any, expected: tuple[str, str]) -> None:
+    assert content(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (SimpleNamespace(prompt_tokens=3, completion_tokens=4), (3, 4)),
+        ({"prompt_tokens": 3, "completion_tokens": 4.0}, (3, 4)),
+        ({"prompt_tokens": 3}, (3, 0)),
+        (None, (0, 0)),
+        ({}, (0, 0)),
+        ({"prompt_tokens": -3, "completion_tokens": -(10**6)}, (0, 0)),
+        ({"prompt_tokens": "3", "completion_tokens": None}, (0, 0)),
+        ({"prompt_tokens": 10**30, "completion_tokens": float("nan")}, (0, 0)),
+        ({"prompt_tokens": float("inf"), "completion_tokens": [1]}, (0, 0)),
+        ([1, 2], (0, 0)),
+    ],
+)
+def test_a_usage_that_can_not_be_counts_as_none(usage: Any, expected: tuple[int, int]) -> None:
+    assert billed(usage) == expected
+
+
+# ---------------------------------------------------------------- what goes out
+
+
+def test_what_is_switched_off_is_not_among_the_options() -> None:
+    quiet = ServiceLLM(name="n", provider="openai", model="m", max_tokens=9, json_schema=False)
+    assert transport.options(quiet, schema={"type": "object"}, seed=3) == {"max_tokens": 9}
+
+
+def test_everything_that_is_set_is_among_the_options() -> None:
+    loud = ServiceLLM(
+        name="n", provider="openai", model="m", max_tokens=9, temperature=0.0, send_seed=True, parameters={"top_p": 0.5}
+    )
+    found = transport.options(loud, schema={"type": "object"}, seed=3)
+    assert found.pop("response_format")["json_schema"]["schema"] == {"type": "object"}
+    assert found == {"max_tokens": 9, "temperature": 0.0, "seed": 3, "top_p": 0.5}
+
+
+def test_a_row_of_a_batch_is_the_body_of_a_call_without_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    body = transport.batch_body(
+        ServiceLLM(name="n", provider="openai", model="gpt-4o-2024-08-06", max_tokens=9, parameters={"top_p": 0.5}),
+        "the prompt",
+        schema=None,
+        seed=0,
+    )
+    assert body == {
+        "model": "gpt-4o-2024-08-06",
+        "messages": [{"role": "user", "content": "the prompt"}],
+        "max_tokens": 9,
+        "top_p": 0.5,
+    }
