@@ -1,18 +1,20 @@
 """Measure how close the client's calls to a service LLM come to what concurrency, waits and rate limits allow.
 
-    python benchmarks/service_calls.py                  everything, about twenty minutes
+    python benchmarks/service_calls.py                  everything, about fifteen minutes
     python benchmarks/service_calls.py --quick          fewer and shorter calls, within a minute
     python benchmarks/service_calls.py --only faults    one part (may be repeated); saves nothing
-    python benchmarks/service_calls.py --sigma 0.5      another spread of the latencies; saves nothing
+    python benchmarks/service_calls.py --sigma 0.3      another spread of the latencies; saves nothing
 
 The server is `tests/wire_double.py`, a process of its own, with log-normal latencies that every client meets alike;
-our client and its peer are two more processes, which run in turns. At most 64 calls are in flight.
+our client and its peer are two more processes, which run in turns. At most 64 calls are in flight. Latencies have a
+median of 1 s and sigma 0.55; a prompt's length tells a little about them (correlation of the logarithms 0.3, what it is
+between prompts and responses in the 283 coding pairs of No Robots), as it does where longer answers take longer.
 
     fill      share of the limit, which is max(sum of latencies / 64, longest call), target at least 0.95. Beside it:
-              what a scheduler without any overhead would reach on the same latencies, and a bare litellm pool.
+              what a scheduler without any overhead would reach on the same latencies in the order in which the calls
+              came, and a bare litellm pool; and the same where lengths tell nothing.
     waves     time of the scheme of the original llamaduo over ours, target at least 3: a gather of 64 calls waits for
-              its slowest; with sigma 0.3 and 1.0; then as shipped, among faults: a failed call is sent again at once,
-              and every wave is followed by a sleep of 60 / 64 s.
+              its slowest; and as shipped, among faults: a failed call is sent again at once, and every wave is followed by a sleep of 60 / 64 s.
     faults    share of the limit among 3% 429 (Retry-After 1) and 2% 5xx, target at least 0.90; a chain is a call's
               attempts and the waits it was told. No call lost, none billed twice, none back too early.
     rate      share of calls answered 429 under a limit of 50 calls a second that the client knows, target at most 1%.
@@ -29,7 +31,9 @@ import dataclasses
 import gc
 import heapq
 import json
+import math
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -38,6 +42,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
+from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +54,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 from wire_double import Double, Settings, latency, serving
 
 CALLS_AT_ONCE = 64
+SIGMA = 0.55
+TELLING = 0.3
+"""Correlation of the logarithms of a prompt's length and its latency: as between prompts and responses of No Robots."""
 RETRY_AFTER_S = 1.0
 FAULTS = {"429": 0.03, "500": 0.01, "503": 0.01}
 RATE = 50
@@ -81,6 +90,10 @@ class Ran:
     def share(self) -> float:
         """Return the limit over the time that it took."""
         return limit(self.chains()) / self.wall
+
+    def reachable(self) -> float:
+        """Return the share of a scheduler without overhead on the same chains in the same order."""
+        return limit(self.chains()) / ideal(self.chains())
 
 
 def limit(chains: Sequence[Chain]) -> float:
@@ -183,7 +196,9 @@ def through_llamaduo(job: dict[str, Any]) -> Iterator[Callable[[], Made]]:
     llm = ServiceLLM(**fields, price=Price(1.0, 1.0, "made up"))
 
     def make() -> Made:
-        requests = [Request(llm, prompt, None, 0, "judge") for prompt in prompts(job["calls"])]
+        requests = [
+            Request(llm, prompt, None, 0, "judge") for prompt in prompts(job["calls"], job["telling"], job["seed"])
+        ]
         try:
             outcomes = service.ask(requests, lambda done, total: None)
         except LlamaduoError as error:
@@ -199,9 +214,28 @@ def through_llamaduo(job: dict[str, Any]) -> Iterator[Callable[[], Made]]:
             service.close()
 
 
-def prompts(count: int) -> list[str]:
-    """Return prompts, of which no two are alike."""
-    return [f"{number}. {FILLER}" for number in range(count)]
+@cache
+def prompts(count: int, telling: float, seed: int) -> list[str]:
+    """Return prompts, of which no two are alike, whose lengths tell that much about the latency of their first attempt.
+
+    `telling` is the correlation of the two logarithms. The server draws a latency out of the prompt's text, so each
+    prompt gets the number that makes the latency the wanted one.
+    """
+    seeded, settings, made = random.Random(seed), Settings(), []
+    numbers = count_from(0)
+    for _ in range(count):
+        length, rest = seeded.gauss(0, 1), seeded.gauss(0, 1)
+        wanted = telling * length + math.sqrt(1 - telling**2) * rest
+        text = (FILLER * 8)[: round(800 * math.exp(0.5 * length))]
+        candidates = (f"{next(numbers)}. {text}" for _ in range(100_000))
+        close = (prompt for prompt in candidates if abs(_normal(settings, prompt) - wanted) < 0.05)
+        made.append(next(close))
+    return made
+
+
+def _normal(settings: Settings, prompt: str) -> float:
+    """Return the standard normal draw behind a prompt's latency."""
+    return math.log(latency(dataclasses.replace(settings, median_s=1.0, sigma=1.0), prompt, 1))
 
 
 def bare(job: dict[str, Any]) -> Callable[[str], Any]:
@@ -239,7 +273,7 @@ async def waves(job: dict[str, Any]) -> Made:
                 continue
         return False
 
-    asked, done = prompts(job["calls"]), 0
+    asked, done = prompts(job["calls"], job["telling"], job["seed"]), 0
     for begin in range(0, len(asked), CALLS_AT_ONCE):
         done += sum(await asyncio.gather(*(persistent(prompt) for prompt in asked[begin : begin + CALLS_AT_ONCE])))
         await asyncio.sleep(job["sleep"])
@@ -263,7 +297,7 @@ async def pool(job: dict[str, Any]) -> Made:
             await asyncio.sleep(wait)
         return False
 
-    done = sum(await asyncio.gather(*(one(prompt) for prompt in prompts(job["calls"]))))
+    done = sum(await asyncio.gather(*(one(prompt) for prompt in prompts(job["calls"], job["telling"], job["seed"]))))
     return done, Counter({"no_reply": job["calls"] - done})
 
 
@@ -289,7 +323,7 @@ class Bench:
     @property
     def rounds(self) -> int:
         """How many rounds of our client a part takes."""
-        return 1 if self.quick else 3
+        return 1 if self.quick else 5
 
     @property
     def median_s(self) -> float:
@@ -304,32 +338,33 @@ class Bench:
         per_minute: int | None = None,
         sleep: float = 0.0,
         httpx: bool = False,
+        telling: float = TELLING,
+        seed: int = 0,
         **settings: Any,
     ) -> Ran:
         """Let one client make its calls to a server with these settings."""
         plain = {"median_s": 0.0, "sigma": 0.0, "faults": {}, "rps": None}
         self.double.control(reset=True, says="judge", retry_after_s=RETRY_AFTER_S, **(plain | settings))
         job = {"how": how, "calls": calls, "url": self.double.url("openai")}
-        job |= {"per_minute": per_minute, "sleep": sleep, "httpx": httpx}
+        job |= {"per_minute": per_minute, "sleep": sleep, "httpx": httpx, "telling": telling, "seed": seed}
         told = self.workers["ours" if how == "ours" else "peer"].do(job)
         return Ran(told["wall"], told["cpu"], told["replies"], Counter(told["failures"]), self.double.bill())
 
-    def kept(self, name: str, rounds: int, run: Callable[[], Ran]) -> list[Ran]:
-        """Return the rounds of that name, measured now if they weren't before."""
+    def kept(self, name: str, rounds: int, run: Callable[[int], Ran]) -> list[Ran]:
+        """Return the rounds of that name, measured now if they weren't before; each gets its number, a seed."""
         if name not in self.ran:
-            self.ran[name] = [run() for _ in range(rounds)]
+            self.ran[name] = [run(number) for number in range(rounds)]
         return self.ran[name]
 
-    def filled(self, sigma: float, rounds: int) -> list[Ran]:
+    def filled(self) -> list[Ran]:
         """Return rounds of our client without faults."""
-        median_s = self.median_s if sigma < 1 else 0.5
-        run = lambda: self.run("ours", self.calls, median_s=median_s, sigma=sigma)  # noqa: E731
-        return self.kept(f"ours, sigma {sigma:g}", rounds, run)
+        settings = {"median_s": self.median_s, "sigma": self.sigma}
+        return self.kept("ours", self.rounds, lambda seed: self.run("ours", self.calls, seed=seed, **settings))
 
     def faulty(self) -> list[Ran]:
         """Return rounds of our client among faults."""
         settings = {"median_s": self.median_s, "sigma": self.sigma, "faults": FAULTS}
-        return self.kept("ours, faults", self.rounds, lambda: self.run("ours", self.calls, **settings))
+        return self.kept("ours, faults", self.rounds, lambda seed: self.run("ours", self.calls, seed=seed, **settings))
 
 
 @dataclass(frozen=True)
@@ -343,51 +378,45 @@ class Part:
 
 
 def fill(bench: Bench) -> Part:
-    ours = bench.filled(bench.sigma, bench.rounds)
+    ours = bench.filled()
     settings = {"median_s": bench.median_s, "sigma": bench.sigma}
-    peer = bench.kept("pool", 1, lambda: bench.run("pool", bench.calls, **settings))
-    shares, chains = [ran.share() for ran in ours], ours[0].chains()
-    reachable = limit(chains) / ideal(chains)
+    (peer,) = bench.kept("pool", 1, lambda seed: bench.run("pool", bench.calls, seed=seed, **settings))
+    (blind,) = bench.kept("ours, blind", 1, lambda _: bench.run("ours", bench.calls, telling=0.0, **settings))
+    shares, reachable = [ran.share() for ran in ours], [ran.reachable() for ran in ours]
     figure = statistics.median(shares)
     line = (
         f"share of the limit {figure:.3f} {span(shares)}, n = {len(ours)} x {bench.calls} calls, target >= 0.95; an "
-        f"ideal scheduler {reachable:.3f} (ours is {figure / reachable:.3f} of it), a bare litellm pool "
-        f"{peer[0].share():.3f}; limit {limit(chains):.1f} s, peak {ours[0].bill['peak']} calls{lost(ours)}"
+        f"ideal scheduler in the same order {statistics.median(reachable):.3f} {span(reachable)}; a bare litellm pool "
+        f"{peer.share():.3f} where ours has {shares[0]:.3f}; where lengths tell nothing {blind.share():.3f} of an ideal "
+        f"scheduler's {blind.reachable():.3f}; peak {max(ran.bill['peak'] for ran in ours)} calls{lost([*ours, blind])}"
     )
-    spread = summary(shares) | {"ideal": round(reachable, 4), "litellm_pool": round(peer[0].share(), 4)}
+    spread = summary(shares) | {"ideal": summary(reachable), "litellm_pool": round(peer.share(), 4)}
+    spread |= {"blind": round(blind.share(), 4), "blind_ideal": round(blind.reachable(), 4)}
     return Part(figure, figure >= 0.95 and not lost(ours), spread, line)
 
 
 def waves_part(bench: Bench) -> Part:
-    found, spread, told = [], {}, []
-    for sigma in dict.fromkeys((bench.sigma, 1.0)):
-        median_s = bench.median_s if sigma < 1 else 0.5
-        settings = Settings(median_s=median_s, sigma=sigma)
-        taken = [latency(settings, prompt, 1) for prompt in prompts(bench.calls)]
-        expected = in_waves(taken) / ideal([[(one, 0.0)] for one in taken])
-        name = f"sigma {sigma:g}"
-        if bench.quick and sigma == 1.0:
-            told.append(f"{name}: {expected:.2f} expected, not measured")
-            continue
-        ours = statistics.median(ran.wall for ran in bench.filled(sigma, 1 if sigma == 1.0 else bench.rounds))
-        run = lambda: bench.run("waves", bench.calls, median_s=median_s, sigma=sigma)  # noqa: B023, E731
-        ratio = bench.kept(f"waves, {name}", 1, run)[0].wall / ours
-        found.append(ratio)
-        spread[name] = {"measured": round(ratio, 3), "expected": round(expected, 3)}
-        told.append(f"{name}: {ratio:.2f} (expected {expected:.2f})")
-    shipped = {"median_s": bench.median_s, "sigma": bench.sigma, "faults": FAULTS, "sleep": 60 / CALLS_AT_ONCE}
-    (original,) = bench.kept("as shipped", 1, lambda: bench.run("waves", bench.calls, **shipped))
-    ratio = original.wall / statistics.median(ran.wall for ran in bench.faulty())
-    spread["as_shipped"] = {"measured": round(ratio, 3), "early": original.bill["early"]}
-    told.append(f"as shipped, among faults: {ratio:.2f}, {original.bill['early']} calls back too early")
-    line = f"time of waves over ours, n = {bench.calls} calls, target >= 3; {'; '.join(told)}"
-    return Part(found[0], found[0] >= 3, spread, line)
+    settings = {"median_s": bench.median_s, "sigma": bench.sigma}
+    (waves_,) = bench.kept("waves", 1, lambda seed: bench.run("waves", bench.calls, seed=seed, **settings))
+    taken = [latency(Settings(**settings), prompt, 1) for prompt in prompts(bench.calls, TELLING, 0)]
+    expected = in_waves(taken) / limit([[(one, 0.0)] for one in taken])
+    ratio = waves_.wall / bench.filled()[0].wall
+    shipped = settings | {"faults": FAULTS, "sleep": 60 / CALLS_AT_ONCE}
+    (original,) = bench.kept("as shipped", 1, lambda seed: bench.run("waves", bench.calls, seed=seed, **shipped))
+    among_faults = original.wall / bench.faulty()[0].wall
+    early = original.bill["early"]
+    line = (
+        f"time of waves over ours {ratio:.2f}, n = {bench.calls} calls, target >= 3 (waves without overhead take "
+        f"{expected:.2f} times the limit); as shipped, among faults: {among_faults:.2f}, {early} calls back too early"
+    )
+    spread = {"expected": round(expected, 3), "as_shipped": round(among_faults, 3), "early": early}
+    return Part(ratio, ratio >= 3, spread, line)
 
 
 def faults(bench: Bench) -> Part:
     ours = bench.faulty()
-    shares, chains = [ran.share() for ran in ours], ours[0].chains()
-    reachable = limit(chains) / ideal(chains)
+    shares = [ran.share() for ran in ours]
+    reachable = statistics.median(ran.reachable() for ran in ours)
     figure = statistics.median(shares)
     again = sum(abs(len(bought(ran)) - bench.calls) + bought(ran).total() - len(bought(ran)) for ran in ours)
     early = sum(ran.bill["early"] for ran in ours)
@@ -408,8 +437,8 @@ def bought(ran: Ran) -> Counter[str]:
 def rate(bench: Bench) -> Part:
     calls = 5 * RATE if bench.quick else 40 * RATE
     settings = {"median_s": 0.2, "rps": float(RATE)}
-    (ours,) = bench.kept("ours, rate", 1, lambda: bench.run("ours", calls, per_minute=60 * RATE, **settings))
-    (peer,) = bench.kept("pool, rate", 1, lambda: bench.run("pool", calls, **settings))
+    (ours,) = bench.kept("ours, rate", 1, lambda _: bench.run("ours", calls, per_minute=60 * RATE, **settings))
+    (peer,) = bench.kept("pool, rate", 1, lambda _: bench.run("pool", calls, **settings))
     wasted, by_peer = (
         ran.bill["totals"]["statuses"].get("429", 0) / ran.bill["totals"]["calls"] for ran in (ours, peer)
     )
@@ -458,7 +487,7 @@ PARTS: dict[str, Callable[[Bench], Part]] = {
 def main() -> None:
     own = argparse.ArgumentParser(add_help=False)
     own.add_argument("--only", action="append", choices=PARTS)
-    own.add_argument("--sigma", type=float, default=0.3)
+    own.add_argument("--sigma", type=float, default=SIGMA)
     own.add_argument("--worker", action="store_true")
     mine, rest = own.parse_known_args()
     if mine.worker:
@@ -467,7 +496,7 @@ def main() -> None:
     wanted = options(__doc__, rest)
     if wanted.overrides:
         sys.exit(f"service_calls: {' '.join(wanted.overrides)}: no run is measured here, so nothing can be overridden.")
-    wanted = dataclasses.replace(wanted, save=wanted.save and not mine.only and mine.sigma == 0.3)
+    wanted = dataclasses.replace(wanted, save=wanted.save and not mine.only and mine.sigma == SIGMA)
     load = os.getloadavg()
     with ready(wanted.quick, mine.sigma) as bench:
         found = {}

@@ -73,8 +73,8 @@ class Size:
     iterations: int
 
 
-FULL = Size(steps=240, train_rows=32, rows=16, iterations=3)
-QUICK = Size(steps=120, train_rows=16, rows=4, iterations=2)
+FULL = Size(steps=200, train_rows=32, rows=16, iterations=3)
+QUICK = Size(steps=160, train_rows=16, rows=4, iterations=2)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ def lesson(rng: random.Random, kind: str) -> tuple[str, str]:
     instruction = task.make(rng)
     response = task.solve(instruction) or ""
     if kind == "judge":
-        answers = [response, response, rng.choice(LABELS), rng.choice(LABELS)[:4], task.make(rng)[-20:], ""]
+        wrong = [label for label in LABELS if label != response]
+        # Few right ones: a judge that can't tell yet then finds fault, and the loop goes round more than once.
+        answers = [response, *wrong, rng.choice(wrong)[:4], task.make(rng)[-20:], ""]
         prompt = judge_prompt("blind", instruction=instruction, reference=response, candidate=rng.choice(answers))
     else:
         prompt = synthesis_prompt(
@@ -202,7 +204,7 @@ def make_model(out: Path, steps: int) -> str:
         losses.append(loss.item())
     # The server samples only if the model's own configuration says so: a temperature in a request is not enough.
     model.generation_config = GenerationConfig(
-        do_sample=True, temperature=0.7, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id
+        do_sample=True, temperature=0.5, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id
     )
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -353,6 +355,7 @@ def arguments(place: Path, relay: Relay, size: Size, wanted: Options) -> list[st
         f"judge.panel.endpoint.base_url={relay.address}",
         f"judge.panel.endpoint.model={MODEL}",
         "judge.panel.endpoint.max_tokens=256",
+        "judge.panel.endpoint.temperature=0.2",
         "service_llm=endpoint",
         f"service_llm.base_url={relay.address}",
         f"service_llm.model={MODEL}",
@@ -387,7 +390,8 @@ def measured(place: Path, relay: Relay, command: list[str]) -> dict[str, Any]:
             (place / "results").rename(place / "results-before")
         before = len(relay)
         ran = llamaduo(*command, cwd=place, home=place / "home")
-        same = in_the_folder(place / "results")["scores"] == found["scores"]
+        scores = in_the_folder(place / "results")["scores"]
+        same = bool(scores) and scores == found["scores"]
         repeats.append({**ended(ran), "folder": not away, "calls": len(relay) - before, "same_scores": same})
     return {
         "command": command,
@@ -472,8 +476,8 @@ def _lines(paths: Any) -> list[dict[str, Any]]:
 
 
 def share(raw: dict[str, Any]) -> float | None:
-    """Return the share of verdicts that carry scores; None without any verdict."""
-    return raw["scored"] / raw["verdicts"] if raw["verdicts"] else None
+    """Return the share of verdicts that carry scores; None if the run failed, for it keeps no unreadable ones then."""
+    return raw["scored"] / raw["verdicts"] if raw["verdicts"] and raw["exit_code"] == 0 else None
 
 
 def conditions(raw: dict[str, Any]) -> dict[str, bool]:

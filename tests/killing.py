@@ -9,7 +9,7 @@ dies by SIGKILL, after some time or at its n-th *point*, and the next one resume
 lie before each fsync and each rename, before each COMMIT of the journal, and after it. Judge and teacher are the
 pocket LLM behind the double over HTTP, which bills each call whether or not anybody is left to read the answer.
 
-Whoever forks must not have started threads: `warm_up` imports what a run imports, and starts none.
+Whoever forks must not have started threads: `warm_up` and `preload` import what a run imports, and start none.
 """
 
 from __future__ import annotations
@@ -132,6 +132,38 @@ def warm_up(quick: bool) -> None:
             importlib.import_module(name)
 
 
+def forked(work: Callable[[], Any], error: Path) -> Any:
+    """Start a process that does some work and exits with the number that it returns; an exception goes to a file."""
+
+    def guarded() -> None:
+        try:
+            code = int(work() or 0)
+        except BaseException:
+            error.write_text(traceback.format_exc(), encoding="utf-8")
+            os._exit(1)
+        os._exit(code)
+
+    process = _FORK.Process(target=guarded)
+    process.start()
+    return process
+
+
+def preload(work: Callable[[], Any], place: Path) -> None:
+    """Import whatever some work imports, without doing it here."""
+    imported, error = place / "imported", place / "error"
+
+    def listed() -> None:
+        before = set(sys.modules)
+        work()
+        imported.write_text(" ".join(sorted(set(sys.modules) - before)), encoding="utf-8")
+
+    forked(listed, error).join()
+    assert imported.exists(), error.read_text(encoding="utf-8")
+    for name in imported.read_text(encoding="utf-8").split():
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
 @contextmanager
 def stand(place: Path, *, quick: bool, latency_s: float) -> Iterator[Runs]:
     """Lend runs in an empty folder, with a double of their own; `quick` takes stand-ins for training and answering."""
@@ -146,11 +178,7 @@ class Runs:
         self._place, self._double, self._quick = place, double, quick
         self._experiment = _experiment(place, double)
         self._numbers = count()
-        imported = place / "imported"
-        self._process(lambda: self._run(self._experiment_in(place / "first"), imported), PATIENCE_S)
-        for name in imported.read_text(encoding="utf-8").split():
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
+        preload(lambda: self._run(self._experiment_in(place / "first")), place)
         assert threading.active_count() == 1 or quick
         self.expected = self._undisturbed()
 
@@ -202,34 +230,22 @@ class Runs:
 
         return self._process(work, PATIENCE_S if kill.after_s is None else kill.after_s, place / "error")
 
-    def _process(self, work: Callable[[], None], seconds: float, error: Path | None = None) -> int | None:
+    @staticmethod
+    def _process(work: Callable[[], None], seconds: float, error: Path) -> int | None:
         """Do some work in a forked process that is killed after some seconds."""
-
-        def guarded() -> None:
-            try:
-                work()
-            except BaseException:
-                (error or self._place / "error").write_text(traceback.format_exc(), encoding="utf-8")
-                os._exit(1)
-            os._exit(0)
-
-        process = _FORK.Process(target=guarded)
-        process.start()
+        process = forked(work, error)
         process.join(seconds)
         in_time = process.exitcode is not None
         process.kill()
         process.join()
         return process.exitcode if in_time or seconds < PATIENCE_S else None
 
-    def _run(self, experiment: Experiment, imported: Path | None = None) -> None:
-        before = set(sys.modules)
+    def _run(self, experiment: Experiment) -> None:
         if self._quick:
             from fakes import quick_infer, quick_train
 
             steps.train, steps.infer = quick_train, quick_infer  # type: ignore[assignment]
         run(experiment, display=Display(quiet=True))
-        if imported:
-            imported.write_text(" ".join(sorted(set(sys.modules) - before)), encoding="utf-8")
 
     # Books
 

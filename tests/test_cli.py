@@ -44,7 +44,14 @@ def loaded_modules(*arguments: str) -> set[str]:
 def test_help_version_and_light_commands_load_nothing_heavy() -> None:
     assert "llamaduo run" in llamaduo("--help").stdout
     assert llamaduo("--version").stdout.startswith("llamaduo ")
-    for arguments in (("--help",), ("run", "--cfg", "job"), ("run", "task=nosuch"), ("doctor",)):
+    for arguments in (
+        ("--help",),
+        ("run", "--cfg", "job"),
+        ("run", "task=nosuch"),
+        ("doctor",),
+        ("quote",),
+        ("journal",),
+    ):
         assert loaded_modules(*arguments) == set(), arguments
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llamaduo.compose import Composed, compose
-from llamaduo.config import Experiment, JudgeKind, Start, WandbMode
+from llamaduo.config import Experiment, JudgeKind, Start, WandbMode, fingerprint
 from llamaduo.errors import ConfigError
 
 
@@ -57,6 +57,20 @@ def test_overrides_reach_every_depth_with_their_types() -> None:
     assert experiment.service_llm.parameters == {"error_rate": 0.25, "top_p": 0.5}
     assert experiment.loop.start is Start.last
     assert experiment.tracking.wandb is WandbMode.auto
+
+
+def test_limits_batches_replay_and_budgets_are_set_like_all_else() -> None:
+    (experiment,) = composed(
+        "service.replay=true",
+        "service.study_budget_usd=12.5",
+        "judge.panel.pocket_judge.requests_per_minute=60",
+        "service_llm.tokens_per_minute=1000",
+        "service_llm.batch_fallback=false",
+    ).experiments
+    assert (experiment.service.replay, experiment.service.study_budget_usd) == (True, 12.5)
+    assert experiment.judge.panel["pocket_judge"].requests_per_minute == 60
+    assert (experiment.service_llm.tokens_per_minute, experiment.service_llm.batch_fallback) == (1000, False)
+    assert experiment.prices["openai/gpt-6-luna"].batch_input == 0.05
 
 
 def test_a_panel_has_every_member_of_its_file() -> None:
@@ -210,6 +224,14 @@ class TestStudies:
         found = composed("-cd", str(study(text)), "-cn", "mine")
         assert [experiment.task.name for experiment in found.experiments] == ["coding", "closed_qa"]
         assert found.sweep is not None
+
+    def test_a_price_table_of_ones_own_takes_the_place_of_the_shipped_one(self, tmp_path: Path) -> None:
+        (tmp_path / "mine/prices").mkdir(parents=True)
+        (tmp_path / "mine/prices/dear.yaml").write_text("a/b: {input: 7, output: 8, as_of: today}\n")
+        (experiment,) = composed("-cd", str(tmp_path / "mine"), "prices=dear").experiments
+        assert list(experiment.prices) == ["a/b"]
+        assert (experiment.prices["a/b"].input, experiment.prices["a/b"].as_of) == (7.0, "today")
+        assert fingerprint(experiment) == fingerprint(composed().experiments[0])
 
     def test_a_mistake_in_a_study_is_named(self, study: Callable[[str], Path]) -> None:
         folder = study("defaults:\n  - config\n  - _self_\ntrain: {epoch: 3}\n")

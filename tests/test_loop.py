@@ -18,7 +18,7 @@ import pytest
 from fakes import JUDGED_BY_SCRIPT, SMALL, quick_infer, quick_stages, quick_train, quiet, rows_of, script_judge, verdict
 
 from llamaduo.config import Experiment
-from llamaduo.errors import ConfigError, ServiceError
+from llamaduo.errors import ConfigError, InputError, ServiceError
 from llamaduo.loop import finished, run, run_folder
 from llamaduo.records import RunState
 from llamaduo.run_dir import read_state
@@ -93,6 +93,24 @@ class TestStopping:
         assert run_folder(rich) == run_folder(poor)
         assert finished(rich) is None
         assert run(rich, display=quiet()).stop_reason == "passed"
+
+    def test_the_studys_budget_stops_the_run_that_would_pass_it(self, compose_experiment: Compose) -> None:
+        by_rows({0: 95})
+        priced = (
+            "+judge.panel.endpoint.price={input: 0, output: 1000, as_of: test}",
+            "judge.panel.endpoint.max_tokens=100",
+        )
+        first = compose_experiment(*SCRIPTED, *priced, "service.study_budget_usd=100")
+        state = run(first, display=quiet())
+        assert state.stop_reason == "passed"
+        cap = f"service.study_budget_usd={state.cost_usd + 0.15}"
+        second = compose_experiment(*SCRIPTED, *priced, cap, "data.seed=7")
+        assert run_folder(second) != run_folder(first)
+        stopped = run(second, display=quiet())
+        assert (stopped.stop_reason, stopped.iterations) == ("budget", 0)
+        assert stopped.cost_usd <= 0.15
+        another = compose_experiment(*SCRIPTED, *priced, cap, "data.seed=7", "study=another")
+        assert run(another, display=quiet()).stop_reason != "budget"
 
     def test_fixed_volumes_without_coverage_rows_and_without_a_gate(self, compose_experiment: Compose) -> None:
         by_rows({0: 50, 10: 60, 20: 55})
@@ -281,6 +299,55 @@ def test_two_runs_with_one_seed_are_identical_apart_from_times(compose_experimen
     )
     assert run(first, display=quiet()) == run(second, display=quiet())
     assert metrics(first) == metrics(second)
+
+
+@pytest.mark.usefixtures("quick_stages")
+class TestReplay:
+    def test_a_replay_comes_to_the_same_and_asks_nobody(
+        self, compose_experiment: Compose, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        by_rows({0: 20, 16: 60, 32: 95})
+        first = compose_experiment(*SCRIPTED, "study=first")
+        state = run(first, display=quiet())
+        monkeypatch.setattr("llamaduo.service.client.call", None)
+        again = compose_experiment(*SCRIPTED, "study=again", "service.replay=true", "loop.budget_usd=0")
+        assert run_folder(again).name == run_folder(first).name
+        assert run(again, display=quiet()) == state
+        assert metrics(again) == metrics(first)
+
+    def test_what_the_journal_does_not_hold_ends_it(self, compose_experiment: Compose) -> None:
+        by_rows({0: 20, 16: 95})
+        run(compose_experiment(*SCRIPTED), display=quiet())
+        other = compose_experiment(*SCRIPTED, "service.replay=true", "judge.panel.endpoint.max_tokens=77")
+        with pytest.raises(ServiceError, match=r"^replay: .*another configuration\. Nothing was sent\."):
+            run(other, display=quiet())
+        assert read_state(run_folder(other)).status == "failed"
+
+    def test_without_a_journal_there_is_nothing_to_replay(self, compose_experiment: Compose, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="unable to open database file"):
+            run(compose_experiment(*SCRIPTED, "service.replay=true"), display=quiet())
+        assert not list((tmp_path / "home").glob("*"))
+
+
+@pytest.mark.usefixtures("quick_stages")
+def test_an_error_is_written_into_the_state_without_any_key(
+    compose_experiment: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "very-secret-words")
+
+    def refused(prompt: str, _: Any) -> str:
+        import litellm
+
+        raise litellm.AuthenticationError("no such key: very-secret-words", llm_provider="scripted", model="script")
+
+    script_judge(refused)
+    experiment = compose_experiment(*SCRIPTED)
+    with pytest.raises(ServiceError, match=r"no such key: \[SOME_API_KEY\]"):
+        run(experiment, display=quiet())
+    assert "[SOME_API_KEY]" in (read_state(run_folder(experiment)).error or "")
+    assert not any(
+        "very-secret-words" in path.read_text(errors="replace") for path in Path().rglob("*") if path.is_file()
+    )
 
 
 @pytest.mark.usefixtures("quick_stages")

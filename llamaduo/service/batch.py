@@ -45,7 +45,7 @@ class Batches:
         self._run, self._caps = run, caps
         self._gathered: list[tuple[Request, asyncio.Future[None]]] = []
         self._gathering: asyncio.Task[None] | None = None
-        self._collecting: dict[str, asyncio.Task[None]] = {}
+        self._collecting: dict[str, asyncio.Task[bool]] = {}
 
     async def ask(self, request: Request) -> Reply | None:
         """Return the reply to a request; None if the batch brought none."""
@@ -78,8 +78,10 @@ class Batches:
                     settled.set_result(None)
 
     async def _hand_in(self, requests: Sequence[Request]) -> set[str]:
-        """Hand in what nobody has asked yet and wait for it; return the keys that have to wait: for room in the budget,
-        or for somebody who asks them live.
+        """Hand in what nobody has asked yet and wait for it; return the keys that have to wait.
+
+        They do so for room in the budget, or for somebody who asks them live; or they were in a batch that its maker,
+        now dead, did not hand in.
         """
         batch = uuid.uuid4().hex
         values = (batch, f"{self._llm.provider}/{self._llm.model}", time.time())
@@ -91,15 +93,16 @@ class Batches:
         if ours:
             await self._create(batch, ours)
             await self.collect(batch)
-        for other in {found.batch for found in begun if isinstance(found, Elsewhere) and found.batch}:
-            await self.collect(other)
+        others = {found.batch for found in begun if isinstance(found, Elsewhere) and found.batch}
+        lost = [Elsewhere(other) for other in others if not await self.collect(other)]
         short = [found for found in begun if isinstance(found, Short)]
         if short and not ours and short[0].reserved_usd <= 0:
             raise BudgetError(
                 f"the {short[0].scope}'s budget: ${short[0].spent_usd:.4f} are spent, and the next row of a batch does "
                 "not fit in. Raise it and run again: nothing is bought twice."
             )
-        left = {r.key for r, found in zip(requests, begun, strict=True) if found == Elsewhere(None) or found in short}
+        waiting = [Elsewhere(None), *short, *lost]
+        left = {request.key for request, found in zip(requests, begun, strict=True) if found in waiting}
         if left and not ours:
             await asyncio.sleep(_WAIT_S)
         return left
@@ -113,7 +116,7 @@ class Batches:
         """Hand in a batch, once, even where it is not known whether a first try arrived."""
         lines = "".join(json.dumps(self._line(request)) + "\n" for request in requests)
         name = (f"{batch}.jsonl", lines.encode())
-        file = await self._patiently(lambda: batch_call(self._llm, "create_file", file=name, purpose="batch"))
+        file = await self._patiently(lambda: batch_call(self._llm, "files.create", file=name, purpose="batch"))
 
         async def create() -> str:
             known = await self._find_remote(batch)
@@ -121,7 +124,7 @@ class Batches:
                 return known
             remote = await batch_call(
                 self._llm,
-                "create_batch",
+                "batches.create",
                 completion_window="24h",
                 endpoint="/v1/chat/completions",
                 input_file_id=file.id,
@@ -144,7 +147,7 @@ class Batches:
         """Return the provider's id of a batch that was handed in, by its mark; None if it never arrived."""
         after: str | None = None
         while True:
-            page = await batch_call(self._llm, "list_batches", limit=100, **({"after": after} if after else {}))
+            page = await batch_call(self._llm, "batches.list", limit=100, **({"after": after} if after else {}))
             found = list(page.data)
             for remote in found:
                 if (remote.metadata or {}).get(_MARK) == batch:
@@ -153,26 +156,32 @@ class Batches:
                 return None
             after = found[-1].id
 
-    async def collect(self, batch: str) -> None:
-        """Wait for a batch to end and store what it brought, whoever has handed it in."""
+    async def collect(self, batch: str) -> bool:
+        """Wait for a batch to end and store what it brought; return whether anybody has handed it in."""
         if batch not in self._collecting:
             self._collecting[batch] = asyncio.create_task(self._collect(batch))
-        await asyncio.shield(self._collecting[batch])
+        return await asyncio.shield(self._collecting[batch])
 
-    async def _collect(self, batch: str) -> None:
+    async def _collect(self, batch: str) -> bool:
         remote_id = await self._remote_id(batch)
         lines: dict[str, dict[str, Any]] = {}
+        completed = False
         if remote_id is not None:
             remote = await self._ended(remote_id)
+            completed = remote.status == "completed"
             for file in (remote.output_file_id, getattr(remote, "error_file_id", None)):
                 lines |= await self._lines(file) if file else {}
         for attempt, key, worst in self._journal.open_rows(batch):
-            reply = self._reply(key, lines[key], worst) if key in lines else None
-            if reply:
-                await self._journal.record(attempt, reply, redact(json.dumps(lines[key])))
+            line = lines.get(key)
+            reply = self._reply(key, line, worst) if line else None
+            if line and reply:
+                await self._journal.record(attempt, reply, redact(json.dumps(line)))
+            elif _answered(line) if line else completed:
+                await self._journal.fail(attempt, cost_usd=worst, outcome="unknown")
             else:
                 await self._journal.fail(attempt, cost_usd=0.0, outcome="failed")
         await self._journal.write(lambda db: db.execute("UPDATE batches SET closed = 1 WHERE id = ?", (batch,)))
+        return remote_id is not None
 
     async def _remote_id(self, batch: str) -> str | None:
         """Return the provider's id of a batch; of one whose maker died while handing it in, look for its mark."""
@@ -188,16 +197,16 @@ class Batches:
 
     async def _ended(self, remote_id: str) -> Any:
         while True:
-            remote = await self._patiently(lambda: batch_call(self._llm, "retrieve_batch", batch_id=remote_id))
+            remote = await self._patiently(lambda: batch_call(self._llm, "batches.retrieve", batch_id=remote_id))
             if remote.status in _ENDED:
                 return remote
             await asyncio.sleep(self._llm.batch_poll_s)
 
     async def _lines(self, file: str) -> dict[str, dict[str, Any]]:
         """Return the rows of a result file by their key; a line that is no JSON object is left out."""
-        content = await self._patiently(lambda: batch_call(self._llm, "file_content", file_id=file))
+        content = await self._patiently(lambda: batch_call(self._llm, "files.content", file_id=file))
         found = {}
-        for line in content.text.splitlines():
+        for line in content.text.split("\n"):  # splitlines would cut a reply at its U+2028
             try:
                 row = json.loads(line)
                 found[str(row["custom_id"])] = row
@@ -233,3 +242,9 @@ class Batches:
                     raise
                 await asyncio.sleep(max(_WAIT_S * tries, error.retry_after))
         raise AssertionError("max_attempts is at least 1")
+
+
+def _answered(line: Mapping[str, Any]) -> bool:
+    """Tell whether a row of a result file is that of a request which was carried out, and so was billed."""
+    response = line.get("response")
+    return isinstance(response, Mapping) and response.get("status_code") == 200

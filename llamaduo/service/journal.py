@@ -22,18 +22,21 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from llamaduo.errors import InputError
 from llamaduo.redaction import redact
 from llamaduo.service.liveness import Owner, alive
+from llamaduo.service.salvage import rows
 
 T = TypeVar("T")
 
@@ -386,11 +389,13 @@ def _bring_up_to_date(db: sqlite3.Connection) -> None:
     """Make the tables, or those of an older version into today's."""
     db.execute("BEGIN IMMEDIATE")
     (version,) = db.execute("PRAGMA user_version").fetchone()
+    if _schema(db) == _todays()[0]:  # the number alone is damaged
+        version = VERSION
     if version > VERSION:
         db.execute("ROLLBACK")
         raise sqlite3.DatabaseError(f"its format {version} is newer than this llamaduo, which knows {VERSION}")
     if version < VERSION:
-        old = bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone())
+        old = _is_version_0(db)
         if old:
             db.execute("DROP INDEX IF EXISTS replies_by_run")
             for table in ("requests", "replies"):
@@ -399,7 +404,7 @@ def _bring_up_to_date(db: sqlite3.Connection) -> None:
             db.execute(statement)
         if old:
             _from_version_0(db)
-        db.execute(f"PRAGMA user_version = {VERSION}")
+    db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
 
 
@@ -526,16 +531,49 @@ def _set_aside(table: str, key: str, why: str) -> Callable[[sqlite3.Connection],
 
 
 def _sound(path: Path) -> bool:
-    """Tell whether SQLite can read the whole file; an empty or an older one is sound."""
+    """Tell whether SQLite can read the whole file, and finds a journal in it; an empty or an older one is sound."""
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=60)) as db:
-            return bool(db.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok")
+            if db.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
+                return False
+            schema = _schema(db)
+            known = not schema or _is_version_0(db) or _todays()[0] <= schema
+            return known and _header_is_sound(path)
     except sqlite3.OperationalError as error:
         if "lock" in str(error) or "busy" in str(error):
             raise
         return False
     except sqlite3.DatabaseError:
         return False
+
+
+@cache
+def _todays() -> tuple[set[tuple[str, str | None]], bytes]:
+    """Return the schema and the header of a new journal."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_SCHEMA)
+        return _schema(db), db.serialize()[:100]
+
+
+def _schema(db: sqlite3.Connection) -> set[tuple[str, str | None]]:
+    """Return name and statement of every table and index."""
+    return set(db.execute("SELECT name, sql FROM sqlite_master").fetchall())
+
+
+def _is_version_0(db: sqlite3.Connection) -> bool:
+    """Tell whether the tables are those of the first format, whose replies had no checksum."""
+    columns = {name for _, name, *_ in db.execute("PRAGMA table_info(replies)").fetchall()}
+    return bool(columns) and "checksum" not in columns
+
+
+def _header_is_sound(path: Path) -> bool:
+    """Tell whether what is the same in every journal's header is so; SQLite believes whatever is there."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    todays = _todays()[1]
+    begin = header[:18] == todays[:18] and header[20:24] == todays[20:24] and header[18:20] in (b"\1\1", b"\2\2")
+    rest = all(header[at] in (0, todays[at]) for at in (*range(44, 60), *range(64, 92)) if at < len(header))
+    return not header or (begin and rest)  # zeros before the first checkpoint
 
 
 _COLUMNS = {
@@ -556,7 +594,14 @@ def row_is_sound(table: str, row: Mapping[str, Any]) -> bool:
             return bool(checksum(*(row[name] for name in (*_REPLY, "raw"))) == row["checksum"])
     except (ValueError, TypeError, UnicodeError):
         return False
-    return all(isinstance(row[name], str) for name in ("key", "run", "stage", "llm"))
+    words = all(isinstance(row[name], str) for name in ("key", "run", "stage", "llm", "owner"))
+    sums = all(_is_sum(row[name]) for name in ("worst_usd", "started_at"))
+    settled = row["outcome"] in ("replied", "failed", "unknown") and _is_sum(row["cost_usd"])
+    return words and sums and (settled or row["outcome"] is row["cost_usd"] is None)
+
+
+def _is_sum(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < math.inf
 
 
 def _copy_sound_rows(damaged: Path, fresh: Path) -> dict[str, int]:
@@ -567,11 +612,12 @@ def _copy_sound_rows(damaged: Path, fresh: Path) -> dict[str, int]:
     with contextlib.closing(_connect(fresh)) as new:
         new.execute("BEGIN IMMEDIATE")
         for table, columns in _COLUMNS.items():
-            names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-            for values in _readable_rows(damaged, table, columns):
+            names = ("id", *columns) if table == "attempts" else columns
+            statement = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+            for number, (_, *values) in rows(damaged, len(columns) + 1):
                 if row_is_sound(table, dict(zip(columns, values, strict=True))):
-                    new.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", values)
-                    counts[table] += 1
+                    known = (number, *values) if table == "attempts" else values
+                    counts[table] += new.execute(statement, known).rowcount
         paid = new.execute("SELECT run, SUM(cost_usd) FROM attempts WHERE outcome IS NOT NULL GROUP BY run").fetchall()
         for run, cost in paid:
             for scope in {run, study_of(run)}:
@@ -580,29 +626,3 @@ def _copy_sound_rows(damaged: Path, fresh: Path) -> dict[str, int]:
         new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         new.execute("PRAGMA journal_mode=DELETE")
     return counts
-
-
-def _readable_rows(path: Path, table: str, columns: Iterable[str]) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows that can be read one by one, past the pages that can't."""
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=60)) as db:
-            db.text_factory = _lenient
-            db.execute("PRAGMA writable_schema = ON")  # a damaged index must not keep the table from being read
-            last = _last_row(db, table)
-            statement = f"SELECT {', '.join(columns)} FROM {table} NOT INDEXED WHERE id = ?"
-            for number in range(1, last + 1):
-                with contextlib.suppress(sqlite3.Error):
-                    row = db.execute(statement, (number,)).fetchone()
-                    if row:
-                        yield row
-    except sqlite3.Error:
-        return
-
-
-def _last_row(db: sqlite3.Connection, table: str) -> int:
-    """Return a bound on the row numbers of a table, by bisection if its end can't be read."""
-    with contextlib.suppress(sqlite3.Error):
-        (last,) = db.execute(f"SELECT MAX(id) FROM {table}").fetchone()
-        return int(last or 0)
-    (pages,) = db.execute("PRAGMA page_count").fetchone()
-    return int(pages) * 200

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import email.utils
 import logging
+import operator
 import os
 import re
 import sys
@@ -51,7 +52,7 @@ def load_litellm() -> Any:
     import litellm
 
     litellm.suppress_debug_info = True
-    litellm.disable_aiohttp_transport = True
+    litellm.disable_aiohttp_transport = False  # a quarter less processor time than its httpx transport
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
     _send_once()
     known = {entry["provider"] for entry in litellm.custom_provider_map}
@@ -108,16 +109,28 @@ def api_key(llm: ServiceLLM) -> str | None:
     return key
 
 
+_FINISHED = {"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete"}
+
+
 def content(response: Any) -> tuple[str, str]:
-    """Return text and finish reason of a response, whatever it looks like; half a surrogate becomes `?`."""
+    """Return text and finish reason of a response, whatever it looks like; half a surrogate becomes `?`.
+
+    litellm says `stop` for every reason that it doesn't know: the provider's own word counts then.
+    """
     if not response.choices:
         return "", "no_choices"
     choice = response.choices[0]
     text = (choice.message.content if choice.message else None) or ""
-    text, finish_reason = (
-        words.encode("utf-8", "replace").decode() for words in (text, choice.finish_reason or "unknown")
-    )
-    return text, finish_reason
+    reason = choice.finish_reason or "unknown"
+    if reason == "stop":
+        native = (getattr(choice, "provider_specific_fields", None) or {}).get("native_finish_reason")
+        refusal = (getattr(choice.message, "provider_specific_fields", None) or {}).get("refusal")
+        if isinstance(native, str) and native.lower() not in _FINISHED:
+            reason = native
+        elif refusal and not text:
+            text, reason = str(refusal), "refusal"
+    text, reason = (words.encode("utf-8", "replace").decode() for words in (text, reason))
+    return text, reason
 
 
 def billed(usage: Any) -> tuple[int, int]:
@@ -146,11 +159,19 @@ def options(llm: ServiceLLM, *, schema: Mapping[str, Any] | None, seed: int) -> 
     return chosen
 
 
+_ADDRESSES = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com/v1beta",
+}
+"""Said in so many words, since litellm would let a variable of the environment change them, which no key covers."""
+
+
 def connection(llm: ServiceLLM) -> dict[str, Any]:
     """Return how litellm reaches a service LLM: its key, its address, its patience."""
     return {
         "api_key": api_key(llm) or "none",
-        "api_base": llm.base_url,
+        "api_base": llm.base_url or _ADDRESSES.get(llm.provider),
         "timeout": llm.timeout_s,
         "max_retries": 0,
     }
@@ -185,16 +206,25 @@ def batch_body(llm: ServiceLLM, prompt: str, *, schema: Mapping[str, Any] | None
 
 
 async def batch_call(llm: ServiceLLM, verb: str, **arguments: Any) -> Any:
-    """Call one of litellm's functions for files and batches (`create_batch`, ...); raises as `call` does."""
-    function = getattr(load_litellm(), f"a{verb}")
+    """Call one of the OpenAI SDK's functions for files and batches (`batches.create`, ...); raises as `call` does.
+
+    litellm has the same ones, but opens a connection for each call and never closes it.
+    """
+    import openai
+
+    known = connection(llm)
+    sdk = openai.AsyncOpenAI(
+        api_key=known["api_key"], base_url=known["api_base"], timeout=known["timeout"], max_retries=0
+    )
     try:
-        return await function(custom_llm_provider=llm.provider, **connection(llm), **arguments)
+        async with sdk:
+            return await operator.attrgetter(verb)(sdk)(**arguments)
     except Exception as error:
         raise translated(error, llm) from error
 
 
 async def hang_up() -> None:
-    """Close the connections that litellm keeps open for the running event loop; it would not before the process ends."""
+    """Close the connections of the running event loop, which litellm would keep open until the process ends."""
     litellm = sys.modules.get("litellm")
     if litellm is None:
         return
@@ -211,7 +241,7 @@ _WORTH_ANOTHER_TRY = {408, 409, 429, 529}
 
 def translated(error: Exception, llm: ServiceLLM) -> ServiceError:
     """Return our exception for one of litellm's, without any key in its text."""
-    text = redact(" ".join(str(error).split()))[:300]
+    text = redact(" ".join(str(error).split()))[:300].encode("utf-8", "replace").decode()
     name = type(error).__name__
     if name in ("ContentPolicyViolationError", "ContextWindowExceededError"):
         return RefusedError(f"{llm.name} refused: {text}")

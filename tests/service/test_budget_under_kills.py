@@ -20,7 +20,6 @@ import random
 import signal
 import statistics
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killing import forked, preload
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import BudgetError, ServiceError
@@ -62,6 +62,14 @@ class Case:
     failing: float
     """Share of calls that end with a 429 or a 500."""
     latency_s: float
+    billed_at: float
+    """Which share of a call's time has passed when it is billed."""
+
+    @property
+    def seconds(self) -> float:
+        """About how long a process has calls in flight."""
+        calls = max(len(prompts) for prompts in self.prompts)
+        return calls * (self.latency_s / self.llm.concurrency + 0.005)
 
     @property
     def worst_usd(self) -> float:
@@ -102,9 +110,9 @@ def case(seed: int) -> Case:
     drawn = Case(
         seed, llm, runs[kind], asked, None, None,
         kills=rng.choice([0, 1, 2, 3]), lost=rng.choice([0.0, 0.1, 0.3]), failing=rng.choice([0.0, 0.1]),
-        latency_s=rng.choice([0.001, 0.01, 0.03]),
+        latency_s=rng.choice([0.001, 0.01, 0.03]), billed_at=rng.choice([0.0, 0.0, 0.5]),
     )  # fmt: skip
-    budget = drawn.worst_usd * rng.uniform(1.5, max(3.0, 0.7 * len(prompts)))
+    budget = drawn.worst_usd * rng.uniform(1.5, max(3.0, 0.8 * len(prompts)))
     study = kind == "two of a study"
     run_budget = budget * rng.uniform(0.5, 1.5) if study and rng.random() < 0.5 else None if study else budget
     return Case(**{**drawn.__dict__, "budget_usd": run_budget, "study_budget_usd": budget if study else None})
@@ -121,8 +129,8 @@ def _behind_litellm(given: Case, run: str, rng: random.Random, bill: int) -> Any
 
     class Biller(litellm.CustomLLM):  # type: ignore[misc]
         async def acompletion(self, **call: Any) -> Any:
-            await asyncio.sleep(rng.expovariate(2 / given.latency_s))
-            luck = rng.random()
+            seconds, luck = rng.expovariate(1 / given.latency_s), rng.random()
+            await asyncio.sleep(given.billed_at * seconds)
             if luck < given.failing:
                 error = rng.choice([litellm.RateLimitError, litellm.InternalServerError])
                 raise error("not now", llm_provider=PROVIDER, model="m")
@@ -131,7 +139,7 @@ def _behind_litellm(given: Case, run: str, rng: random.Random, bill: int) -> Any
             tokens = [max(1, _much(rng, longest)), _much(rng, given.llm.max_tokens)]
             cost = (tokens[0] * price.input + tokens[1] * price.output) / 1e6
             os.write(bill, json.dumps([run, cost]).encode() + b"\n")
-            await asyncio.sleep(rng.expovariate(2 / given.latency_s))
+            await asyncio.sleep((1 - given.billed_at) * seconds)
             if luck > 1 - given.lost:
                 raise litellm.Timeout("too late", llm_provider=PROVIDER, model="m")
             response = call["model_response"]
@@ -154,7 +162,7 @@ class _Hurried:
         return getattr(asyncio, name)
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / 50)
+        await asyncio.sleep(max(0.02, seconds / 50))
 
 
 def _work(given: Case, place: Path, process: int, life: int) -> int:
@@ -165,7 +173,7 @@ def _work(given: Case, place: Path, process: int, life: int) -> int:
     transport.register(PROVIDER, lambda *_: "")  # needs no key
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": _behind_litellm(given, run, rng, bill)}]
     client.asyncio = _Hurried()  # type: ignore[attr-defined]
-    client._LOOK_AGAIN_S = 0.01  # type: ignore[misc]
+    client._LOOK_AGAIN_S = 0.02  # type: ignore[misc]
     service = Service(
         Journal(place / "journal.sqlite"),
         run=run,
@@ -190,18 +198,13 @@ def _silent(_: int, __: int) -> None:
 # A case
 
 
-def _forked(work: Callable[[], int], error: Path) -> Any:
-    def guarded() -> None:
-        code = _BROKEN
-        try:
-            code = work()
-        except BaseException:
-            error.write_text(traceback.format_exc(), encoding="utf-8")
-        os._exit(code)
-
-    process = _FORK.Process(target=guarded)
-    process.start()
-    return process
+def _wait_for_calls(bill: Path, process: Any) -> None:
+    """Wait until something is billed from now on, but not for long."""
+    before = bill.stat().st_size if bill.exists() else 0
+    for _ in range(50):
+        if not process.is_alive() or (bill.exists() and bill.stat().st_size > before):
+            return
+        time.sleep(0.01)
 
 
 def tried(given: Case, place: Path, mutant: Callable[[], None] | None) -> Outcome:
@@ -217,10 +220,11 @@ def tried(given: Case, place: Path, mutant: Callable[[], None] | None) -> Outcom
                 mutant()
             return _work(given, place, process, life)
 
-        processes = [_forked(lambda at=at: work(at), error) for at in range(len(given.runs))]
+        processes = [forked(lambda at=at: work(at), error) for at in range(len(given.runs))]
         doomed = rng.sample(processes, rng.randint(1, len(processes))) if life < given.kills else []
         for process in doomed:
-            time.sleep(rng.uniform(0.01, 0.15 + 4 * given.latency_s))
+            _wait_for_calls(place / "bill", process)
+            time.sleep(rng.uniform(0.0, 0.8 * given.seconds))
             process.kill()
         for process in processes:
             process.join(PATIENCE_S)
@@ -254,18 +258,21 @@ def _looked_at(given: Case, place: Path, found: Outcome, codes: Sequence[int | N
     for scope, billed in {**found.billed, "study": total}.items():
         if found.spent[scope] < billed - slack:
             found.wrong.append(f"{scope}: ${billed} billed, the journal has ${found.spent[scope]}")
-    caps = [(given.study_budget_usd, "study"), *((given.budget_usd, run) for run in given.runs)]
     if _NO_MONEY in codes:
-        shares = [(found.spent[scope] + given.worst_usd - cap, total / cap) for cap, scope in caps if cap is not None]
-        if max(left for left, _ in shares) <= -slack:
+        caps = {"study": given.study_budget_usd} | dict.fromkeys(given.runs, given.budget_usd)
+        full = [scope for scope, cap in caps.items() if cap is not None and found.spent[scope] + given.worst_usd > cap]
+        if not full:
             found.wrong.append(f"stopped with ${found.spent} spent, though the next call would have fitted in")
-        if given.study_budget_usd is None:
-            found.share = shares[0][1]
+        found.share = max(
+            ({"study": total} | found.billed)[scope] / (caps[scope] or 1.0) for scope in full or ["study"]
+        )
 
 
 def all_tried(seeds: Sequence[int], place: Path, mutant: Callable[[], None] | None = None) -> Iterator[Outcome]:
     """Yield the outcomes of cases, made side by side in forked processes; whoever stops reading ends them."""
     transport.load_litellm()
+    (place / "first").mkdir()
+    preload(lambda: _work(case(0), place / "first", 0, 0), place)
     lanes = 4
     ends: list[Connection] = []
     processes = []
@@ -277,7 +284,7 @@ def all_tried(seeds: Sequence[int], place: Path, mutant: Callable[[], None] | No
                 sending.send(tried(case(seed), place / str(seed), mutant))
             return 0
 
-        processes.append(_forked(work, place / f"error{lane}"))
+        processes.append(forked(work, place / f"error{lane}"))
         sending.close()
         ends.append(receiving)
     try:
@@ -307,7 +314,7 @@ def test_never_more_is_billed_than_the_budget_allows(tmp_path: Path) -> None:
     print(f"{told}median share billed {statistics.median(shares):.2f}")
     assert killed > CASES / 4
     assert len(shares) > CASES / 4
-    assert statistics.median(shares) > 0.5
+    assert statistics.median(shares) > 0.3
 
 
 # Mutants

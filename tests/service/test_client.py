@@ -23,7 +23,8 @@ from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ConfigError, InputError, ServiceError
 from llamaduo.service import client, transport
 from llamaduo.service.client import Answer, Failure, Outcome, Request, Service
-from llamaduo.service.journal import Journal, Reply
+from llamaduo.service.journal import Attempt, Caps, Journal, Reply
+from llamaduo.service.limits import Gate
 from llamaduo.service.replies import UnreadableError, read_scores
 
 LLM = Callable[..., ServiceLLM]
@@ -131,6 +132,43 @@ def test_a_request_in_flight_elsewhere_is_waited_for_and_not_bought_twice(
         thread.join(30)
     assert Counter(seen) == Counter(f"prompt {n}" for n in range(12))
     assert outcomes["a"] == outcomes["b"] == outcomes["c"]
+
+
+@pytest.mark.xfail(strict=True, reason="each look at what is in flight elsewhere passes the gate as a request does")
+def test_waiting_for_what_is_in_flight_elsewhere_uses_up_no_rate(
+    llm: LLM, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    admitted: list[int] = []
+    slot = Gate.slot
+
+    def counted(self: Gate, *, tokens: int, tries: int) -> Any:
+        admitted.append(tokens)
+        return slot(self, tokens=tokens, tries=tries)
+
+    monkeypatch.setattr(Gate, "slot", counted)
+    elsewhere, fake = Journal(tmp_path / "journal.sqlite"), llm(Program(), requests_per_minute=60_000)
+    request = ask_for(fake)
+    runner = asyncio.Runner()
+    wish = Attempt(request.key, request.sent, "study/other", "judge", "fake/m", 0.0)
+    number = runner.run(elsewhere.begin(wish, Caps()))
+    assert isinstance(number, int)
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.extend(_asked(tmp_path, request, silent)))
+    waiting.start()
+    time.sleep(0.6)
+    runner.run(elsewhere.record(number, Reply(request.key, "theirs", "stop", 1, 1, 0.0), "{}"))
+    waiting.join(10)
+    elsewhere.close()
+    runner.close()
+    assert [reply.text for reply in found] == ["theirs"]
+    assert len(admitted) <= 2
+
+
+def _asked(tmp_path: Path, request: Request, silent: Silent) -> list[Any]:
+    service = Service(Journal(tmp_path / "journal.sqlite"), run="study/run", budget_usd=None)
+    outcomes = service.ask([request], silent)
+    service.close()
+    return outcomes
 
 
 def test_what_is_sent_reaches_the_service(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:

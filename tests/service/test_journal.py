@@ -439,6 +439,19 @@ def test_an_error_undoes_the_whole_transaction_and_the_journal_stays_usable(jour
     assert journal.find("k") == reply("k")
 
 
+@pytest.mark.xfail(strict=True, reason="an error in one operation undoes those that were committed with it")
+def test_a_mistake_in_one_write_loses_no_reply_that_is_written_with_it(journal: Journal) -> None:
+    def mistaken(db: sqlite3.Connection) -> None:
+        raise ZeroDivisionError
+
+    async def together() -> None:
+        number = await begin(journal)
+        await asyncio.gather(journal.write(mistaken), journal.record(number, reply("k"), "{}"), return_exceptions=True)
+
+    asyncio.run(together())
+    assert journal.find("k") == reply("k")
+
+
 def test_a_damaged_row_that_is_found_while_others_are_written_disturbs_none_of_them(
     journal: Journal, path: Path
 ) -> None:

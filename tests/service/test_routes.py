@@ -265,6 +265,23 @@ def test_a_server_that_nobody_runs_costs_nothing(
     assert service.spent_usd == 0
 
 
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_no_variable_of_the_environment_changes_the_address_which_the_key_covers(
+    double: Double,
+    wired: Wired,
+    open_service: Open,
+    ask_for: AskFor,
+    silent: Silent,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: str,
+) -> None:
+    for name in ("BASE_URL", "API_BASE"):
+        monkeypatch.setenv(f"{provider.upper()}_{name}", double.url(provider))
+    (outcome,) = open_service().ask([ask_for(wired(provider, base_url=None, max_attempts=1))], silent)
+    assert isinstance(outcome, Failure)  # the provider's own address is out of reach here
+    assert double.bill()["calls"] == []
+
+
 def test_many_runs_in_one_process_leave_no_connection_open(
     wired: Wired, ask_for: AskFor, silent: Silent, tmp_path: Path
 ) -> None:

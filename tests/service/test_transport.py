@@ -108,6 +108,10 @@ def test_without_an_answer_the_outcome_is_unknown(make: Callable[[], Exception])
     assert type(translated(make(), LLM)) is UnknownOutcomeError
 
 
+def test_half_a_surrogate_in_a_message_becomes_a_question_mark() -> None:
+    assert str(translated(fault(503, "half an emoji: \ud83d"), LLM)).endswith("half an emoji: ?")
+
+
 def test_a_timeout_says_after_how_many_seconds() -> None:
     assert str(translated(timeout(), LLM)) == "the_llm: timed out after 7 s"
 

@@ -6,6 +6,7 @@ answer that does not exist is never asked about.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections import Counter
@@ -18,6 +19,7 @@ from sample_records import prediction
 
 from llamaduo.config import Judge, JudgeKind, JudgePrompt, Price, ServiceLLM
 from llamaduo.records import UNSCORED_REASONS, Prediction, Verdict, from_json, to_json
+from llamaduo.service import client, transport
 from llamaduo.service.client import Service
 from llamaduo.service.prompts import template_hash
 from llamaduo.stages.judge import judge
@@ -140,7 +142,8 @@ def test_only_what_was_unreadable_is_asked_again(llm: LLM, judged: Judged) -> No
         ('{"similarity": 88}', "missing_score"),
         ('{"similarity": 1, "similarity": 1, "precision": 1}', "duplicate_key"),
         ('{"similarity": -3, "precision": 1}', "out_of_range"),
-        ("", "not_json"),
+        ("", "empty"),
+        (" \n", "empty"),
     ],
 )
 def test_unscored_verdicts_carry_no_number(reply: str, reason: str, llm: LLM, judged: Judged) -> None:
@@ -149,11 +152,79 @@ def test_unscored_verdicts_carry_no_number(reply: str, reason: str, llm: LLM, ju
     assert reason in UNSCORED_REASONS
 
 
+@pytest.mark.parametrize(
+    ("finish_reason", "reason"),
+    [("length", "truncated"), ("content_filter", "refused"), ("tool_calls", "unfinished")],
+)
+def test_a_reply_that_was_not_finished_has_no_score_however_readable_it_is(
+    finish_reason: str, reason: str, llm: LLM, judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, script = transport.call, Script()
+
+    async def cut(*args: Any, **options: Any) -> Any:
+        response = await send(*args, **options)
+        response.choices[0].finish_reason = finish_reason
+        return response
+
+    monkeypatch.setattr(client, "call", cut)
+    (found,) = judged([prediction()], {"j": llm(script, send_seed=True)}, reasks=1)
+    assert (found.similarity, found.precision, found.unscored) == (None, None, reason)
+    assert reason in UNSCORED_REASONS
+    assert script.seeds == [0, 1]  # asked once more, as any reply that can't be read
+
+
+def test_each_call_is_asked_again_for_itself_and_does_not_wait_for_the_others(
+    llm: LLM, judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, asked_again = transport.call, asyncio.Event()
+
+    async def slow(called: ServiceLLM, prompt: str, **options: Any) -> Any:
+        if "slow" in prompt:
+            await asyncio.wait_for(asked_again.wait(), 10)
+        elif options["seed"] == 1:
+            asked_again.set()
+        return await send(called, prompt, **options)
+
+    monkeypatch.setattr(client, "call", slow)
+    script = Script("unreadable")
+    found = judged([prediction("p", "slow"), prediction("q", "quick")], {"j": llm(script, send_seed=True)})
+    assert [v.unscored for v in found] == [None, None]
+
+
+def test_the_same_answer_twice_is_judged_once_and_has_two_verdicts(llm: LLM, judged: Judged) -> None:
+    script = Script("unreadable")
+    found = judged([prediction("p", "same", 0), prediction("p", "same", 1)], {"j": llm(script, send_seed=True)})
+    assert [(v.sample, v.similarity) for v in found] == [(0, 80.0), (1, 80.0)]
+    assert found[0].request == found[1].request
+    assert len(script.prompts) == 2
+
+
+def test_progress_counts_distinct_calls_whatever_is_asked_again(llm: LLM, open_service: Open) -> None:
+    seen: list[tuple[int, int]] = []
+    config = Judge(panel={"j": llm(Script("?", "?"), send_seed=True)})
+    answers = [prediction("p", "a"), prediction("p", "a", 1), prediction("q", "b")]
+    judge(answers, config=config, service=open_service(), progress=lambda *at: seen.append(at))
+    assert seen == [(0, 2), (1, 2), (2, 2)]
+
+
 def test_every_paid_reply_is_on_the_bill_the_unreadable_ones_too(llm: LLM, judged: Judged) -> None:
     member = llm(Script("two words", "and three words"), send_seed=True, price=Price(0.0, 1e6, "a dollar a word"))
     (found,) = judged([prediction()], {"j": member}, reasks=1)
     assert found.unscored == "not_json"
     assert found.cost_usd == pytest.approx(5.0)
+
+
+def test_what_was_paid_before_a_failure_is_on_the_bill(llm: LLM, judged: Judged, waits: list[float]) -> None:
+    def program(_: str, parameters: Mapping[str, Any]) -> str:
+        import litellm
+
+        if parameters["seed"]:
+            raise litellm.InternalServerError(message="down", model="m", llm_provider="fake")
+        return "three unreadable words"
+
+    member = llm(program, send_seed=True, max_attempts=2, price=Price(0.0, 1e6, "a dollar a word"))
+    (found,) = judged([prediction()], {"j": member}, reasks=1)
+    assert (found.unscored, found.cost_usd) == ("no_reply", pytest.approx(3.0))
 
 
 def test_no_reply_and_refusal_are_not_asked_again(llm: LLM, judged: Judged, waits: list[float]) -> None:

@@ -17,8 +17,9 @@ from sample_records import example
 from llamaduo.config import Price, ServiceLLM, Synthesis, SynthesisPrompt
 from llamaduo.errors import ServiceError
 from llamaduo.records import Example
+from llamaduo.service import client, transport
 from llamaduo.service.client import Service
-from llamaduo.stages.synthesize import Batch, synthesize
+from llamaduo.stages.synthesize import Batch, requests, synthesize
 
 LLM = Callable[..., ServiceLLM]
 Synthesized = Callable[..., Batch]
@@ -80,13 +81,11 @@ def test_pairs_carry_who_wrote_them_and_for_which_seed(llm: LLM, synthesized: Sy
     assert found.examples[0] == example("new 0.0", "reply 0.0", generator="the_teacher", seed_id=owner.prompt_id)
 
 
-@pytest.mark.parametrize(("wanted", "requests"), [(1, 1), (2, 1), (3, 2), (10, 5), (11, 6)])
-def test_as_many_requests_as_the_wanted_pairs_need(
-    wanted: int, requests: int, llm: LLM, synthesized: Synthesized
-) -> None:
+@pytest.mark.parametrize(("wanted", "count"), [(1, 1), (2, 1), (3, 2), (10, 5), (11, 6)])
+def test_as_many_requests_as_the_wanted_pairs_need(wanted: int, count: int, llm: LLM, synthesized: Synthesized) -> None:
     teacher = Teacher()
-    assert synthesized(llm(teacher), wanted).requests == requests
-    assert len(teacher.prompts) == requests
+    assert synthesized(llm(teacher), wanted).requests == count
+    assert len(teacher.prompts) == count
 
 
 def test_every_seed_comes_once_before_any_comes_twice(llm: LLM, synthesized: Synthesized) -> None:
@@ -141,6 +140,35 @@ def test_what_is_no_whole_pair_is_dropped_and_counted(llm: LLM, synthesized: Syn
     found = synthesized(llm(Teacher(replies.__getitem__), concurrency=1), 8)
     assert sorted(e.prompt for e in found.examples) == ["new a", "new b", "new c", "new d"]
     assert (found.requests, found.failed, found.dropped) == (4, 0, 2 + 1 + 1)
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "kept", "dropped"),
+    [("stop", 2, 0), ("length", 2, 1), ("tool_calls", 2, 1), ("content_filter", 0, 1)],
+)
+def test_of_a_reply_that_was_not_finished_whole_pairs_count_and_of_a_refused_one_none(
+    finish_reason: str, kept: int, dropped: int, llm: LLM, synthesized: Synthesized, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = transport.call
+
+    async def cut(*args: Any, **options: Any) -> Any:
+        response = await send(*args, **options)
+        response.choices[0].finish_reason = finish_reason
+        return response
+
+    monkeypatch.setattr(client, "call", cut)
+    found = synthesized(llm(Teacher(lambda _: pairs("a", "b"))), 2)
+    assert (len(found.examples), found.dropped, found.failed) == (kept, dropped, 0)
+
+
+def test_what_is_asked_can_be_known_before_it_is_asked(llm: LLM, synthesized: Synthesized) -> None:
+    teacher = Teacher()
+    member = llm(teacher)
+    config = Synthesis(pairs_per_request=2)
+    known = requests(SEEDS, 7, llm=member, config=config, topic="Coding", first_request=3, seed=1)
+    synthesized(member, 7, first_request=3)
+    assert sorted(teacher.prompts) == sorted(request.prompt for _, request in known)
+    assert [request.repeat for _, request in known] == [3, 4, 5, 6]
 
 
 def test_replies_are_paid_for_whatever_they_bring(llm: LLM, synthesized: Synthesized) -> None:
