@@ -14,7 +14,8 @@ between prompts and responses in the 283 coding pairs of No Robots), as it does 
               what a scheduler without any overhead would reach on the same latencies in the order in which the calls
               came, and a bare litellm pool; and the same where lengths tell nothing.
     waves     time of the scheme of the original llamaduo over ours, target at least 3: a gather of 64 calls waits for
-              its slowest; and as shipped, among faults: a failed call is sent again at once, and every wave is followed by a sleep of 60 / 64 s.
+              its slowest; and as shipped, among faults: a failed call is sent again at once,
+              and every wave is followed by a sleep of 60 / 64 s.
     faults    share of the limit among 3% 429 (Retry-After 1) and 2% 5xx, target at least 0.90; a chain is a call's
               attempts and the waits it was told. No call lost, none billed twice, none back too early.
     rate      share of calls answered 429 under a limit of 50 calls a second that the client knows, target at most 1%.
@@ -387,8 +388,9 @@ def fill(bench: Bench) -> Part:
     line = (
         f"share of the limit {figure:.3f} {span(shares)}, n = {len(ours)} x {bench.calls} calls, target >= 0.95; an "
         f"ideal scheduler in the same order {statistics.median(reachable):.3f} {span(reachable)}; a bare litellm pool "
-        f"{peer.share():.3f} where ours has {shares[0]:.3f}; where lengths tell nothing {blind.share():.3f} of an ideal "
-        f"scheduler's {blind.reachable():.3f}; peak {max(ran.bill['peak'] for ran in ours)} calls{lost([*ours, blind])}"
+        f"{peer.share():.3f} where ours has {shares[0]:.3f}; where lengths tell nothing {blind.share():.3f} of an "
+        f"ideal scheduler's {blind.reachable():.3f}; peak "
+        f"{max(ran.bill['peak'] for ran in ours)} calls{lost([*ours, blind])}"
     )
     spread = summary(shares) | {"ideal": summary(reachable), "litellm_pool": round(peer.share(), 4)}
     spread |= {"blind": round(blind.share(), 4), "blind_ideal": round(blind.reachable(), 4)}

@@ -3,8 +3,8 @@
     async with gate.slot(tokens=900, tries=1):
         ...send...
 
-The state is one small file a service LLM, changed under a lock. Requests are spaced evenly, almost without
-bursts, 2% slower than the limit, so that what arrives late at the server doesn't pass it. A request counts at its prompt
+The state is one small file a service LLM, changed under a lock. Requests are spaced evenly, without bursts,
+2% slower than the limit, so that what arrives late at the server doesn't pass it. A request counts at its prompt
 plus `max_tokens`, as providers count it. Where several processes want more than there is, each gets its share of
 the calls in flight; those of a process that has died are free again.
 """
@@ -30,7 +30,7 @@ from llamaduo.service.liveness import alive
 
 _SLACK = 1.02
 _LATE_S = 0.05
-"""A timer that comes this much late at most is made up for."""
+"""A timer that comes less than this much late is made up for."""
 _LOOK_AGAIN_S = 0.02
 _CLOCK_MAY_STEP_S = 5.0
 _Waiting = tuple[int, int, asyncio.Future[None], int]
@@ -114,11 +114,12 @@ class Gate:
         due: float = max(state["requests"], state["tokens"])
         if due > now:
             return due - now
+        on_time = due if now - due < _LATE_S else now
         llm = self._llm
         if llm.requests_per_minute:
-            state["requests"] = max(state["requests"], now - _LATE_S) + 60 / llm.requests_per_minute * _SLACK
+            state["requests"] = on_time + 60 / llm.requests_per_minute * _SLACK
         if llm.tokens_per_minute:
-            state["tokens"] = max(state["tokens"], now - _LATE_S) + 60 * tokens / llm.tokens_per_minute * _SLACK
+            state["tokens"] = on_time + 60 * tokens / llm.tokens_per_minute * _SLACK
         return 0.0
 
     def _free(self, owners: dict[str, list[int]]) -> bool:
