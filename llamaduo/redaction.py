@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterable
 from functools import cache
@@ -69,7 +70,9 @@ def _forms(secrets: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
 
 def _written(value: str) -> Iterable[str]:
     raw = value.encode(errors="surrogateescape")
-    forms = {value, json.dumps(value)[1:-1], quote(raw, safe=""), quote(raw)}
+    encoded_forms = {quote(raw, safe=""), quote(raw)}
+    small = {re.sub("%..", lambda found: found[0].lower(), form) for form in encoded_forms}
+    forms = {value, json.dumps(value)[1:-1], *encoded_forms, *small}
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for shift in range(3):  # where it begins in the encoded text decides about how it looks there
             encoded = encode(b"\0" * shift + raw).decode()
@@ -119,6 +122,9 @@ def redact_logs() -> None:
     redacted.redacts = True  # type: ignore[attr-defined]
     logging.setLogRecordFactory(redacted)
     sys.excepthook = _redacted_traceback
+    threading.excepthook = lambda args: _redacted_traceback(
+        args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
+    )
 
 
 def _redacted_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -254,13 +254,16 @@ class Service:
 
     async def _outcome(self, request: Request) -> Outcome:
         """Return the outcome of a request, which is shared by all that ask the same at the same time."""
-        if request.key in self._shared:
-            return await asyncio.shield(self._shared[request.key])
+        while shared := self._shared.get(request.key):
+            try:
+                return await asyncio.shield(shared)
+            except asyncio.CancelledError:
+                if not shared.cancelled():
+                    raise
         stored = self._journal.find(request.key)
         if stored:
             return stored
-        shared: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._shared[request.key] = shared
+        shared = self._shared[request.key] = asyncio.get_running_loop().create_future()
         try:
             outcome = await self._buy(request)
         except BaseException as error:
@@ -365,25 +368,29 @@ class Service:
                     return await self._record(request, begun, response, worst)
             finally:
                 self._in_flight.discard(asyncio.current_task())
-            await self._wait_for(begun, llm, worst)
+            await self._wait_for(begun, wish, llm)
 
-    async def _wait_for(self, hindrance: Elsewhere | Short, llm: ServiceLLM, worst: float) -> None:
+    async def _wait_for(self, hindrance: Elsewhere | Short, wish: Attempt, llm: ServiceLLM) -> None:
         """Wait until another process may have the reply, or until there may be room in the budget."""
         if isinstance(hindrance, Elsewhere):
             if hindrance.batch:
                 await self._batch(llm).collect(hindrance.batch)
-            else:
+            while self._journal.elsewhere(wish.key):
                 await asyncio.sleep(_LOOK_AGAIN_S)
             return
-        if hindrance.reserved_usd <= 0:
-            raise _no_money(hindrance, self._caps, worst)
         async with self._short:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._settled.wait(), _LOOK_AGAIN_S)
-            self._settled.clear()
+            while short := self._journal.short(wish, self._caps):
+                if short.reserved_usd <= 0:
+                    raise _no_money(short, self._caps, wish.worst_usd)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._settled.wait(), _LOOK_AGAIN_S)
+                self._settled.clear()
 
     async def _send(self, request: Request, attempt: int, worst: float) -> Any:
         """Send, and settle at once what brought no reply."""
+        if self._stopping:
+            await self._journal.fail(attempt, cost_usd=0.0, outcome="failed")
+            raise asyncio.CancelledError
         try:
             return await call(request.llm, request.prompt, schema=request.schema, seed=request.repeat)
         except UnknownOutcomeError:

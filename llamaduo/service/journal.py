@@ -217,6 +217,18 @@ class Journal:
         row = self._row("SELECT usd FROM spent WHERE scope = ?", scope)
         return float(row[0]) if row else 0.0
 
+    def elsewhere(self, key: str) -> bool:
+        """Tell whether another living process has a request in flight, for which there is no reply yet."""
+        query = "SELECT owner, batch FROM attempts WHERE key = ? AND outcome IS NULL"
+        return any(batch or alive(self.live, owner) for owner, batch in self._rows(query, key))
+
+    def short(self, attempt: Attempt, caps: Caps) -> Short | None:
+        """Return which budget has no room for an attempt now, those of dead processes settled."""
+        short = _short(self._reader, attempt, caps)
+        if short and self.write_now(_bury(self.live)):
+            short = _short(self._reader, attempt, caps)
+        return short
+
     def batch(self, batch: str) -> str | None:
         """Return the provider's id of a batch."""
         row = self._row("SELECT remote_id FROM batches WHERE id = ?", batch)
@@ -276,6 +288,16 @@ class Journal:
             self._flushing = asyncio.create_task(self._flush())
         return await asyncio.shield(done)
 
+    async def _each_alone(
+        self, waiting: Sequence[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]]
+    ) -> None:
+        for operation, done in waiting:
+            try:
+                (result,) = await asyncio.to_thread(self._commit, [operation])
+                done.set_result(result)
+            except Exception as error:
+                done.set_exception(error)
+
     def write_now(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out an operation in a transaction of its own, outside of any event loop."""
         result: T = self._commit([operation])[0]
@@ -286,9 +308,14 @@ class Journal:
             waiting, self._queue = self._queue, []
             try:
                 results = await asyncio.to_thread(self._commit, [operation for operation, _ in waiting])
-            except Exception as error:
+            except InputError as error:
                 for _, done in waiting:
                     done.set_exception(error)
+            except Exception as error:  # a mistake in one of them must not undo the others
+                if len(waiting) == 1:
+                    waiting[0][1].set_exception(error)
+                else:
+                    await self._each_alone(waiting)
             else:
                 for (_, done), result in zip(waiting, results, strict=True):
                     done.set_result(result)
@@ -531,14 +558,15 @@ def _set_aside(table: str, key: str, why: str) -> Callable[[sqlite3.Connection],
 
 
 def _sound(path: Path) -> bool:
-    """Tell whether SQLite can read the whole file, and finds a journal in it; an empty or an older one is sound."""
+    """Tell whether SQLite can read the whole file, and finds a journal in it; an empty, older or newer one is sound."""
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=60)) as db:
             if db.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
                 return False
             schema = _schema(db)
-            known = not schema or _is_version_0(db) or _todays()[0] <= schema
-            return known and _header_is_sound(path)
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            other = not schema or _is_version_0(db) or version > VERSION
+            return (other or _todays()[0] <= schema) and _header_is_sound(path)
     except sqlite3.OperationalError as error:
         if "lock" in str(error) or "busy" in str(error):
             raise
@@ -561,9 +589,9 @@ def _schema(db: sqlite3.Connection) -> set[tuple[str, str | None]]:
 
 
 def _is_version_0(db: sqlite3.Connection) -> bool:
-    """Tell whether the tables are those of the first format, whose replies had no checksum."""
+    """Tell whether the tables are those of the first format, whose replies named their run and had no checksum."""
     columns = {name for _, name, *_ in db.execute("PRAGMA table_info(replies)").fetchall()}
-    return bool(columns) and "checksum" not in columns
+    return "run" in columns and "checksum" not in columns
 
 
 def _header_is_sound(path: Path) -> bool:

@@ -32,6 +32,8 @@ _SLACK = 1.02
 _LATE_S = 0.05
 """A timer that comes less than this much late is made up for."""
 _LOOK_AGAIN_S = 0.02
+_LOOKS_S = 0.25
+"""How exactly it is noted when a process last looked."""
 _CLOCK_MAY_STEP_S = 5.0
 _Waiting = tuple[int, int, asyncio.Future[None], int]
 
@@ -46,6 +48,7 @@ class Gate:
         path = folder / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._held = 0
+        self._admitted = 0.0
         self._waiting: list[_Waiting] = []
         self._numbers = count()
         self._timer: asyncio.TimerHandle | None = None
@@ -95,13 +98,15 @@ class Gate:
                             self._timer = asyncio.get_running_loop().call_later(wait, self._admit)
                         break
                     self._held += 1
+                    self._admitted = time.time()
                     admitted.set_result(None)
                 heapq.heappop(self._waiting)
                 self._sign(state)
 
     def _sign(self, state: dict[str, Any]) -> None:
         if self._held or self._waiting:
-            state["owners"][self._owner] = [self._held, len(self._waiting)]
+            looked = math.floor(time.time() / _LOOKS_S) * _LOOKS_S
+            state["owners"][self._owner] = [self._held, len(self._waiting), self._admitted, looked]
         else:
             state["owners"].pop(self._owner, None)
 
@@ -122,7 +127,7 @@ class Gate:
             state["tokens"] = on_time + 60 * tokens / llm.tokens_per_minute * _SLACK
         return 0.0
 
-    def _free(self, owners: dict[str, list[int]]) -> bool:
+    def _free(self, owners: dict[str, list[float]]) -> bool:
         """Tell whether one more call may be in flight, and whether it is this process's turn."""
         limit = self._llm.concurrency
         if self._within(owners, limit):
@@ -132,12 +137,16 @@ class Gate:
             del owners[name]
         return bool(dead) and self._within(owners, limit)
 
-    def _within(self, owners: dict[str, list[int]], limit: int) -> bool:
-        if sum(held for held, _ in owners.values()) >= limit:
+    def _within(self, owners: dict[str, list[float]], limit: int) -> bool:
+        """Tell whether there is room, and no other waits that holds less, or as much and was admitted longer ago."""
+        if sum(held for held, *_ in owners.values()) >= limit:
             return False
-        share = math.ceil(limit / len(owners))
-        others = [state for name, state in owners.items() if name != self._owner]
-        return self._held < share or not any(waiting and held < share for held, waiting in others)
+        now, mine = time.time(), (self._held, self._admitted)
+        return not any(
+            waiting and (held, admitted) < mine and abs(now - looked) < 5 * _LOOKS_S  # not one that was stopped
+            for name, (held, waiting, admitted, looked) in owners.items()
+            if name != self._owner
+        )
 
     @contextmanager
     def _state(self) -> Iterator[dict[str, Any]]:
@@ -159,9 +168,9 @@ def _read(text: bytes) -> dict[str, Any]:
     """Return the state; one that can't be read counts as none, and what is due after a step back is due at once."""
     try:
         state: dict[str, Any] = json.loads(text)
-        counts = [count for held, waiting in state["owners"].values() for count in (held, waiting)]
-        sound = all(math.isfinite(state[name]) for name in ("requests", "tokens", "written"))
-        if sound and all(type(count) is int for count in counts):
+        numbers = [state[name] for name in ("requests", "tokens", "written")]
+        numbers += [number for one in state["owners"].values() for _, number in zip(range(4), one, strict=True)]
+        if all(math.isfinite(number) for number in numbers):
             later = state["written"] > time.time() + _CLOCK_MAY_STEP_S
             return state | ({"requests": 0.0, "tokens": 0.0} if later else {})
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

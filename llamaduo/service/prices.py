@@ -81,7 +81,7 @@ def retirement_warning(llm: ServiceLLM, today: datetime.date) -> str | None:
     except ValueError:
         return None
     left = (datetime.date.fromisoformat(day) - today).days
-    when = f"in {left} days, on {day}" if left > 0 else f"since {day}"
+    when = f"in {left} {'day' if left == 1 else 'days'}, on {day}" if left > 0 else f"since {day}"
     return f"{llm.name}: {llm.model} retires {when}." if left > 0 else f"{llm.name}: {llm.model} is retired {when}."
 
 

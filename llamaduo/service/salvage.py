@@ -4,8 +4,7 @@
         ...
 
 Each page is taken for a leaf of a table, and every cell for a row; what comes of a page that is none, or of damaged
-bytes, is for the caller to reject, who knows the checksums of his rows. Pages of the write-ahead log count before
-those of the file.
+bytes, is for the caller to reject, who knows the checksums of his rows.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ PAGE = 4096
 """SQLite's own page size, which a journal has."""
 Value = None | int | float | str | bytes
 _LOCAL = PAGE - 35
-_FRAME = 24
 _SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
 """Bytes of a value by its serial type."""
 
@@ -30,7 +28,7 @@ def rows(path: Path, columns: int) -> Iterator[tuple[int, tuple[Value, ...]]]:
     if not path.stat().st_size:
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        pages = _Pages(content, Path(f"{path}-wal"))
+        pages = _Pages(content)
         for number in range(1, pages.count + 1):
             page = pages[number]
             at = 100 if number == 1 else 0
@@ -44,30 +42,12 @@ def rows(path: Path, columns: int) -> Iterator[tuple[int, tuple[Value, ...]]]:
 class _Pages:
     """The pages of a file, counted from 1; what is missing is zeros."""
 
-    def __init__(self, content: mmap.mmap, log: Path) -> None:
+    def __init__(self, content: mmap.mmap) -> None:
         self._content = content
         self.count = (len(content) + PAGE - 1) // PAGE
-        self._logged = _logged(log, self.count)
-        self.count = max(self.count, *self._logged, 0)
 
     def __getitem__(self, number: int) -> bytes:
-        found = self._logged.get(number) or self._content[(number - 1) * PAGE : number * PAGE]
-        return found.ljust(PAGE, b"\0")
-
-
-def _logged(path: Path, count: int) -> dict[int, bytes]:
-    """Return the last state of every page in the log of so many pages; frames of an earlier round have other salts."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return {}
-    found = {}
-    frames = range(32, len(content) - _FRAME - PAGE + 1, _FRAME + PAGE)
-    for begin in frames:
-        (number,) = struct.unpack_from(">I", content, begin)
-        if content[begin + 8 : begin + 16] == content[16:24] and 0 < number <= count + len(frames):
-            found[number] = content[begin + _FRAME : begin + _FRAME + PAGE]
-    return found
+        return self._content[(number - 1) * PAGE : number * PAGE].ljust(PAGE, b"\0")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -134,7 +134,6 @@ def test_a_request_in_flight_elsewhere_is_waited_for_and_not_bought_twice(
     assert outcomes["a"] == outcomes["b"] == outcomes["c"]
 
 
-@pytest.mark.xfail(strict=True, reason="each look at what is in flight elsewhere passes the gate as a request does")
 def test_waiting_for_what_is_in_flight_elsewhere_uses_up_no_rate(
     llm: LLM, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -201,6 +201,15 @@ def test_single_bits_of_the_schema_the_trees_and_the_indexes_cost_nothing(copies
         copies.check(copies.flipped(page * PAGE + (100 if page == 0 else 0) + rng.randrange(8), rng.randrange(8)), [])
 
 
+@pytest.mark.parametrize(
+    "word", [b"raw TEXT", b"checksum TEXT", b"replies (", b"UNIQUE", b"reserved ON", b"outcome IS"]
+)
+def test_a_letter_of_the_schema_costs_nothing(copies: Copies, word: bytes) -> None:
+    position = copies.file.index(word)
+    assert position < PAGE
+    copies.check(copies.flipped(position, 0), [])
+
+
 def test_a_whole_page_that_is_lost_costs_the_rows_on_it(copies: Copies) -> None:
     rng = random.Random(23)
     for page in [0, *rng.sample(sorted(copies.on_page), 14)]:
@@ -227,7 +236,7 @@ def test_what_lies_in_the_log_of_a_process_that_died_is_found_too(program: Progr
     assert len(copies.log) > 10 * PAGE
     copies.check(copies.damaged(copies.file), [])
     content = bytearray(copies.file)
-    content[:16] = b"nothing of SQLite"[:16]  # so that no page of the log is read by SQLite either
+    content[:16] = b"nothing of SQLite"[:16]
     path = copies.damaged(bytes(content))
     bought, notes = copies.ask(path)
     assert bought == set()

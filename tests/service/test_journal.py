@@ -439,7 +439,6 @@ def test_an_error_undoes_the_whole_transaction_and_the_journal_stays_usable(jour
     assert journal.find("k") == reply("k")
 
 
-@pytest.mark.xfail(strict=True, reason="an error in one operation undoes those that were committed with it")
 def test_a_mistake_in_one_write_loses_no_reply_that_is_written_with_it(journal: Journal) -> None:
     def mistaken(db: sqlite3.Connection) -> None:
         raise ZeroDivisionError

@@ -199,7 +199,6 @@ def test_processes_share_alike(limit: int, processes: int, gate: Make, run: Run,
     assert sum(found) > 0.75 * limit * 200
 
 
-@pytest.mark.xfail(strict=True, reason="whoever leaves takes the slot again before another process looks")
 @pytest.mark.parametrize(("limit", "processes"), [(1, 2), (2, 3), (5, 4), (6, 4)])
 def test_no_process_starves_where_the_limit_can_not_be_shared_alike(
     limit: int, processes: int, gate: Make, run: Run, traffic: Traffic
