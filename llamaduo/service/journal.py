@@ -143,7 +143,7 @@ def default_path() -> Path:
 
 def checksum(*values: Any) -> str:
     """Return the sha256 of a row's values."""
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(values, default=repr).encode()).hexdigest()  # a damaged row may hold bytes
 
 
 class Journal:
@@ -547,7 +547,7 @@ def _bury(live: Path) -> Callable[[sqlite3.Connection], int]:
 def _set_aside(table: str, key: str, why: str) -> Callable[[sqlite3.Connection], None]:
     def set_aside(db: sqlite3.Connection) -> None:
         row = db.execute(f"SELECT * FROM {table} WHERE key = ?", (key,)).fetchone()
-        values = (key, f"{table}: {why}", json.dumps(row), time.time())
+        values = (key, f"{table}: {why}", json.dumps(row, default=repr), time.time())
         db.execute("INSERT INTO set_aside (key, why, row, found_at) VALUES (?, ?, ?, ?)", values)
         db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
 

@@ -258,6 +258,7 @@ SWAPS = {
     "a letter": "UPDATE replies SET text = replace(text, 'a', 'b') WHERE id IN (7, 31)",
     "a cost": "UPDATE replies SET cost_usd = cost_usd / 2 WHERE id IN (7, 31)",
     "a finish reason": "UPDATE replies SET finish_reason = 'length' WHERE id IN (7, 31)",
+    "bytes": "UPDATE replies SET text = CAST(text AS BLOB), checksum = CAST(checksum AS BLOB) WHERE id IN (7, 31)",
     "a type": "UPDATE replies SET prompt_tokens = prompt_tokens + 0.5 WHERE id IN (7, 31)",
 }
 
@@ -276,7 +277,7 @@ def test_swapped_and_altered_rows_are_set_aside_and_bought_again(copies: Copies,
         db.execute("CREATE TEMP TABLE was AS SELECT * FROM replies WHERE id IN (7, 31)")
         db.executescript(SWAPS[name])
         db.commit()
-        tampered = db.execute("SELECT key, text FROM replies WHERE id IN (7, 31) ORDER BY key").fetchall()
+        tampered = db.execute("SELECT key, CAST(text AS TEXT) FROM replies WHERE id IN (7, 31) ORDER BY key").fetchall()
     bought, notes = copies.ask(path)
     assert bought == two
     assert len(notes) == 2
