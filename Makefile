@@ -34,6 +34,11 @@ proof: .venv/ready
 	@$(BIN)/python benchmarks/pocket_run.py
 	@$(BIN)/python benchmarks/loop_overhead.py
 	@$(BIN)/python benchmarks/pocket_grid.py
+	@$(BIN)/python benchmarks/service_calls.py
+	@$(BIN)/python benchmarks/kills.py
+	@$(BIN)/python benchmarks/kills.py --mutants
+	@$(BIN)/python benchmarks/transformers_serve.py
+	@LLAMADUO_BUDGET_CASES=200 $(BIN)/python -m pytest tests/service/test_budget_under_kills.py -s
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

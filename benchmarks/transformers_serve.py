@@ -168,7 +168,7 @@ def make_tokenizer(rng: random.Random) -> Any:
 
 
 def make_model(out: Path, steps: int) -> str:
-    """Train the model, save it, and say what it is; every other step is a judge's lesson, the rest are synthesis."""
+    """Train the model, save it, and say what it is."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -194,8 +194,8 @@ def make_model(out: Path, steps: int) -> str:
         optimizer, lambda step: min(1.0, (step + 1) / 20) * (0.05 + 0.475 * (1 + math.cos(math.pi * step / steps)))
     )
     losses = []
-    for step in range(steps):
-        loss = answer_loss(model, tokenizer, [lesson(rng, ("judge", "synthesis")[step % 2]) for _ in range(8)])
+    for _ in range(steps):
+        loss = answer_loss(model, tokenizer, [lesson(rng, kind) for kind in ("judge", "synthesis") * 4])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -208,9 +208,7 @@ def make_model(out: Path, steps: int) -> str:
     )
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    return (
-        f"{model.num_parameters():,} parameters, {steps} steps, loss {losses[-2]:.2f} and {losses[-1]:.2f} nats a token"
-    )
+    return f"{model.num_parameters():,} parameters, {steps} steps, loss {losses[-1]:.2f} nats per token of a reply"
 
 
 def answer_loss(model: Any, tokenizer: Any, lessons: list[tuple[str, str]]) -> Any:

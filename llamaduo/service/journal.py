@@ -35,7 +35,7 @@ from typing import Any, TypeVar
 
 from llamaduo.errors import InputError
 from llamaduo.redaction import redact
-from llamaduo.service.liveness import Owner, alive
+from llamaduo.service.liveness import Owner, alive, clear
 from llamaduo.service.salvage import rows
 
 T = TypeVar("T")
@@ -175,6 +175,7 @@ class Journal:
             self._salvage()
         self._db, self._reader = _connect(self.path), _connect(self.path)
         self._owner = Owner(self.live)
+        clear(self.live)
         self._commit([_bury(self.live)])
 
     @property

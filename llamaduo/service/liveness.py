@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import uuid
 from pathlib import Path
+
+_LONG_S = 3600.0
 
 
 class Owner:
@@ -48,3 +51,13 @@ def alive(folder: Path, name: str) -> bool:
         return False
     finally:
         os.close(file)
+
+
+def clear(folder: Path) -> None:
+    """Remove the traces of all that are dead; a hidden file is somebody who is only just coming to life."""
+    long_ago = time.time() - _LONG_S
+    for path in folder.iterdir():
+        if not path.name.startswith("."):
+            alive(folder, path.name)
+        elif path.stat().st_mtime < long_ago:
+            path.unlink(missing_ok=True)

@@ -237,6 +237,8 @@ async def hang_up() -> None:
 
 
 _WORTH_ANOTHER_TRY = {408, 409, 429, 529}
+_PERHAPS_BILLED = {408, 502, 504, 522, 524}
+"""A gateway gave up waiting: whoever stands behind it may have gone on."""
 
 
 def translated(error: Exception, llm: ServiceLLM) -> ServiceError:
@@ -256,7 +258,8 @@ def translated(error: Exception, llm: ServiceLLM) -> ServiceError:
         wait = retry_after(error)
         if wait > _LONGEST_RETRY_AFTER:
             return ServiceError(f"{llm.name} asks to come back in {wait:,.0f} s: {text}; run the same command then.")
-        return TransientError(f"{llm.name}: {text}", retry_after=wait)
+        kind = UnknownOutcomeError if status in _PERHAPS_BILLED else TransientError
+        return kind(f"{llm.name}: {text}", retry_after=wait)
     return ServiceError(f"{llm.name} refused the call ({name}, {status}): {text}")
 
 

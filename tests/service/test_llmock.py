@@ -30,6 +30,8 @@ Silent = Callable[[int, int], None]
 
 PLACES = {"openai": "/v1", "anthropic": "/anthropic", "gemini": "/gemini/v1beta"}
 ERRORS = {408: 0.02, 409: 0.02, 429: 0.1, 500: 0.06, 502: 0.02, 503: 0.04, 504: 0.02, 529: 0.02}
+PERHAPS_BILLED = {408, 502, 504}
+"""Said by gateways that no longer wait, so counted at their worst."""
 PROGRAM = """
 import json, random, sys
 from llmock.chaos import ChaosSettings
@@ -101,7 +103,11 @@ def test_2000_items_of_which_a_third_fails_at_first(
     assert sum(found[-1] == 200 for found in statuses.values()) == len(replies)
     assert all(set(found[:-1]) <= set(ERRORS) for found in statuses.values())
     assert all(len(found) == 5 for found in statuses.values() if found[-1] != 200)
-    assert service.spent_usd == pytest.approx(sum(reply.cost_usd for reply in replies))
+    perhaps = sum(status in PERHAPS_BILLED for found in statuses.values() for status in found)
+    worst = [(request.longest_prompt * 5.0 + 64 * 20.0) / 1e6 for request in requests]
+    at_their_worst = service.spent_usd - sum(reply.cost_usd for reply in replies)
+    assert perhaps > 50
+    assert perhaps * min(worst) <= at_their_worst <= perhaps * max(worst)
 
     assert verdict["passed"]
     assert verdict["calls"] == 2_000
