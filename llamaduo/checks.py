@@ -23,13 +23,15 @@ from llamaduo.config import (
     plain,
 )
 from llamaduo.environment import gpus
-from llamaduo.redaction import literal_key, refusal
+from llamaduo.redaction import literal_key, name_secret, refusal
 
 _POCKET_TASKS = ("classification", "closed_qa", "coding", "summarization")
 
 
 def problems(experiment: Experiment) -> list[str]:
     """Return every reason why this experiment can't work, a sentence each; none if it can."""
+    for llm in (experiment.service_llm, *experiment.judge.panel.values()):
+        name_secret(llm.api_key_env or "")
     return [
         *_literal_keys(plain(experiment)),
         *_range_problems(experiment),
@@ -41,9 +43,10 @@ def problems(experiment: Experiment) -> list[str]:
 
 
 def _literal_keys(tree: Any, path: str = "") -> list[str]:
-    """Return a sentence for every value of the configuration that is a key or holds one."""
+    """Return a sentence for every name and value of the configuration that is a key or holds one."""
     if isinstance(tree, dict):
-        return [
+        named = [text for name in tree for text in _literal_keys(str(name), f"a name in {path}")]
+        return named + [
             text for name, value in tree.items() for text in _literal_keys(value, f"{path}.{name}" if path else name)
         ]
     if isinstance(tree, list):
@@ -173,13 +176,18 @@ def _llm_problems(path: str, llm: ServiceLLM) -> list[str]:
         found.append(f"{path}.batch_poll_s={llm.batch_poll_s}: must be above 0.")
     if llm.batch and llm.provider != "openai":
         found.append(
-            f"{path}.batch: {llm.provider} has no batch API that litellm reaches; only openai and compatible do."
+            f"{path}.batch: {llm.provider} has no batch API that llamaduo knows; only openai and compatible do."
         )
     found += _address_problems(path, llm)
     found += [
         f"{path}.parameters.{name}: has a field of its own, or is llamaduo's to set."
         for name in _OURS
-        if name in llm.parameters
+        if name in llm.parameters or name in (llm.parameters.get("extra_body") or {})
+    ]
+    found += [
+        f"{path}.parameters.{name}: changes what a call costs in a way that no price here knows."
+        for name in _OTHER_PRICES
+        if name in llm.parameters or name in (llm.parameters.get("extra_body") or {})
     ]
     found += [
         f"{path}.parameters.{name}: keys come from the environment alone; use {path}.api_key_env."
@@ -196,6 +204,9 @@ _OURS = (
     "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "seed", "response_format", "stream", "n",
     "timeout", "api_base", "base_url", "num_retries", "max_retries", "metadata", "mock_response", "fallbacks",
 )  # fmt: skip
+
+
+_OTHER_PRICES = ("service_tier", "max_output_tokens", "best_of", "tools", "functions", "web_search_options")
 
 
 def _address_problems(path: str, llm: ServiceLLM) -> list[str]:

@@ -6,13 +6,14 @@ Exit codes: 0 done (passed, or stopped by a rule), 2 bad configuration or input,
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llamaduo.errors import ConfigError, LlamaduoError
-from llamaduo.redaction import literal_key, redact_logs, redact_message, refusal
+from llamaduo.redaction import literal_key, name_secret, redact_logs, redact_message, refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +84,8 @@ def _complain(text: str) -> None:
 
 def _refuse_keys(arguments: list[str]) -> None:
     """Raise ConfigError for an argument that holds a key, without repeating it."""
+    for name in re.findall(r"api_key_env=(\w+)", " ".join(arguments)):
+        name_secret(name)
     for argument in arguments:
         variable = literal_key(argument)
         if variable:

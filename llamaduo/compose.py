@@ -11,7 +11,9 @@ name the nearest valid option.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import io
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,6 +38,7 @@ from yaml import YAMLError
 from llamaduo.checks import problems
 from llamaduo.config import Experiment
 from llamaduo.errors import ConfigError, InputError
+from llamaduo.redaction import name_secret, redact_message
 
 Outcome = dict[str, Any]
 """What one job of a sweep comes to: `name`, `result`, `scores` and `exit_code`."""
@@ -105,18 +108,34 @@ def _hydra(config_dir: str | None) -> Hydra:
 def _composed(hydra: Hydra, parser: argparse.ArgumentParser, args: argparse.Namespace) -> Composed | None:
     name, overrides = args.config_name or "config", args.overrides
     if args.cfg:
-        hydra.show_cfg(name, overrides, cfg_type=args.cfg, package=args.package, resolve=args.resolve)
+        with _redacted():
+            hydra.show_cfg(name, overrides, cfg_type=args.cfg, package=args.package, resolve=args.resolve)
         return None
     if args.info:
-        hydra.show_info(args.info, config_name=name, overrides=overrides)
+        with _redacted():
+            hydra.show_info(args.info, config_name=name, overrides=overrides)
         return None
     if args.hydra_help or args.help:
-        hydra.app_help(config_name=name, args_parser=parser, args=args)
+        with _redacted():
+            hydra.app_help(config_name=name, args_parser=parser, args=args)
         return None
     if args.multirun or hydra.get_mode(config_name=name, overrides=overrides) is RunMode.MULTIRUN:
         return _sweep(hydra, name, overrides)
     config = hydra.compose_config(name, overrides, run_mode=RunMode.RUN, with_log_configuration=False)
     return Composed(checked([config]), None)
+
+
+@contextlib.contextmanager
+def _redacted() -> Iterator[None]:
+    """Redact what is printed: an interpolation may bring a key into it."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        for variable in re.findall(r"api_key_env: (\w+)", printed.getvalue()):
+            name_secret(variable)
+        print(redact_message(printed.getvalue()), end="")
 
 
 class _Collect(Launcher):

@@ -22,7 +22,7 @@ def journal(arguments: list[str], console: Console) -> int:
     words = [a for a in arguments if not a.startswith("service.journal=")]
     path = Path(named[-1]).expanduser() if named else default_path()
     match words:
-        case ["-h" | "--help"]:
+        case _ if {"-h", "--help"} & set(words):
             console.print(USAGE)
         case []:
             _show_spend(_existing(path), console)
@@ -53,9 +53,8 @@ def _import(path: Path, file: Path, console: Console) -> None:
         f"{taken.new:,} requests are new, {taken.known:,} were here already, {taken.refused:,} rows are refused: {path}"
     )
     if taken.refused:
-        raise InputError(
-            f"{file}: {taken.refused:,} rows are damaged or no rows of a journal; the others are taken in."
-        )
+        others = "the others are taken in" if taken.new + taken.known else "nothing is taken in"
+        raise InputError(f"{file}: {taken.refused:,} rows are damaged or no rows of a journal; {others}.")
 
 
 def _verify(checked: Journal, console: Console) -> None:
@@ -75,7 +74,7 @@ def _show_spend(shown: Journal, console: Console) -> None:
     rows = spend(shown)
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for name in ("run", "stage", "service LLM", "day"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, overflow="fold")
     for name in ("calls", "replies", "unknown", "in flight", "tokens in", "tokens out", "US$"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:

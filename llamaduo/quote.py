@@ -2,10 +2,11 @@
 
     print(quote(compose(["preset=service", "task=coding"]).experiments))
 
-Reads the coverage data and the journal; calls nobody, needs no key and writes nothing. How often the loop goes
-round is not known beforehand, so every figure is a range: from a gate that is passed at the first iteration to
-`loop.max_iterations`. Requests to synthesise are known word for word, so those that the journal holds already, and
-those that several runs of a sweep share, are left out; of judgements, those that the same run has bought.
+Reads the coverage data (those of the Hub from there) and the journal; calls no LLM, needs no key and writes nothing.
+How often the loop goes round is not known beforehand, so every figure is a range: from a gate that is passed at the
+first iteration to `loop.max_iterations`. Requests to synthesise are known word for word, so those that the journal
+holds already, and those that several runs of a sweep share, are left out; of judgements, those that the same run has
+bought.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from llamaduo.config import Experiment, JudgeKind, ServiceLLM
-from llamaduo.loop import run_folder
+from llamaduo.loop import finished, run_folder
 from llamaduo.records import CoverageDataset, Example, Prediction
 from llamaduo.service.client import Request
 from llamaduo.service.journal import Journal
@@ -66,19 +68,23 @@ class Line:
             self.characters[at] += characters
 
 
+Lines = dict[tuple[object, ...], Line]
+
+
 @dataclass(frozen=True)
 class Quote:
     """What is to be expected; every pair is (gate passed at once, all iterations)."""
 
     lines: tuple[Line, ...]
-    experience: Mapping[tuple[str, str], Experience]
+    experience: Mapping[int, Experience]
+    """By the line's identity."""
     iterations: int
     runs: int
     warnings: tuple[str, ...]
 
     def tokens(self, line: Line, at: int) -> tuple[float, float]:
         """Return (prompt, completion) tokens still to be bought on one line."""
-        known = self.experience[line.stage, line.llm.name]
+        known = self.experience[id(line)]
         return (
             line.characters[at] / known.characters_a_token,
             (line.calls[at] - line.held[at]) * known.completion_tokens,
@@ -97,18 +103,20 @@ class Quote:
 
 def quote(experiments: Sequence[Experiment], *, today: datetime.date) -> Quote:
     """Work out what experiments would cost; raises ConfigError for an unknown price, InputError for unusable data."""
-    lines: dict[tuple[str, str], Line] = {}
-    experience: dict[tuple[str, str], Experience] = {}
+    lines: Lines = {}
+    experience: dict[int, Experience] = {}
     seen: set[str] = set()
     warnings: dict[str, None] = {}
     for experiment in experiments:
+        if experiment.service.replay or finished(experiment):
+            continue
         journal = _journal(experiment)
         dataset = load_data(experiment)
         _count_synthesis(experiment, dataset, lines, seen, journal)
         _count_judging(experiment, dataset, lines, journal)
-        for (stage, name), line in lines.items():
-            if (stage, name) not in experience:
-                experience[stage, name] = _experience(journal, line, experiment, dataset)
+        for line in lines.values():
+            if id(line) not in experience:
+                experience[id(line)] = _experience(journal, line, experiment, dataset)
             if warning := retirement_warning(line.llm, today):
                 warnings[warning] = None
         if journal:
@@ -122,14 +130,17 @@ def _journal(experiment: Experiment) -> Journal | None:
     return Journal(path, read_only=True) if path.is_file() else None
 
 
-def _line(lines: dict[tuple[str, str], Line], stage: str, llm: ServiceLLM, experiment: Experiment) -> Line:
-    return lines.setdefault((stage, llm.name), Line(stage, llm, tariff(llm, experiment.prices)))
+def _line(lines: Lines, stage: str, llm: ServiceLLM, experiment: Experiment) -> Line:
+    """Return the line of a stage and a service LLM; one of another model, address or price has a line of its own."""
+    price = tariff(llm, experiment.prices)
+    key = (stage, llm.name, llm.provider, llm.base_url, llm.model, llm.max_tokens, price)
+    return lines.setdefault(key, Line(stage, llm, price))
 
 
 def _count_synthesis(
     experiment: Experiment,
     dataset: CoverageDataset,
-    lines: dict[tuple[str, str], Line],
+    lines: Lines,
     seen: set[str],
     journal: Journal | None,
 ) -> None:
@@ -167,13 +178,11 @@ def _synthesis_requests(experiment: Experiment, dataset: CoverageDataset) -> Ite
         pool, asked = pool + wanted, asked + len(made)
 
 
-def _count_judging(
-    experiment: Experiment, dataset: CoverageDataset, lines: dict[tuple[str, str], Line], journal: Journal | None
-) -> None:
+def _count_judging(experiment: Experiment, dataset: CoverageDataset, lines: Lines, journal: Journal | None) -> None:
     """Count the judgements, as if every answer were as long as its reference."""
     if experiment.judge.kind is not JudgeKind.service:
         return
-    gate, rounds = gate_rows(experiment, dataset), experiment.loop.max_iterations
+    gate, rounds = gate_rows(experiment, dataset), _rounds(experiment, dataset)
     splits = [(gate, (0, 1), 1), (gate, (1,), rounds - 1)]
     if gate is not dataset.test:
         splits.append((dataset.test, (0, 1), 1))
@@ -193,6 +202,16 @@ def _count_judging(
             line.ceiling_usd += left * each * worst * (1 + experiment.judge.reasks)
 
 
+def _rounds(experiment: Experiment, dataset: CoverageDataset) -> int:
+    """Return how often the loop can go round: it ends when there is no more data to be had."""
+    if not experiment.synthesis.enabled:
+        return 1
+    volumes = [
+        volume(experiment.loop.growth, len(dataset.train), number) for number in range(experiment.loop.max_iterations)
+    ]
+    return 1 + sum(after > before for before, after in pairwise(volumes))
+
+
 def _answer(example: Example) -> Prediction:
     return Prediction(example.prompt_id, 0, example.prompt, example.response, example.response, "stop", 0, 0)
 
@@ -210,7 +229,8 @@ def _bought(experiment: Experiment, llm: ServiceLLM, journal: Journal | None) ->
 
 def _experience(journal: Journal | None, line: Line, experiment: Experiment, dataset: CoverageDataset) -> Experience:
     """Return what the journal's replies of the same service LLM in the same stage were like, if there are enough."""
-    query = """SELECT SUM(length(q.request)), SUM(p.prompt_tokens), AVG(p.completion_tokens), COUNT(*)
+    query = """SELECT SUM(length(json_extract(q.request, '$.messages[0].content'))), SUM(p.prompt_tokens),
+        AVG(p.completion_tokens), COUNT(*)
         FROM (SELECT DISTINCT key FROM attempts WHERE stage = ? AND llm = ? AND outcome = 'replied' LIMIT 1000)
         JOIN replies p USING (key) JOIN requests q USING (key) WHERE p.prompt_tokens > 0"""
     if journal:
@@ -230,7 +250,7 @@ def rendered(made: Quote) -> Iterable[RenderableType]:
 
     runs = "1 run" if made.runs == 1 else f"{made.runs} runs"
     if not made.lines:
-        yield f"{runs}: no service LLM is asked, nothing is to be paid."
+        yield f"{runs}: nothing is to be paid: no service LLM is asked, or all is there already."
         return
     yield f"{runs}; each figure from a gate passed at the first iteration to all {made.iterations} iterations."
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
@@ -247,8 +267,8 @@ def rendered(made: Quote) -> Iterable[RenderableType]:
     yield table
     ceiling = sum(line.ceiling_usd for line in made.lines)
     yield (
-        f"At most ${ceiling:,.2f}: all iterations, every reply as long as it may be, every one asked for again, every "
-        "round of synthesis needed. loop.budget_usd sets a limit that is kept."
+        f"Up to about ${ceiling:,.2f} if all went badly: all iterations, every reply as long as it may be, every one "
+        "asked for again, every round of synthesis needed. loop.budget_usd sets a limit that is kept."
     )
     yield from _basis(made)
     yield from (f"Warning: {text}" for text in made.warnings)
@@ -288,7 +308,8 @@ def _money(pair: tuple[float | None, float | None]) -> str:
 
 def _basis(made: Quote) -> Iterator[str]:
     """Yield where each estimate comes from."""
-    for (stage, name), known in made.experience.items():
+    for line in made.lines:
+        known, stage, name = made.experience[id(line)], line.stage, line.llm.name
         source = f"measured on {known.replies:,} replies in the journal" if known.replies else "assumed"
         yield (
             f"{stage}, {name}: {known.completion_tokens:,.0f} tokens a reply, {known.characters_a_token:.1f} characters"

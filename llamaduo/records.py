@@ -137,7 +137,7 @@ class Verdict:
     precision: float | None
     """How well the answer does what the prompt asks, 0 to 100; null when the judge did not say."""
     reasons: dict[str, str]
-    """The judge's words for each score."""
+    """The judge's words, by score; under `unscored` what the service said of a call that failed."""
     unscored: str | None
     """Null, or why this verdict carries no score: a member of `UNSCORED_REASONS`."""
     prompt_hash: str | None

@@ -25,7 +25,9 @@ from typing import Any
 from urllib.parse import quote
 
 _NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
+_KEY_NAME = re.compile(r"(API_KEY|TOKEN)$", re.IGNORECASE)
 _SHORTEST = 8
+_SHORTEST_KEY = 16
 _LITERAL = re.compile(
     r"\b(sk-[A-Za-z0-9_-]{16,}|AIza[A-Za-z0-9_-]{30,}|hf_[A-Za-z0-9]{20,}|gsk_[A-Za-z0-9]{20,}|"
     r"r8_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{10,})"
@@ -50,6 +52,25 @@ def redact(text: str) -> str:
         if form in text:
             text = text.replace(form, f"[{variable}]")
     return text
+
+
+def redact_reply(text: str) -> str:
+    """Return a reply without the keys of service LLMs; other secrets stay, which may be ordinary words."""
+    for form, variable in _forms(_keys()):
+        if form in text:
+            text = text.replace(form, f"[{variable}]")
+    return text
+
+
+def _keys() -> tuple[tuple[str, str], ...]:
+    """Return (value, variable) of every secret that can only be a key: of a service, long, and no path."""
+    return tuple(
+        (value, name)
+        for value, name in _secrets()
+        if (name in _named or _KEY_NAME.search(name))
+        and len(value) >= _SHORTEST_KEY
+        and not value.startswith(("/", "."))
+    )
 
 
 def _secrets() -> tuple[tuple[str, str], ...]:
@@ -88,8 +109,8 @@ def redact_message(text: str) -> str:
 
 def literal_key(text: str) -> str | None:
     """Return the variable into which a key in a configuration's or a command line's text belongs; None without one."""
-    for value, variable in _secrets():
-        if value in text:
+    for form, variable in _forms(_keys()):
+        if form in text:
             return variable
     literal = _LITERAL.search(text)
     if literal is None:
@@ -128,4 +149,4 @@ def redact_logs() -> None:
 
 
 def _redacted_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+    sys.stderr.write(redact_message("".join(traceback.format_exception(kind, error, trace))))

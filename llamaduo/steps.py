@@ -183,9 +183,12 @@ class Steps:
         (share, counts), limit = unscored(verdicts), self.experiment.judge.max_unscored
         if share > limit:
             reasons = ", ".join(f"{name} {count}" for name, count in counts.items())
+            failures = [v.reasons["unscored"] for v in verdicts if "unscored" in v.reasons]
+            last = f" Last failure: {failures[-1]}" if failures else ""
             raise ServiceError(
                 f"{share:.0%} of the judges' verdicts are unscored ({reasons}); with more than {limit:.0%} nothing is "
                 "decided. Replies are kept: run again after an outage, or change judge.panel or judge.max_unscored."
+                f"{last}"
             )
 
     def score(self, where: int | str, verdicts: list[Verdict]) -> Scorecard:

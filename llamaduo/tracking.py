@@ -66,6 +66,8 @@ class Tracker:
             self.problem = f"W&B did not finish within {_PATIENCE_S:.0f} s"
 
     def _feed(self, settings: dict[str, Any]) -> None:
+        for name in ("WANDB_DEBUG", "WANDB_CORE_DEBUG"):
+            os.environ.pop(name, None)  # W&B's own debug log has its key in it
         try:
             import wandb
 

@@ -111,7 +111,7 @@ def _dump(path: Path) -> str:
 
 
 def test_a_trace_would_be_found(tmp_path: Path) -> None:
-    assert len(FORMS) > 60
+    assert len(FORMS) > 40
     for name, key in CANARIES.items():
         for shift in range(6):
             for encode in (base64.b64encode, base64.urlsafe_b64encode):
@@ -171,7 +171,7 @@ def test_no_fault_leaves_a_trace(
     assert traces_in(tmp_path) == {}
     assert f"[{KEY_OF[provider]}]" in "\n".join(said)  # it was echoed, and taken out
     assert "Traceback" in printed.err
-    assert len(caplog.records) > 50
+    assert len(caplog.records) > 40
 
 
 # ---------------------------------------------------------------- bad configuration
@@ -245,10 +245,9 @@ def test_a_key_in_the_place_of_anything_else_is_refused_unseen(
 YAML = """\
 # @package _global_
 defaults: [config, _self_]
-preset: null
 judge:
   panel:
-    pocket:
+    pocket_judge:
       {where}
 """
 IN_YAML = {
@@ -264,19 +263,49 @@ IN_YAML = {
 }
 
 
-@pytest.mark.parametrize("name", [*COMMON, "URL-encoded", "base64"])
+@pytest.fixture
+def with_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Return a function that asks for the cost of a study with a line in its file; no call is made for that."""
+    study = tmp_path.parent / f"{tmp_path.name}-study"
+
+    def quote_of(line: str, **options: bool) -> tuple[int, str]:
+        study.mkdir(exist_ok=True)
+        (study / "ours.yaml").write_text(YAML.format(where=line))
+        return run(["quote", "-cd", str(study), "-cn", "ours"], capsys, **options)
+
+    return quote_of
+
+
+def test_the_study_itself_is_one_that_works(with_study: Callable[..., tuple[int, str]]) -> None:
+    for where in ("a parameter", "a parameter's name", "a list", "the address", "the variable's name"):
+        code, printed = with_study(IN_YAML[where].format("HARMLESS"))
+        assert code == 0, printed
+
+
+@pytest.mark.parametrize("key", [CANARIES["ANTHROPIC_API_KEY"], UNKNOWN_KEY])
 @pytest.mark.parametrize("where", IN_YAML)
 def test_a_literal_key_in_a_studys_file_is_refused_unseen(
-    where: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    where: str, key: str, tmp_path: Path, with_study: Callable[..., tuple[int, str]]
+) -> None:
+    code, printed = with_study(IN_YAML[where].format(key), debug=True)
+    assert code == 2, printed
+    clean(printed, tmp_path)
+    code, printed = with_study(IN_YAML[where].format(key))
+    assert (code, "literal key" in printed) == (
+        2,
+        where not in ("a number", "no YAML", "no such key", "a key of its own"),
+    )
+    clean(printed, tmp_path)
+
+
+@pytest.mark.parametrize("where", ["a parameter", "the address"])
+def test_a_key_in_another_form_is_refused_too(
+    where: str, tmp_path: Path, with_study: Callable[..., tuple[int, str]]
 ) -> None:
     key = CANARIES["ANTHROPIC_API_KEY"]
-    known = COMMON | {"URL-encoded": quote(key, safe=""), "base64": base64.b64encode(key.encode()).decode()}
-    study = tmp_path.parent / f"{tmp_path.name}-study"
-    study.mkdir()
-    (study / "bad.yaml").write_text(YAML.format(where=IN_YAML[where].format(known[name])))
-    for debug in (False, True):
-        code, printed = run(["run", "-cd", str(study), "-cn", "bad"], capsys, debug=debug)
-        assert code == 2, printed
+    for form in (quote(key, safe=""), base64.b64encode(b"me:" + key.encode()).decode()):
+        code, printed = with_study(IN_YAML[where].format(form))
+        assert (code, "literal key" in printed) == (2, True), printed
         clean(printed, tmp_path)
 
 
@@ -291,12 +320,12 @@ def test_a_literal_key_in_a_studys_file_is_refused_unseen(
         "judge.repeats=${oc.env:ANTHROPIC_API_KEY}",
     ],
 )
-@pytest.mark.parametrize("option", [[], ["--cfg", "job", "--resolve"], ["--cfg", "all", "--resolve"], ["-m"]])
+@pytest.mark.parametrize("option", [[], ["--cfg", "all", "--resolve"], ["-m"]])
 def test_a_key_that_an_interpolation_brings_in_leaves_no_trace(
     override: str, option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     named = f"{AT}.api_key_env=OUR_GATEWAY"
-    for debug in (False, True):
+    for debug in (False, True) if not option else (False,):
         code, printed = run(["run", *option, *ENDPOINT, named, override], capsys, debug=debug)
         assert code == 2 or "--cfg" in option
         clean(printed, tmp_path)
@@ -349,7 +378,7 @@ def panel(double: Double) -> list[str]:
     for name, (provider, variable) in members.items():
         at = f"judge.panel.{name}"
         found += [] if name == "endpoint" else [f"+service_llm@{at}=endpoint"]
-        found += [f"{at}.name={name}", f"{at}.provider={provider}", f"{at}.model=m", f"{at}.send_seed=false"]
+        found += [f"{at}.name={name}", f"{at}.provider={provider}", f"{at}.model={name}", f"{at}.send_seed=false"]
         found += [f"{at}.base_url={double.url(provider)}", f"{at}.api_key_env={variable}", f"{at}.json_schema=false"]
         found += [f"{at}.max_attempts=9", f"{at}.timeout_s=1.0", f"{at}.concurrency=4"]
     return found
@@ -435,7 +464,7 @@ def test_a_run_through_faults_to_a_traceback_leaves_no_trace(double: Double, tmp
     assert traces(output) == set()
     assert traces_in(tmp_path) == {}
     (state,) = tmp_path.rglob("state.json")
-    assert "_API_KEY]" in state.read_text() or "OUR_GATEWAY]" in state.read_text()
+    assert "refused the call (" in json.loads(state.read_text())["error"]
 
 
 def test_a_sweep_whose_jobs_fail_leaves_no_trace(double: Double, tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamaduo.config import ServiceLLM
-from llamaduo.errors import BudgetError, TransientError
-from llamaduo.redaction import redact
-from llamaduo.service.journal import Attempt, Caps, Elsewhere, Journal, Reply, Short
+from llamaduo.errors import ServiceError, TransientError
+from llamaduo.redaction import redact_reply
+from llamaduo.service.journal import Attempt, Caps, Elsewhere, Journal, Reply, Short, no_money
 from llamaduo.service.liveness import alive
 from llamaduo.service.prices import Tariff
 from llamaduo.service.transport import batch_body, batch_call, billed
@@ -35,6 +35,19 @@ _MOST_ROWS = 50_000
 _MARK = "llamaduo"
 _ENDED = ("completed", "failed", "expired", "cancelled")
 _WAIT_S = 2.0
+_LOOKS = 4
+_MOST_CHARACTERS = 50_000_000
+_Row = tuple["Request", "asyncio.Future[None]"]
+
+
+def _one_file(rows: list[_Row]) -> tuple[list[_Row], list[_Row]]:
+    """Return as many of the first rows as a batch's file may hold, and the rest."""
+    size = 0
+    for number, (request, _) in enumerate(rows[:_MOST_ROWS]):
+        size += len(request.prompt)
+        if number and size > _MOST_CHARACTERS:
+            return rows[:number], rows[number:]
+    return rows[:_MOST_ROWS], rows[_MOST_ROWS:]
 
 
 class Batches:
@@ -43,7 +56,7 @@ class Batches:
     def __init__(self, llm: ServiceLLM, journal: Journal, tariff: Tariff, *, run: str, caps: Caps) -> None:
         self._llm, self._journal, self._tariff = llm, journal, tariff
         self._run, self._caps = run, caps
-        self._gathered: list[tuple[Request, asyncio.Future[None]]] = []
+        self._gathered: list[_Row] = []
         self._gathering: asyncio.Task[None] | None = None
         self._collecting: dict[str, asyncio.Task[bool]] = {}
 
@@ -63,7 +76,8 @@ class Batches:
             while before < len(self._gathered) < _MOST_ROWS:
                 before = len(self._gathered)
                 await asyncio.sleep(_GATHER_S)
-            rows, self._gathered = self._gathered[:_MOST_ROWS], self._gathered[_MOST_ROWS:]
+            rows, self._gathered = _one_file(self._gathered)
+            rows = [(request, settled) for request, settled in rows if not settled.done()]
             try:
                 left = await self._hand_in([request for request, _ in rows])
             except Exception as error:
@@ -84,23 +98,17 @@ class Batches:
         now dead, did not hand in.
         """
         batch = uuid.uuid4().hex
-        values = (batch, f"{self._llm.provider}/{self._llm.model}", time.time())
-        await self._journal.write(
-            lambda db: db.execute("INSERT INTO batches (id, llm, created_at) VALUES (?, ?, ?)", values)
-        )
         begun = await asyncio.gather(*(self._journal.begin(self._wish(r, batch), self._caps) for r in requests))
         ours = [r for r, found in zip(requests, begun, strict=True) if isinstance(found, int)]
         if ours:
-            await self._create(batch, ours)
+            await self._create_or_call_off(batch, ours)
             await self.collect(batch)
         others = {found.batch for found in begun if isinstance(found, Elsewhere) and found.batch}
         lost = [Elsewhere(other) for other in others if not await self.collect(other)]
         short = [found for found in begun if isinstance(found, Short)]
-        if short and not ours and short[0].reserved_usd <= 0:
-            raise BudgetError(
-                f"the {short[0].scope}'s budget: ${short[0].spent_usd:.4f} are spent, and the next row of a batch does "
-                "not fit in. Raise it and run again: nothing is bought twice."
-            )
+        if short and not ours and not others and short[0].reserved_usd <= 0:
+            worst = max(self._wish(request, batch).worst_usd for request in requests)
+            raise no_money(short[0], self._caps, worst)
         waiting = [Elsewhere(None), *short, *lost]
         left = {request.key for request, found in zip(requests, begun, strict=True) if found in waiting}
         if left and not ours:
@@ -112,14 +120,29 @@ class Batches:
         llm = f"{self._llm.provider}/{self._llm.model}"
         return Attempt(request.key, request.sent, self._run, request.stage, llm, worst, batch)
 
+    async def _create_or_call_off(self, batch: str, requests: Sequence[Request]) -> None:
+        """Hand in a batch; if the provider refuses it, settle its rows."""
+        try:
+            await self._create(batch, requests)
+        except TransientError:
+            raise
+        except ServiceError:
+            for attempt, _, _ in self._journal.open_rows(batch):
+                await self._journal.fail(attempt, cost_usd=0.0, outcome="failed")
+            raise
+
     async def _create(self, batch: str, requests: Sequence[Request]) -> None:
         """Hand in a batch, once, even where it is not known whether a first try arrived."""
         lines = "".join(json.dumps(self._line(request)) + "\n" for request in requests)
         name = (f"{batch}.jsonl", lines.encode())
         file = await self._patiently(lambda: batch_call(self._llm, "files.create", file=name, purpose="batch"))
 
+        tried = False
+
         async def create() -> str:
-            known = await self._find_remote(batch)
+            nonlocal tried
+            known = await self._look_for(batch) if tried else None
+            tried = True
             if known:
                 return known
             remote = await batch_call(
@@ -135,13 +158,23 @@ class Batches:
         await self._remember(batch, await self._patiently(create))
 
     async def _remember(self, batch: str, remote_id: str) -> None:
-        await self._journal.write(
-            lambda db: db.execute("UPDATE batches SET remote_id = ? WHERE id = ?", (remote_id, batch))
-        )
+        values = (batch, f"{self._llm.provider}/{self._llm.model}", remote_id, time.time())
+        statement = "INSERT OR REPLACE INTO batches (id, llm, remote_id, created_at) VALUES (?, ?, ?, ?)"
+        await self._journal.write(lambda db: db.execute(statement, values))
 
     def _line(self, request: Request) -> dict[str, Any]:
         body = batch_body(self._llm, request.prompt, schema=request.schema, seed=request.repeat)
         return {"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+    async def _look_for(self, batch: str) -> str | None:
+        """Return the provider's id of a batch that may have been handed in; its list may take a while to show it."""
+        for look in range(_LOOKS):
+            found = await self._patiently(lambda: self._find_remote(batch))
+            if found:
+                return found
+            if look + 1 < _LOOKS:
+                await asyncio.sleep(_WAIT_S)
+        return None
 
     async def _find_remote(self, batch: str) -> str | None:
         """Return the provider's id of a batch that was handed in, by its mark; None if it never arrived."""
@@ -160,7 +193,11 @@ class Batches:
         """Wait for a batch to end and store what it brought; return whether anybody has handed it in."""
         if batch not in self._collecting:
             self._collecting[batch] = asyncio.create_task(self._collect(batch))
-        return await asyncio.shield(self._collecting[batch])
+        try:
+            return await asyncio.shield(self._collecting[batch])
+        except ServiceError:
+            self._collecting.pop(batch, None)
+            raise
 
     async def _collect(self, batch: str) -> bool:
         remote_id = await self._remote_id(batch)
@@ -175,12 +212,11 @@ class Batches:
             line = lines.get(key)
             reply = self._reply(key, line, worst) if line else None
             if line and reply:
-                await self._journal.record(attempt, reply, redact(json.dumps(line)))
+                await self._journal.record(attempt, reply, redact_reply(json.dumps(line)))
             elif _answered(line) if line else completed:
                 await self._journal.fail(attempt, cost_usd=worst, outcome="unknown")
             else:
                 await self._journal.fail(attempt, cost_usd=0.0, outcome="failed")
-        await self._journal.write(lambda db: db.execute("UPDATE batches SET closed = 1 WHERE id = ?", (batch,)))
         return remote_id is not None
 
     async def _remote_id(self, batch: str) -> str | None:
@@ -188,7 +224,7 @@ class Batches:
         while (remote_id := self._journal.batch(batch)) is None:
             owners = self._journal.query("SELECT DISTINCT owner FROM attempts WHERE batch = ?", batch)
             if not any(alive(self._journal.live, owner) for (owner,) in owners):
-                found = await self._patiently(lambda: self._find_remote(batch))
+                found = await self._look_for(batch)
                 if found:
                     await self._remember(batch, found)
                 return found
@@ -227,10 +263,10 @@ class Batches:
             tokens = billed(body.get("usage"))
         except (KeyError, TypeError, AttributeError, ValueError):
             return None
-        cost = float(self._tariff.cost(*tokens, batch=True) if tokens[0] else worst)
+        cost = float(self._tariff.cost(*tokens, batch=True) if tokens[0] and (tokens[1] or not text) else worst)
         finish_reason = str(choice.get("finish_reason") or ("unknown" if choice else "no_choices"))
         finish_reason = finish_reason.encode("utf-8", "replace").decode()
-        return Reply(key, redact(text), finish_reason, *tokens, cost)
+        return Reply(key, redact_reply(text), finish_reason, *tokens, cost)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try something that may be tried again, as often as the service LLM's `max_attempts` says."""
@@ -239,7 +275,7 @@ class Batches:
                 return await attempt()
             except TransientError as error:
                 if tries == self._llm.max_attempts:
-                    raise
+                    raise ServiceError(f"{error}; run the same command again, and the batch is collected.") from error
                 await asyncio.sleep(max(_WAIT_S * tries, error.retry_after))
         raise AssertionError("max_attempts is at least 1")
 

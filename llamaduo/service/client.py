@@ -19,16 +19,16 @@ import dataclasses
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from llamaduo.config import Price, ServiceLLM
-from llamaduo.errors import BudgetError, ServiceError, TransientError
-from llamaduo.redaction import redact
+from llamaduo.errors import ServiceError, TransientError
+from llamaduo.redaction import redact_reply
 from llamaduo.service.batch import Batches
-from llamaduo.service.journal import Attempt, Caps, Elsewhere, Journal, Reply, Short, request_key
+from llamaduo.service.journal import Attempt, Caps, Elsewhere, Journal, Reply, Short, no_money, request_key
 from llamaduo.service.limits import Gate
 from llamaduo.service.prices import tariff
 from llamaduo.service.transport import (
@@ -151,6 +151,9 @@ class Service:
         self._batches: dict[str, Batches] = {}
         self._failed_in_a_row: Counter[str] = Counter()
         self._stopping = False
+        self._grace_s = _GRACE_S
+        self._patience_s = 0.0
+        """The longest timeout of those asked."""
         self._settled = asyncio.Event()
         """Set whenever a call is settled: there may be room in the budget."""
         self._short = asyncio.Lock()
@@ -190,20 +193,21 @@ class Service:
         outcomes: dict[str, Outcome] = {}
         progress(0, len(distinct))
         longest_first = sorted(distinct.values(), key=lambda request: -len(request.prompt))
-        async for answer in self.stream(longest_first, again):
-            outcomes[answer.request.key] = answer.outcome
-            progress(len(outcomes), len(distinct))
+        async with contextlib.aclosing(self.stream(longest_first, again)) as answers:
+            async for answer in answers:
+                outcomes[answer.request.key] = answer.outcome
+                progress(len(outcomes), len(distinct))
         return [outcomes[request.key] for request in requests]
 
     async def stream(
         self, requests: Iterable[Request] | AsyncIterable[Request], again: Again = _never
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncGenerator[Answer, None]:
         """Yield an answer for every request, as they come; raises ServiceError and BudgetError.
 
         Where `again` returns another request for an outcome, that one is asked at once, and its outcome, which
         holds the replies `before` it, takes the place of the first.
         """
-        self._stopping = False
+        self._stopping, self._grace_s = False, _GRACE_S
         done: asyncio.Queue[asyncio.Task[Answer | None]] = asyncio.Queue()
         tasks: set[asyncio.Task[Any]] = set()
 
@@ -224,6 +228,9 @@ class Service:
                 answer = task.result()
                 if answer is not None:
                     yield answer
+        except Exception:
+            self._grace_s = max(_GRACE_S, self._patience_s)  # nobody is in a hurry: what is sent is waited for
+            raise
         finally:
             await self._wind_up(tasks)
 
@@ -235,7 +242,7 @@ class Service:
         for task in tasks:
             if task not in self._in_flight:
                 task.cancel()
-        _, late = await asyncio.wait(tasks, timeout=_GRACE_S)
+        _, late = await asyncio.wait(tasks, timeout=self._grace_s)
         for task in late:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -317,6 +324,7 @@ class Service:
     async def _complete(self, request: Request) -> Outcome:
         """Try a call until it is answered, refused or given up."""
         llm, key = request.llm, request.key
+        self._patience_s = max(self._patience_s, llm.timeout_s)
         api_key(llm)
         jitter = random.Random(key)
         for tries in range(1, llm.max_attempts + 1):
@@ -381,7 +389,7 @@ class Service:
         async with self._short:
             while short := self._journal.short(wish, self._caps):
                 if short.reserved_usd <= 0:
-                    raise _no_money(short, self._caps, wish.worst_usd)
+                    raise no_money(short, self._caps, wish.worst_usd)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._settled.wait(), _LOOK_AGAIN_S)
                 self._settled.clear()
@@ -406,10 +414,11 @@ class Service:
         """Store the raw reply before anything reads it."""
         prompt_tokens, completion_tokens = billed(getattr(response, "usage", None))
         price = tariff(request.llm, self._prices)
-        paid = float(price.cost(prompt_tokens, completion_tokens) if prompt_tokens else worst)
         text, finish_reason = content(response)
-        reply = Reply(request.key, redact(text), finish_reason, prompt_tokens, completion_tokens, paid)
-        raw = redact(json.dumps(response.model_dump(), default=str))
+        told = prompt_tokens and (completion_tokens or not text)
+        paid = float(price.cost(prompt_tokens, completion_tokens) if told else worst)
+        reply = Reply(request.key, redact_reply(text), finish_reason, prompt_tokens, completion_tokens, paid)
+        raw = redact_reply(json.dumps(response.model_dump(), default=str))
         await self._journal.record(attempt, reply, raw)
         self._settled.set()
         return reply
@@ -422,13 +431,3 @@ async def _each(requests: Iterable[Request] | AsyncIterable[Request]) -> AsyncIt
     else:
         for request in requests:
             yield request
-
-
-def _no_money(short: Short, caps: Caps, worst: float) -> BudgetError:
-    name, cap = (
-        ("loop.budget_usd", caps.run_usd) if short.scope == "run" else ("service.study_budget_usd", caps.study_usd)
-    )
-    return BudgetError(
-        f"{name}={cap:g}: ${short.spent_usd:.4f} are spent, the next call could cost ${worst:.4f}. Raise the budget "
-        "and run again: nothing is bought twice."
-    )

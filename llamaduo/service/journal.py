@@ -33,7 +33,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llamaduo.errors import InputError
+from llamaduo.errors import BudgetError, InputError
 from llamaduo.redaction import redact
 from llamaduo.service.liveness import Owner, alive, clear
 from llamaduo.service.salvage import rows
@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS attempts (
 );
 CREATE TABLE IF NOT EXISTS spent (id INTEGER PRIMARY KEY, scope TEXT NOT NULL UNIQUE, usd REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS batches (
-    id TEXT PRIMARY KEY, llm TEXT NOT NULL, remote_id TEXT, created_at REAL NOT NULL, closed INTEGER NOT NULL DEFAULT 0
+    id TEXT PRIMARY KEY, llm TEXT NOT NULL, remote_id TEXT NOT NULL, created_at REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS set_aside (id INTEGER PRIMARY KEY, key TEXT, why TEXT, row TEXT, found_at REAL);
 CREATE INDEX IF NOT EXISTS open_attempts ON attempts (key) WHERE outcome IS NULL;
@@ -127,7 +127,9 @@ class Short:
     """`run` or `study`."""
     spent_usd: float
     reserved_usd: float
-    """What is in flight, at its worst; once it is settled there may be room."""
+    """What living processes have in flight, at its worst; once it is settled there may be room."""
+    abandoned_usd: float = 0.0
+    """What lies in batches that dead processes handed in: their runs collect them when they are started again."""
 
 
 def request_key(request: Mapping[str, Any]) -> str:
@@ -166,7 +168,12 @@ class Journal:
             else:
                 self._open()
         except (OSError, sqlite3.Error) as error:
-            raise InputError(f"journal {path}: {error}; set LLAMADUO_HOME or service.journal elsewhere.") from error
+            mend = "set LLAMADUO_HOME or service.journal elsewhere"
+            if read_only and not path.is_file():
+                mend = "there is no such file: llamaduo journal import FILE makes one of an export"
+            elif read_only:
+                mend = "if it is a damaged journal, the next llamaduo run that uses it repairs it"
+            raise InputError(f"journal {path}: {error}; {mend}.") from error
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +183,7 @@ class Journal:
         self._db, self._reader = _connect(self.path), _connect(self.path)
         self._owner = Owner(self.live)
         clear(self.live)
-        self._commit([_bury(self.live)])
+        self._commit([_bury(self.live), _count_again])
 
     @property
     def owner(self) -> str:
@@ -225,9 +232,9 @@ class Journal:
 
     def short(self, attempt: Attempt, caps: Caps) -> Short | None:
         """Return which budget has no room for an attempt now, those of dead processes settled."""
-        short = _short(self._reader, attempt, caps)
+        short = _short(self._reader, attempt, caps, self.live)
         if short and self.write_now(_bury(self.live)):
-            short = _short(self._reader, attempt, caps)
+            short = _short(self._reader, attempt, caps, self.live)
         return short
 
     def batch(self, batch: str) -> str | None:
@@ -238,10 +245,6 @@ class Journal:
     def open_rows(self, batch: str) -> list[tuple[int, str, float]]:
         """Return (attempt, key, worst case) of each row of a batch that is not settled."""
         return self._rows("SELECT id, key, worst_usd FROM attempts WHERE batch = ? AND outcome IS NULL", batch)
-
-    def open_batches(self) -> list[tuple[str, str, float]]:
-        """Return (id, llm, creation time) of each batch that is not collected."""
-        return self._rows("SELECT id, llm, created_at FROM batches WHERE NOT closed")
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT."""
@@ -476,9 +479,9 @@ def _begin(
         if batch or (other != owner and alive(live, other)):  # one of ours was cut off: a service asks each key once
             return Elsewhere(batch)
         _end(db, number, "unknown", worst)
-    short = _short(db, attempt, caps)
+    short = _short(db, attempt, caps, live)
     if short and _bury(live)(db):
-        short = _short(db, attempt, caps)
+        short = _short(db, attempt, caps, live)
     if short:
         return short
     request = json.dumps(attempt.request, sort_keys=True)
@@ -495,7 +498,7 @@ def study_of(run: str) -> str:
     return run.rsplit("/", 1)[0]
 
 
-def _short(db: sqlite3.Connection, attempt: Attempt, caps: Caps) -> Short | None:
+def _short(db: sqlite3.Connection, attempt: Attempt, caps: Caps, live: Path) -> Short | None:
     """Return which budget has no room for the attempt's worst case beside all that is spent and in flight."""
     study = study_of(attempt.run)
     for scope, name, cap, of in (
@@ -509,8 +512,22 @@ def _short(db: sqlite3.Connection, attempt: Attempt, caps: Caps) -> Short | None
         in_flight = f"SELECT COALESCE(SUM(worst_usd), 0) FROM attempts WHERE outcome IS NULL AND {of}"
         (reserved,) = db.execute(in_flight, (name,)).fetchone()
         if spent + reserved + attempt.worst_usd > cap + 1e-9:
-            return Short(scope, spent, reserved)
+            by_owner = f"{in_flight.replace('SELECT', 'SELECT owner,')} AND batch IS NOT NULL GROUP BY owner"
+            batches = db.execute(by_owner, (name,)).fetchall()
+            abandoned = sum(usd for owner, usd in batches if not alive(live, owner))
+            return Short(scope, spent, reserved - abandoned, abandoned)
     return None
+
+
+def no_money(short: Short, caps: Caps, worst_usd: float) -> BudgetError:
+    """Return the error that ends a run for which there is no room in a budget."""
+    run = short.scope == "run"
+    name, cap = ("loop.budget_usd", caps.run_usd) if run else ("service.study_budget_usd", caps.study_usd)
+    lie = f", ${short.abandoned_usd:.4f} lie in batches that runs which ended have left to be collected"
+    return BudgetError(
+        f"{name}={cap:g}: ${short.spent_usd:.4f} are spent{lie if short.abandoned_usd else ''}, the next call could "
+        f"cost ${worst_usd:.4f}. Raise the budget and run again: nothing is bought twice."
+    )
 
 
 def _record(db: sqlite3.Connection, attempt: int, reply: Reply, raw: str) -> None:
@@ -526,6 +543,15 @@ def _end(db: sqlite3.Connection, attempt: int, outcome: str, cost_usd: float) ->
     for (run,) in db.execute(statement, (outcome, cost_usd, attempt)).fetchall():
         for scope in {run, study_of(run)}:
             db.execute(_ADD_SPENT, (scope, cost_usd))
+
+
+def _count_again(db: sqlite3.Connection) -> None:
+    """Derive the sums of the ledger from its attempts."""
+    db.execute("DELETE FROM spent")
+    paid = db.execute("SELECT run, SUM(cost_usd) FROM attempts WHERE outcome IS NOT NULL GROUP BY run").fetchall()
+    for run, cost in paid:
+        for scope in {run, study_of(run)}:
+            db.execute(_ADD_SPENT, (scope, cost or 0.0))
 
 
 def _bury(live: Path) -> Callable[[sqlite3.Connection], int]:
@@ -647,10 +673,7 @@ def _copy_sound_rows(damaged: Path, fresh: Path) -> dict[str, int]:
                 if row_is_sound(table, dict(zip(columns, values, strict=True))):
                     known = (number, *values) if table == "attempts" else values
                     counts[table] += new.execute(statement, known).rowcount
-        paid = new.execute("SELECT run, SUM(cost_usd) FROM attempts WHERE outcome IS NOT NULL GROUP BY run").fetchall()
-        for run, cost in paid:
-            for scope in {run, study_of(run)}:
-                new.execute(_ADD_SPENT, (scope, cost or 0.0))
+        _count_again(new)
         new.execute("COMMIT")
         new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         new.execute("PRAGMA journal_mode=DELETE")

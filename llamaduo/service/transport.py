@@ -295,9 +295,15 @@ def _status(error: Exception) -> int | None:
 
 
 def _was_never_sent(error: Exception) -> bool:
-    """Tell whether no connection was made, so that nothing can have been billed."""
-    unsent = {"httpx.ConnectError", "httpx.ConnectTimeout", "httpx.PoolTimeout"}
-    return any(_ancestors(link) & unsent for link in _chain(error))
+    """Tell whether no connection was made, so that nothing can have been billed.
+
+    litellm calls a connection that broke later a ConnectError too: where aiohttp says what happened, it counts.
+    """
+    unsent = {"aiohttp.ClientConnectorError", "aiohttp.ConnectionTimeoutError"}
+    told = [_ancestors(link) for link in _chain(error)]
+    if not any(name.startswith("aiohttp.") for names in told for name in names):
+        unsent = {"httpx.ConnectError", "httpx.ConnectTimeout", "httpx.PoolTimeout"}
+    return any(names & unsent for names in told)
 
 
 _GEMINI_DELAY = re.compile(r'retryDelay\\?"\s*:\s*\\?"(\d+(?:\.\d+)?)s', re.ASCII)

@@ -86,6 +86,7 @@ def _read(outcome: Outcome) -> tuple[Scores | None, str | None]:
 def _verdict(prediction: Prediction, name: str, repeat: int, outcome: Outcome | None, hashed: str) -> Verdict:
     scores, reason = _read(outcome) if outcome else (None, "prompt_too_long")
     replies = [*outcome.before, outcome] if outcome else []
+    reasons = {"unscored": outcome.message} if isinstance(outcome, Failure) else {}
     return Verdict(
         prompt_id=prediction.prompt_id,
         sample=prediction.sample,
@@ -93,7 +94,7 @@ def _verdict(prediction: Prediction, name: str, repeat: int, outcome: Outcome | 
         repeat=repeat,
         similarity=scores.similarity if scores else None,
         precision=scores.precision if scores else None,
-        reasons=scores.reasons if scores else {},
+        reasons=scores.reasons if scores else reasons,
         unscored=reason,
         prompt_hash=hashed,
         request=outcome.key if outcome else None,

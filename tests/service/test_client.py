@@ -557,7 +557,8 @@ def test_what_was_cut_off_is_not_waited_for_when_it_is_asked_again(
         return await send(called, prompt, **options)
 
     monkeypatch.setattr(client, "call", stuck)
-    fake, service = llm(Program(reply="word"), price=Price(0.0, 1e6, "a dollar a word")), open_service()
+    price = Price(0.0, 1e6, "a dollar a word")
+    fake, service = llm(Program(reply="word"), price=price, timeout_s=0.05), open_service()
     with pytest.raises(ServiceError):
         service.ask([ask_for(fake, text) for text in ("slow", "bad")], silent)
     hanging.clear()
