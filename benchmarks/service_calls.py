@@ -324,7 +324,7 @@ class Bench:
     @property
     def rounds(self) -> int:
         """How many rounds of our client a part takes."""
-        return 1 if self.quick else 5
+        return 1 if self.quick else 3
 
     @property
     def median_s(self) -> float:

@@ -25,9 +25,9 @@ from typing import Any
 from urllib.parse import quote
 
 _NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
-_KEY_NAME = re.compile(r"(API_KEY|TOKEN)$", re.IGNORECASE)
+_KEY_NAME = re.compile(r"(KEY|TOKEN)$", re.IGNORECASE)
 _SHORTEST = 8
-_SHORTEST_KEY = 16
+_SHORTEST_KEY = 12
 _LITERAL = re.compile(
     r"\b(sk-[A-Za-z0-9_-]{16,}|AIza[A-Za-z0-9_-]{30,}|hf_[A-Za-z0-9]{20,}|gsk_[A-Za-z0-9]{20,}|"
     r"r8_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{10,})"
@@ -63,14 +63,12 @@ def redact_reply(text: str) -> str:
 
 
 def _keys() -> tuple[tuple[str, str], ...]:
-    """Return (value, variable) of every secret that can only be a key: of a service, long, and no path."""
-    return tuple(
-        (value, name)
-        for value, name in _secrets()
-        if (name in _named or _KEY_NAME.search(name))
-        and len(value) >= _SHORTEST_KEY
-        and not value.startswith(("/", "."))
-    )
+    """Return (value, variable) of every secret that can only be a key: a service LLM's, or a long one and no path."""
+    return tuple((value, name) for value, name in _secrets() if name in _named or _is_key(name, value))
+
+
+def _is_key(name: str, value: str) -> bool:
+    return bool(_KEY_NAME.search(name)) and len(value) >= _SHORTEST_KEY and not value.startswith(("/", "."))
 
 
 def _secrets() -> tuple[tuple[str, str], ...]:

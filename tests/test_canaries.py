@@ -148,22 +148,21 @@ def test_no_fault_leaves_a_trace(
     monkeypatch.setattr(client, "_LONGEST_WAIT", 0.0)
     double.control(reset=True, scripts={f"prompt {kind}": [kind] * 9 for kind in KINDS})
     known = {"provider": provider, "model": "m", "base_url": double.url(provider), "price": Price(1.0, 1.0, "x")}
-    llms = [ServiceLLM(name=provider, timeout_s=1.0, max_attempts=2, json_schema=False, concurrency=1, **known)]
-    if provider == "openai":
-        llms.append(ServiceLLM(**{**vars(llms[0]), "name": "gateway", "api_key_env": "OUR_GATEWAY"}))
-    place, said = tmp_path / "journal.sqlite", []
-    for llm in llms:
-        for kind in ("ok", *KINDS):
-            service = Service(Journal(place), run="study/run", budget_usd=None)
-            try:
-                (outcome,) = service.ask([Request(llm, f"prompt {kind}, {llm.name}", None, 0, "judge")], silent)
-                said.append(outcome.text if isinstance(outcome, Reply) else outcome.message)
-                assert isinstance(outcome, Reply) or kind not in ("ok", "length")
-            except Exception as error:
-                said.append(str(error))
-                sys.excepthook(type(error), error, error.__traceback__)
-            finally:
-                service.close()
+    llm = ServiceLLM(name=provider, timeout_s=1.0, max_attempts=1, json_schema=False, concurrency=1, **known)
+    gateway = ServiceLLM(**{**vars(llm), "name": "gateway", "api_key_env": "OUR_GATEWAY"})
+    said = []
+    asked = [(llm, kind) for kind in ("ok", *KINDS)] + [(gateway, kind) for kind in ("ok", "401", "503", "error_200")]
+    for one, kind in asked:
+        service = Service(Journal(tmp_path / "journal.sqlite"), run="study/run", budget_usd=None)
+        try:
+            (outcome,) = service.ask([Request(one, f"prompt {kind}, {one.name}", None, 0, "judge")], silent)
+            said.append(outcome.text if isinstance(outcome, Reply) else outcome.message)
+            assert isinstance(outcome, Reply) or kind not in ("ok", "length")
+        except Exception as error:
+            said.append(str(error))
+            sys.excepthook(type(error), error, error.__traceback__)
+        finally:
+            service.close()
     printed = capsys.readouterr()
     assert traces("\n".join(said).encode()) == set()
     assert traces(caplog.text.encode()) == set()
@@ -171,7 +170,7 @@ def test_no_fault_leaves_a_trace(
     assert traces_in(tmp_path) == {}
     assert f"[{KEY_OF[provider]}]" in "\n".join(said)  # it was echoed, and taken out
     assert "Traceback" in printed.err
-    assert len(caplog.records) > 40
+    assert len(caplog.records) > 30
 
 
 # ---------------------------------------------------------------- bad configuration
@@ -277,7 +276,7 @@ def with_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[.
 
 
 def test_the_study_itself_is_one_that_works(with_study: Callable[..., tuple[int, str]]) -> None:
-    for where in ("a parameter", "a parameter's name", "a list", "the address", "the variable's name"):
+    for where in ("a parameter's name", "the address"):
         code, printed = with_study(IN_YAML[where].format("HARMLESS"))
         assert code == 0, printed
 
@@ -287,10 +286,7 @@ def test_the_study_itself_is_one_that_works(with_study: Callable[..., tuple[int,
 def test_a_literal_key_in_a_studys_file_is_refused_unseen(
     where: str, key: str, tmp_path: Path, with_study: Callable[..., tuple[int, str]]
 ) -> None:
-    code, printed = with_study(IN_YAML[where].format(key), debug=True)
-    assert code == 2, printed
-    clean(printed, tmp_path)
-    code, printed = with_study(IN_YAML[where].format(key))
+    code, printed = with_study(IN_YAML[where].format(key), debug=key == UNKNOWN_KEY)
     assert (code, "literal key" in printed) == (
         2,
         where not in ("a number", "no YAML", "no such key", "a key of its own"),
@@ -325,10 +321,9 @@ def test_a_key_that_an_interpolation_brings_in_leaves_no_trace(
     override: str, option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     named = f"{AT}.api_key_env=OUR_GATEWAY"
-    for debug in (False, True) if not option else (False,):
-        code, printed = run(["run", *option, *ENDPOINT, named, override], capsys, debug=debug)
-        assert code == 2 or "--cfg" in option
-        clean(printed, tmp_path)
+    code, printed = run(["run", *option, *ENDPOINT, named, override], capsys, debug=not option)
+    assert code == 2 or "--cfg" in option
+    clean(printed, tmp_path)
 
 
 def test_the_value_of_the_variable_that_the_configuration_names_is_refused_too(

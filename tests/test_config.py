@@ -334,7 +334,7 @@ ONE_BY_ONE: list[tuple[dict[str, Any], str]] = [
     ({f"{JUDGE}.tokens_per_minute": -5}, f"{JUDGE}.tokens_per_minute=-5: must be at least 1, or null."),
     ({f"{JUDGE}.batch_poll_s": 0.0}, f"{JUDGE}.batch_poll_s=0.0: must be above 0."),
     ({"service_llm.batch_poll_s": float("inf")}, "service_llm.batch_poll_s=inf: must be above 0."),
-    ({"service_llm.batch": True}, "service_llm.batch: pocket has no batch API that litellm reaches"),
+    ({"service_llm.batch": True}, "service_llm.batch: pocket has no batch API that llamaduo knows"),
     ({"service_llm.parameters": {"max_tokens": 3}}, "service_llm.parameters.max_tokens: has a field of its own"),
     ({"service_llm.parameters": {"response_format": {}}}, "service_llm.parameters.response_format: has a field"),
     ({"service_llm.parameters": {"mock_response": "x"}}, "service_llm.parameters.mock_response: has a field"),

@@ -9,6 +9,7 @@ journal a machine.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -59,5 +60,7 @@ def clear(folder: Path) -> None:
     for path in folder.iterdir():
         if not path.name.startswith("."):
             alive(folder, path.name)
-        elif path.stat().st_mtime < long_ago:
-            path.unlink(missing_ok=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < long_ago:
+                    path.unlink()

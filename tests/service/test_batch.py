@@ -339,7 +339,7 @@ def test_rows_that_only_one_of_two_wants_are_in_one_batch_too(double: Double, ba
 
 
 def test_who_asks_live_waits_for_rows_that_are_in_a_batch(double: Double, batched: Wired, tmp_path: Path) -> None:
-    double.control(batch_polls=40)
+    double.control(batch_polls=15)
     outcomes: dict[str, list[Outcome]] = {}
 
     def later() -> None:
@@ -358,7 +358,7 @@ def worst(request: Request) -> float:
     return (request.longest_prompt * 2.5 + request.llm.max_tokens * 10) / 1e6
 
 
-@pytest.mark.parametrize("rows_that_fit", [1.5, 4.5, 11])
+@pytest.mark.parametrize("rows_that_fit", [2.5, 4.5, 11])
 def test_a_budget_bounds_what_a_batch_may_cost(
     double: Double,
     batched: Wired,
@@ -389,9 +389,7 @@ def test_a_budget_without_room_for_one_row_sends_none(
     double: Double, batched: Wired, open_service: Open, silent: Silent
 ) -> None:
     requests = asked(batched())
-    with pytest.raises(
-        BudgetError, match=r"loop\.budget_usd=.*: \$0\.0000 are spent, the next call could cost \$"
-    ):
+    with pytest.raises(BudgetError, match=r"loop\.budget_usd=.*: \$0\.0000 are spent, the next call could cost \$"):
         open_service(budget_usd=0.9 * worst(requests[0])).ask(requests, silent)
     assert created(double) == 0
     assert double.bill()["billed"] == []

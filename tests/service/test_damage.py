@@ -27,7 +27,7 @@ from llamaduo.service.journal import VERSION, Journal, Reply
 
 ROWS = 60
 PAGE = 4096
-FLIPS = 80
+FLIPS = 60
 PROVIDER = "numbered"
 
 
@@ -178,7 +178,7 @@ def test_single_bits_all_over_the_file(copies: Copies) -> None:
     for _ in range(FLIPS):
         position = rng.randrange(len(copies.file))
         lost += len(copies.check(copies.flipped(position, rng.randrange(8)), copies.on_page[position // PAGE]))
-    assert FLIPS // 4 < lost < FLIPS  # about one row for a flip that hits one
+    assert FLIPS // 5 < lost < FLIPS  # about one row for a flip that hits one
 
 
 def test_single_bits_of_the_header_cost_nothing(copies: Copies) -> None:
@@ -212,7 +212,7 @@ def test_a_letter_of_the_schema_costs_nothing(copies: Copies, word: bytes) -> No
 
 def test_a_whole_page_that_is_lost_costs_the_rows_on_it(copies: Copies) -> None:
     rng = random.Random(23)
-    for page in [0, *rng.sample(sorted(copies.on_page), 14)]:
+    for page in [0, *rng.sample(sorted(copies.on_page), 9)]:
         for filling in (bytes(PAGE), rng.randbytes(PAGE)):
             content = copies.file[: page * PAGE] + filling + copies.file[(page + 1) * PAGE :]
             copies.check(copies.damaged(content), copies.on_page[page])
