@@ -48,6 +48,7 @@ Progress = Callable[[int, int], None]
 _LONGEST_WAIT = 60.0
 _GRACE_S = 30.0
 _LOOK_AGAIN_S = 0.1
+_FED_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -217,8 +218,12 @@ class Service:
             task.add_done_callback(done.put_nowait)
 
         async def feed() -> None:
+            number = 0
             async for request in _each(requests):
                 start(self._answer(request, again))
+                number += 1
+                if number % _FED_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # the first calls needn't wait until the last is prepared
 
         start(feed())
         try:
