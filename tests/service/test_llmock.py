@@ -194,4 +194,4 @@ def test_an_outage_ends_the_stage_after_a_bounded_number_of_tries(
         open_service().ask([ask_for(llm, f"item {n}") for n in range(40)], silent)
     assert max(Counter(record.fingerprint for record in llmock.requests).values()) == 3
     assert len(llmock.requests) < 60
-    assert all(wait > 0 for wait in waits)
+    assert sum(wait >= 0.5 for wait in waits) >= 8

@@ -217,8 +217,9 @@ def test_without_retry_after_the_waits_grow(
     double.control(script=["429", "503", "429", "500"], retry_after_form="none")
     (reply,) = open_service().ask([ask_for(wired(provider, max_attempts=5))], silent)
     assert isinstance(reply, Reply)
-    assert all(0.5 * 2**n / 2 <= wait <= 0.5 * 2**n for n, wait in enumerate(waits, 1)), waits
-    assert len(waits) == 4
+    taken = [wait for wait in waits if wait]
+    assert all(0.5 * 2**n / 2 <= wait <= 0.5 * 2**n for n, wait in enumerate(taken, 1)), taken
+    assert len(taken) == 4
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
