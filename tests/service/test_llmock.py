@@ -29,7 +29,7 @@ Open = Callable[..., Service]
 AskFor = Callable[..., Request]
 Silent = Callable[[int, int], None]
 
-ITEMS = 1_000
+ITEMS = 2_000
 PLACES = {"openai": "/v1", "anthropic": "/anthropic", "gemini": "/gemini/v1beta"}
 ERRORS = {408: 0.02, 409: 0.02, 429: 0.1, 500: 0.06, 502: 0.02, 503: 0.04, 504: 0.02, 529: 0.02}
 PERHAPS_BILLED = {408, 502, 504}
