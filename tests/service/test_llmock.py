@@ -85,7 +85,7 @@ def said(outcome: Outcome) -> str:
 
 
 @pytest.mark.slow
-def test_1000_items_of_which_a_third_fails_at_first(
+def test_2000_items_of_which_a_third_fails_at_first(
     open_service: Open,
     at: Callable[..., ServiceLLM],
     ask_for: AskFor,
