@@ -7,15 +7,15 @@
 
 The server is `tests/wire_double.py`, a process of its own, with log-normal latencies that every client meets alike;
 our client and its peer are two more processes, which run in turns. At most 64 calls are in flight. Latencies have a
-median of 1 s and sigma 0.55; a prompt's length tells a little about them (correlation of the logarithms 0.3, what it is
+median of 1 s and sigma 0.4; a prompt's length tells a little about them (correlation of the logarithms 0.3, what it is
 between prompts and responses in the 283 coding pairs of No Robots), as it does where longer answers take longer.
 
     fill      share of the limit, which is max(sum of latencies / 64, longest call), target at least 0.95. Beside it:
               what a scheduler without any overhead would reach on the same latencies in the order in which the calls
               came, and a bare litellm pool; and the same where lengths tell nothing.
-    waves     time of the scheme of the original llamaduo over ours, target at least 3: a gather of 64 calls waits for
-              its slowest; and as shipped, among faults: a failed call is sent again at once,
-              and every wave is followed by a sleep of 60 / 64 s.
+    waves     time of the original llamaduo's scheme over ours, target at least 3: a gather of 64 calls waits for its
+              slowest and is followed by a sleep of 60 / 64 s; beside it without the sleep; and among faults, where the
+              original sends a failed call again at once.
     faults    share of the limit among 3% 429 (Retry-After 1) and 2% 5xx, target at least 0.90; a chain is a call's
               attempts and the waits it was told. No call lost, none billed twice, none back too early.
     rate      share of calls answered 429 under a limit of 50 calls a second that the client knows, target at most 1%.
@@ -55,7 +55,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 from wire_double import Double, Settings, latency, serving
 
 CALLS_AT_ONCE = 64
-SIGMA = 0.55
+SIGMA = 0.4
+PAUSE_S = 60 / CALLS_AT_ONCE
+"""The original sleeps so long after every wave."""
 TELLING = 0.3
 """Correlation of the logarithms of a prompt's length and its latency: as between prompts and responses of No Robots."""
 RETRY_AFTER_S = 1.0
@@ -164,6 +166,7 @@ def work() -> None:
         clients = {"ours": through_llamaduo, "waves": behind(runner, waves), "pool": behind(runner, pool)}
         for line in sys.stdin:
             job = json.loads(line)
+            prompts(job["calls"], job["telling"], job["seed"])  # made before the clock starts, and kept
             with clients[job["how"]](job) as make:
                 gc.collect()
                 cpu, start = time.process_time(), time.perf_counter()
@@ -187,8 +190,9 @@ def through_llamaduo(job: dict[str, Any]) -> Iterator[Callable[[], Made]]:
     """Lend a function that makes the calls through llamaduo."""
     from llamaduo.config import Price, ServiceLLM
     from llamaduo.errors import LlamaduoError
+    from llamaduo.service.attempts import Reply
     from llamaduo.service.client import Request, Service
-    from llamaduo.service.journal import Journal, Reply
+    from llamaduo.service.journal import Journal
 
     known = {one.name for one in dataclasses.fields(ServiceLLM)}
     fields = {"name": "double", "provider": "openai", "model": "m", "base_url": job["url"], "key_required": False}
@@ -399,19 +403,24 @@ def fill(bench: Bench) -> Part:
 
 def waves_part(bench: Bench) -> Part:
     settings = {"median_s": bench.median_s, "sigma": bench.sigma}
-    (waves_,) = bench.kept("waves", 1, lambda seed: bench.run("waves", bench.calls, seed=seed, **settings))
+    paused = settings | {"sleep": PAUSE_S}
+    (waves_,) = bench.kept("waves", 1, lambda seed: bench.run("waves", bench.calls, seed=seed, **paused))
     taken = [latency(Settings(**settings), prompt, 1) for prompt in prompts(bench.calls, TELLING, 0)]
     expected = in_waves(taken) / limit([[(one, 0.0)] for one in taken])
     ratio = waves_.wall / bench.filled()[0].wall
-    shipped = settings | {"faults": FAULTS, "sleep": 60 / CALLS_AT_ONCE}
+    pauses = PAUSE_S * math.ceil(bench.calls / CALLS_AT_ONCE)
+    without = (waves_.wall - pauses) / bench.filled()[0].wall
+    shipped = paused | {"faults": FAULTS}
     (original,) = bench.kept("as shipped", 1, lambda seed: bench.run("waves", bench.calls, seed=seed, **shipped))
     among_faults = original.wall / bench.faulty()[0].wall
     early = original.bill["early"]
     line = (
-        f"time of waves over ours {ratio:.2f}, n = {bench.calls} calls, target >= 3 (waves without overhead take "
-        f"{expected:.2f} times the limit); as shipped, among faults: {among_faults:.2f}, {early} calls back too early"
+        f"time of the original's waves over ours {ratio:.2f}, n = {bench.calls} calls, target >= 3; without the sleep "
+        f"after every wave {without:.2f} (without overhead {expected:.2f} times the limit); among faults "
+        f"{among_faults:.2f}, {early} calls back too early"
     )
-    spread = {"expected": round(expected, 3), "as_shipped": round(among_faults, 3), "early": early}
+    spread = {"without_sleep": round(without, 3), "expected_without_sleep": round(expected, 3)}
+    spread |= {"among_faults": round(among_faults, 3), "early": early}
     return Part(ratio, ratio >= 3, spread, line)
 
 

@@ -23,8 +23,8 @@ from llamaduo.records import CoverageDataset, Example, Prediction
 from llamaduo.service.client import Request
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import Tariff, retirement_warning, tariff
-from llamaduo.stages import judge, synthesize
-from llamaduo.steps import SYNTHESIS_ROUNDS, gate_rows, journal_path, load_data, volume
+from llamaduo.stages import judge
+from llamaduo.steps import SYNTHESIS_ROUNDS, gate_rows, journal_path, load_data, synthesis_requests, volume
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -165,15 +165,7 @@ def _synthesis_requests(experiment: Experiment, dataset: CoverageDataset) -> Ite
         wanted = volume(growth, len(dataset.train), number) - pool
         if wanted <= 0:
             continue
-        made = synthesize.requests(
-            dataset.train,
-            round(wanted * experiment.synthesis.overdraw),
-            llm=experiment.service_llm,
-            config=experiment.synthesis,
-            topic=experiment.task.topic,
-            first_request=asked,
-            seed=experiment.runtime.seed,
-        )
+        made = synthesis_requests(experiment, dataset, wanted, asked)
         yield from ((number, request) for _, request in made)
         pool, asked = pool + wanted, asked + len(made)
 

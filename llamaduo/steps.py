@@ -35,13 +35,13 @@ from llamaduo.records import (
 )
 from llamaduo.run_dir import RunDir, write_text
 from llamaduo.service import transport
-from llamaduo.service.client import Service
+from llamaduo.service.client import Request, Service
 from llamaduo.service.journal import Journal, default_path
 from llamaduo.service.prices import tariff
 from llamaduo.stages.curate import Curated, curate
 from llamaduo.stages.infer import infer
 from llamaduo.stages.judge import judge
-from llamaduo.stages.synthesize import Batch, synthesize
+from llamaduo.stages.synthesize import Batch, requests, synthesize
 from llamaduo.stages.train import train
 from llamaduo.tracking import Tracker, write_metrics
 
@@ -275,23 +275,13 @@ class Steps:
 
     def _synthesize(self, where: int | str, pool: list[Example], wanted: int) -> Batch:
         """Ask until `wanted` rows survive curation, in a bounded number of rounds."""
-        config = self.experiment.synthesis
         assert self._service is not None
         total = Batch((), 0, 0, 0, 0.0)
         missing = wanted
         with self.display.stage("synthesize", _place(where)) as progress:
             for _ in range(SYNTHESIS_ROUNDS):
-                batch = synthesize(
-                    self.dataset.train,
-                    round(missing * config.overdraw),
-                    llm=self.experiment.service_llm,
-                    config=config,
-                    topic=self.experiment.task.topic,
-                    first_request=self._requests + total.requests,
-                    seed=self.experiment.runtime.seed,
-                    service=self._service,
-                    progress=partial(_from, progress, total.requests),
-                )
+                asked = synthesis_requests(self.experiment, self.dataset, missing, self._requests + total.requests)
+                batch = synthesize(asked, self._service, partial(_from, progress, total.requests))
                 total = Batch(
                     total.examples + batch.examples,
                     total.requests + batch.requests,
@@ -333,6 +323,21 @@ def volume(growth: Growth, coverage_rows: int, number: int) -> int:
     if growth.volumes:
         return growth.volumes[min(number, len(growth.volumes) - 1)]
     return round(coverage_rows * growth.factor**number) - coverage_rows
+
+
+def synthesis_requests(
+    experiment: Experiment, dataset: CoverageDataset, missing: int, first_request: int
+) -> list[tuple[Example, Request]]:
+    """Return what is asked so that about `missing` rows survive curation, each request with its seed pair."""
+    return requests(
+        dataset.train,
+        round(missing * experiment.synthesis.overdraw),
+        llm=experiment.service_llm,
+        config=experiment.synthesis,
+        topic=experiment.task.topic,
+        first_request=first_request,
+        seed=experiment.runtime.seed,
+    )
 
 
 def _from(progress: Progress, before: int, done: int, count: int) -> None:

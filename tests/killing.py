@@ -44,8 +44,7 @@ from llamaduo.config import Experiment
 from llamaduo.display import Display
 from llamaduo.loop import run, run_folder
 from llamaduo.records import to_json
-from llamaduo.service import journal as journal_module
-from llamaduo.service import transport
+from llamaduo.service import attempts, journal, schema, transport
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 
@@ -486,8 +485,8 @@ def never_recorded() -> None:
 
 def bought_again() -> None:
     """Look for no stored reply before buying."""
-    columns = ", ".join(journal_module._REPLY)
-    journal_module._SELECT_REPLY = f"SELECT {columns}, raw, checksum FROM (SELECT * FROM replies WHERE 0)"
+    none = f"SELECT {', '.join(schema.REPLY)}, raw, checksum FROM (SELECT * FROM replies WHERE 0)"
+    attempts.SELECT_REPLY = journal.SELECT_REPLY = none
 
 
 def marker_first() -> None:

@@ -28,8 +28,9 @@ from llamaduo.cli import main
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.redaction import redact_logs
 from llamaduo.service import client
+from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Request, Service
-from llamaduo.service.journal import Journal, Reply
+from llamaduo.service.journal import Journal
 
 CANARIES = {
     "OPENAI_API_KEY": "sk-canary-0aG7+/q=Zk4TwE2x9Lm",

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
 from llamaduo.redaction import redact_reply
-from llamaduo.service.journal import Attempt, Caps, Elsewhere, Journal, Reply, Short, no_money
+from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short, no_money
+from llamaduo.service.journal import Journal
 from llamaduo.service.liveness import alive
 from llamaduo.service.prices import Tariff
 from llamaduo.service.transport import batch_body, batch_call, billed

@@ -27,10 +27,12 @@ from typing import Any
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
 from llamaduo.redaction import redact_reply
+from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short, no_money
 from llamaduo.service.batch import Batches
-from llamaduo.service.journal import Attempt, Caps, Elsewhere, Journal, Reply, Short, no_money, request_key
+from llamaduo.service.journal import Journal
 from llamaduo.service.limits import Gate
 from llamaduo.service.prices import tariff
+from llamaduo.service.schema import request_key
 from llamaduo.service.transport import (
     RefusedError,
     UnknownOutcomeError,

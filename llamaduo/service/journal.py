@@ -20,132 +20,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import hashlib
-import json
-import math
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llamaduo.errors import BudgetError, InputError
+from llamaduo.errors import InputError
 from llamaduo.redaction import redact
+from llamaduo.service import attempts
+from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short
 from llamaduo.service.liveness import Owner, alive, clear
-from llamaduo.service.salvage import rows
+from llamaduo.service.repair import copy_sound_rows, is_foreign, is_sound
+from llamaduo.service.schema import REPLY, SELECT_REPLY, checksum, connect, connect_read_only
 
 T = TypeVar("T")
-
-VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS requests (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, request TEXT NOT NULL, failure TEXT
-);
-CREATE TABLE IF NOT EXISTS replies (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cost_usd REAL NOT NULL, raw TEXT NOT NULL,
-    received_at REAL NOT NULL, checksum TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS attempts (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL, run TEXT NOT NULL, stage TEXT NOT NULL, llm TEXT NOT NULL,
-    owner TEXT NOT NULL, batch TEXT, worst_usd REAL NOT NULL, started_at REAL NOT NULL, outcome TEXT, cost_usd REAL
-);
-CREATE TABLE IF NOT EXISTS spent (id INTEGER PRIMARY KEY, scope TEXT NOT NULL UNIQUE, usd REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS batches (
-    id TEXT PRIMARY KEY, llm TEXT NOT NULL, remote_id TEXT NOT NULL, created_at REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS set_aside (id INTEGER PRIMARY KEY, key TEXT, why TEXT, row TEXT, found_at REAL);
-CREATE INDEX IF NOT EXISTS open_attempts ON attempts (key) WHERE outcome IS NULL;
-CREATE INDEX IF NOT EXISTS reserved ON attempts (run, worst_usd, owner) WHERE outcome IS NULL;
-"""
-_REPLY = ("key", "text", "finish_reason", "prompt_tokens", "completion_tokens", "cost_usd")
-_SELECT_REPLY = f"SELECT {', '.join(_REPLY)}, raw, checksum FROM replies"
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a service LLM answered."""
-
-    key: str
-    """The request's key in the journal."""
-    text: str
-    """The message's content, as it came."""
-    finish_reason: str
-    """The provider's word for why the reply ended: stop, length, content_filter ..."""
-    prompt_tokens: int
-    """Tokens sent, as billed."""
-    completion_tokens: int
-    """Tokens received, as billed."""
-    cost_usd: float
-    """Its price."""
-    before: tuple[Reply, ...] = field(default=(), compare=False)
-    """Unreadable replies after which this one was asked for."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One sending of a request, or the wish for one."""
-
-    key: str
-    request: Mapping[str, Any]
-    """Everything that is sent."""
-    run: str
-    """Who asks: `study/run`."""
-    stage: str
-    llm: str
-    """`provider/model`."""
-    worst_usd: float
-    """The most that it can cost."""
-    batch: str | None = None
-    """The batch that it is part of."""
-
-
-@dataclass(frozen=True)
-class Caps:
-    """The most that a run and its study may spend, in US dollars; null for no limit."""
-
-    run_usd: float | None = None
-    study_usd: float | None = None
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """Somebody else has the request in flight; `batch` if it is in one."""
-
-    batch: str | None
-
-
-@dataclass(frozen=True)
-class Short:
-    """The worst case doesn't fit into a budget."""
-
-    scope: str
-    """`run` or `study`."""
-    spent_usd: float
-    reserved_usd: float
-    """What living processes have in flight, at its worst; once it is settled there may be room."""
-    abandoned_usd: float = 0.0
-    """What lies in batches that dead processes handed in: their runs collect them when they are started again."""
-
-
-def request_key(request: Mapping[str, Any]) -> str:
-    """Return the sha256 of a request's canonical JSON."""
-    canonical = json.dumps(request, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def default_path() -> Path:
     """Return `$LLAMADUO_HOME/journal.sqlite`, or `~/.llamaduo/journal.sqlite`."""
     return Path(os.environ.get("LLAMADUO_HOME") or Path.home() / ".llamaduo") / "journal.sqlite"
-
-
-def checksum(*values: Any) -> str:
-    """Return the sha256 of a row's values."""
-    return hashlib.sha256(json.dumps(values, default=repr).encode()).hexdigest()  # a damaged row may hold bytes
 
 
 class Journal:
@@ -164,7 +61,7 @@ class Journal:
         self._in_use: int | None = None
         try:
             if read_only:
-                self._db = self._reader = _connect_read_only(path)
+                self._db = self._reader = connect_read_only(path)
             else:
                 self._open()
         except (OSError, sqlite3.Error) as error:
@@ -178,12 +75,15 @@ class Journal:
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._in_use = _share(self.path)
-        if self.path.exists() and not _sound(self.path):
+        if self.path.exists() and not is_sound(self.path):
             self._salvage()
-        self._db, self._reader = _connect(self.path), _connect(self.path)
+        self._db, self._reader = connect(self.path), connect(self.path)
         self._owner = Owner(self.live)
         clear(self.live)
-        self._commit([_bury(self.live), _count_again])
+        self._commit([self._bury, attempts.count_again])
+
+    def _bury(self, db: sqlite3.Connection) -> int:
+        return attempts.bury(db, self.live)
 
     @property
     def owner(self) -> str:
@@ -195,7 +95,7 @@ class Journal:
         if not self._read_only:
             self._owner.close()
             with contextlib.suppress(InputError):
-                self._commit([_bury(self.live)])
+                self._commit([self._bury])
             self._reader.close()
         self._db.close()
         if self._in_use is not None:
@@ -205,13 +105,13 @@ class Journal:
 
     def find(self, key: str) -> Reply | None:
         """Return the stored reply to a request, or None; one whose checksum is wrong is set aside."""
-        row = self._row(f"{_SELECT_REPLY} WHERE key = ?", key)
+        row = self._row(f"{SELECT_REPLY} WHERE key = ?", key)
         if row is None:
             return None
         if checksum(*row[:-1]) == row[-1]:
-            return Reply(*row[: len(_REPLY)])
+            return Reply(*row[: len(REPLY)])
         if not self._read_only:
-            self._commit([_set_aside("replies", key, "checksum")])
+            self._commit([partial(attempts.set_aside, key=key)])
             self.notes.append(f"journal: the reply to request {key[:8]} was damaged; it is set aside and bought again.")
         return None
 
@@ -232,9 +132,9 @@ class Journal:
 
     def short(self, attempt: Attempt, caps: Caps) -> Short | None:
         """Return which budget has no room for an attempt now, those of dead processes settled."""
-        short = _short(self._reader, attempt, caps, self.live)
-        if short and self.write_now(_bury(self.live)):
-            short = _short(self._reader, attempt, caps, self.live)
+        short = attempts.room_lacking(self._reader, attempt, caps, self.live)
+        if short and self.write_now(self._bury):
+            short = attempts.room_lacking(self._reader, attempt, caps, self.live)
         return short
 
     def batch(self, batch: str) -> str | None:
@@ -270,15 +170,15 @@ class Journal:
         Returns the reply if there is one by now, Elsewhere while another living process has it in flight, and
         Short if a budget could be passed.
         """
-        return await self.write(lambda db: _begin(db, attempt, caps, self.owner, self.live))
+        return await self.write(lambda db: attempts.begin(db, attempt, caps, self.owner, self.live))
 
     async def record(self, attempt: int, reply: Reply, raw: str) -> None:
         """Store a reply as it came."""
-        await self.write(lambda db: _record(db, attempt, reply, raw))
+        await self.write(lambda db: attempts.record(db, attempt, reply, raw))
 
     async def fail(self, attempt: int, *, cost_usd: float, outcome: str) -> None:
         """Store that an attempt brought no reply: `failed` (not billed) or `unknown` (perhaps billed)."""
-        await self.write(lambda db: _end(db, attempt, outcome, cost_usd))
+        await self.write(lambda db: attempts.end(db, attempt, outcome, cost_usd))
 
     async def give_up(self, key: str, why: str) -> None:
         """Store that a request is not tried again in this run."""
@@ -357,7 +257,10 @@ class Journal:
                 f"journal {self.path}: it is damaged, and another process uses it: stop that one, then run again."
             ) from None
         fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
-        counts = _copy_sound_rows(self.path, fresh)
+        counts = copy_sound_rows(self.path, fresh)
+        if not any(counts.values()) and is_foreign(self.path):
+            fresh.unlink()
+            raise InputError(f"journal {self.path}: it is no journal; set service.journal to another file.")
         kept = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
         for end in ("-wal", "-shm"):
             if Path(f"{self.path}{end}").exists():
@@ -376,305 +279,3 @@ def _share(path: Path) -> int:
     file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(file, fcntl.LOCK_SH)
     return file
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-    db.text_factory = _lenient
-    _wait_for_wal(db)
-    db.execute("PRAGMA synchronous=FULL")
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version != VERSION:
-        _bring_up_to_date(db)
-    return db
-
-
-def _connect_read_only(path: Path) -> sqlite3.Connection:
-    writable = os.access(path.parent, os.W_OK)
-    uri = f"{path.resolve().as_uri()}?mode=ro{'' if writable else '&immutable=1'}"
-    db = sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False)
-    db.text_factory = _lenient
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version != VERSION:
-        db.close()
-        raise InputError(f"journal {path}: its format is {version}, not {VERSION}; open it once with llamaduo run.")
-    return db
-
-
-def _lenient(text: bytes) -> str:
-    return text.decode(errors="surrogateescape")
-
-
-def _wait_for_wal(db: sqlite3.Connection) -> None:
-    """Switch to write-ahead logging; while another process does the same, SQLite refuses without waiting."""
-    for _ in range(100):
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError:
-            time.sleep(0.05)
-    db.execute("PRAGMA journal_mode=WAL")
-
-
-def _bring_up_to_date(db: sqlite3.Connection) -> None:
-    """Make the tables, or those of an older version into today's."""
-    db.execute("BEGIN IMMEDIATE")
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if _schema(db) == _todays()[0]:  # the number alone is damaged
-        version = VERSION
-    if version > VERSION:
-        db.execute("ROLLBACK")
-        raise sqlite3.DatabaseError(f"its format {version} is newer than this llamaduo, which knows {VERSION}")
-    if version < VERSION:
-        old = _is_version_0(db)
-        if old:
-            db.execute("DROP INDEX IF EXISTS replies_by_run")
-            for table in ("requests", "replies"):
-                db.execute(f"ALTER TABLE {table} RENAME TO {table}_0")
-        for statement in _SCHEMA.split(";"):
-            db.execute(statement)
-        if old:
-            _from_version_0(db)
-    db.execute(f"PRAGMA user_version = {VERSION}")
-    db.execute("COMMIT")
-
-
-def _from_version_0(db: sqlite3.Connection) -> None:
-    """Take over the rows of the first format, which had neither checksums nor attempts."""
-    db.execute("INSERT INTO requests (key, request) SELECT key, request FROM requests_0")
-    query = f"""SELECT {", ".join(f"p.{name}" for name in _REPLY)}, p.raw, p.received_at, p.run, r.stage, r.request
-        FROM replies_0 p JOIN requests_0 r USING (key)"""
-    for *row, received_at, run, stage, request in db.execute(query).fetchall():
-        db.execute(_INSERT_REPLY, (*row, received_at, checksum(*row)))
-        sent = json.loads(request)
-        llm, cost = f"{sent['provider']}/{sent['model']}", row[5]
-        values = (row[0], run, stage, llm, "", None, cost, received_at)
-        (number,) = db.execute(_INSERT_ATTEMPT, values).fetchone()
-        _end(db, number, "replied", cost)
-    for table in ("requests", "replies"):
-        db.execute(f"DROP TABLE {table}_0")
-
-
-_INSERT_REPLY = (
-    "INSERT OR IGNORE INTO replies (key, text, finish_reason, prompt_tokens, completion_tokens, cost_usd, raw, "
-    "received_at, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_INSERT_ATTEMPT = (
-    "INSERT INTO attempts (key, run, stage, llm, owner, batch, worst_usd, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
-    "RETURNING id"
-)
-_ADD_SPENT = "INSERT INTO spent (scope, usd) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET usd = usd + excluded.usd"
-
-
-def _begin(
-    db: sqlite3.Connection, attempt: Attempt, caps: Caps, owner: str, live: Path
-) -> int | Reply | Elsewhere | Short:
-    row = db.execute(f"{_SELECT_REPLY} WHERE key = ?", (attempt.key,)).fetchone()
-    if row and checksum(*row[:-1]) == row[-1]:
-        return Reply(*row[: len(_REPLY)])
-    if row:
-        _set_aside("replies", attempt.key, "checksum")(db)
-    open_ones = "SELECT id, owner, batch, worst_usd FROM attempts WHERE key = ? AND outcome IS NULL"
-    for number, other, batch, worst in db.execute(open_ones, (attempt.key,)).fetchall():
-        if batch or (other != owner and alive(live, other)):  # one of ours was cut off: a service asks each key once
-            return Elsewhere(batch)
-        _end(db, number, "unknown", worst)
-    short = _short(db, attempt, caps, live)
-    if short and _bury(live)(db):
-        short = _short(db, attempt, caps, live)
-    if short:
-        return short
-    request = json.dumps(attempt.request, sort_keys=True)
-    db.execute("INSERT OR IGNORE INTO requests (key, request) VALUES (?, ?)", (attempt.key, request))
-    values = (
-        attempt.key, attempt.run, attempt.stage, attempt.llm, owner, attempt.batch, attempt.worst_usd, time.time(),
-    )  # fmt: skip
-    (number,) = db.execute(_INSERT_ATTEMPT, values).fetchone()
-    return int(number)
-
-
-def study_of(run: str) -> str:
-    """Return the study of a run named `study/run`."""
-    return run.rsplit("/", 1)[0]
-
-
-def _short(db: sqlite3.Connection, attempt: Attempt, caps: Caps, live: Path) -> Short | None:
-    """Return which budget has no room for the attempt's worst case beside all that is spent and in flight."""
-    study = study_of(attempt.run)
-    for scope, name, cap, of in (
-        ("run", attempt.run, caps.run_usd, "run = ?"),
-        ("study", study, caps.study_usd, "substr(run, 1, length(?1) + 1) = ?1 || '/'"),
-    ):
-        if cap is None:
-            continue
-        row = db.execute("SELECT usd FROM spent WHERE scope = ?", (name,)).fetchone()
-        spent = row[0] if row else 0.0
-        in_flight = f"SELECT COALESCE(SUM(worst_usd), 0) FROM attempts WHERE outcome IS NULL AND {of}"
-        (reserved,) = db.execute(in_flight, (name,)).fetchone()
-        if spent + reserved + attempt.worst_usd > cap + 1e-9:
-            by_owner = f"{in_flight.replace('SELECT', 'SELECT owner,')} AND batch IS NOT NULL GROUP BY owner"
-            batches = db.execute(by_owner, (name,)).fetchall()
-            abandoned = sum(usd for owner, usd in batches if not alive(live, owner))
-            return Short(scope, spent, reserved - abandoned, abandoned)
-    return None
-
-
-def no_money(short: Short, caps: Caps, worst_usd: float) -> BudgetError:
-    """Return the error that ends a run for which there is no room in a budget."""
-    run = short.scope == "run"
-    name, cap = ("loop.budget_usd", caps.run_usd) if run else ("service.study_budget_usd", caps.study_usd)
-    lie = f", ${short.abandoned_usd:.4f} lie in batches that runs which ended have left to be collected"
-    return BudgetError(
-        f"{name}={cap:g}: ${short.spent_usd:.4f} are spent{lie if short.abandoned_usd else ''}, the next call could "
-        f"cost ${worst_usd:.4f}. Raise the budget and run again: nothing is bought twice."
-    )
-
-
-def _record(db: sqlite3.Connection, attempt: int, reply: Reply, raw: str) -> None:
-    row = (*(getattr(reply, name) for name in _REPLY), raw)
-    db.execute(_INSERT_REPLY, (*row, time.time(), checksum(*row)))
-    db.execute("UPDATE requests SET failure = NULL WHERE key = ?", (reply.key,))
-    _end(db, attempt, "replied", reply.cost_usd)
-
-
-def _end(db: sqlite3.Connection, attempt: int, outcome: str, cost_usd: float) -> None:
-    """Settle an open attempt, and add what it cost to its run's and its study's sum."""
-    statement = "UPDATE attempts SET outcome = ?, cost_usd = ? WHERE id = ? AND outcome IS NULL RETURNING run"
-    for (run,) in db.execute(statement, (outcome, cost_usd, attempt)).fetchall():
-        for scope in {run, study_of(run)}:
-            db.execute(_ADD_SPENT, (scope, cost_usd))
-
-
-def _count_again(db: sqlite3.Connection) -> None:
-    """Derive the sums of the ledger from its attempts."""
-    db.execute("DELETE FROM spent")
-    paid = db.execute("SELECT run, SUM(cost_usd) FROM attempts WHERE outcome IS NOT NULL GROUP BY run").fetchall()
-    for run, cost in paid:
-        for scope in {run, study_of(run)}:
-            db.execute(_ADD_SPENT, (scope, cost or 0.0))
-
-
-def _bury(live: Path) -> Callable[[sqlite3.Connection], int]:
-    """Return the operation that settles the attempts of dead processes, at their worst; it returns their number."""
-
-    def bury(db: sqlite3.Connection) -> int:
-        query = "SELECT DISTINCT owner FROM attempts WHERE outcome IS NULL AND batch IS NULL"
-        dead = [owner for (owner,) in db.execute(query).fetchall() if not alive(live, owner)]
-        buried = 0
-        for owner in dead:
-            query = "SELECT id, worst_usd FROM attempts WHERE outcome IS NULL AND batch IS NULL AND owner = ?"
-            for number, worst in db.execute(query, (owner,)).fetchall():
-                _end(db, number, "unknown", worst)
-                buried += 1
-        return buried
-
-    return bury
-
-
-def _set_aside(table: str, key: str, why: str) -> Callable[[sqlite3.Connection], None]:
-    def set_aside(db: sqlite3.Connection) -> None:
-        row = db.execute(f"SELECT * FROM {table} WHERE key = ?", (key,)).fetchone()
-        values = (key, f"{table}: {why}", json.dumps(row, default=repr), time.time())
-        db.execute("INSERT INTO set_aside (key, why, row, found_at) VALUES (?, ?, ?, ?)", values)
-        db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
-
-    return set_aside
-
-
-# repair
-
-
-def _sound(path: Path) -> bool:
-    """Tell whether SQLite can read the whole file, and finds a journal in it; an empty, older or newer one is sound."""
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=60)) as db:
-            if db.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
-                return False
-            schema = _schema(db)
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            other = not schema or _is_version_0(db) or version > VERSION
-            return (other or _todays()[0] <= schema) and _header_is_sound(path)
-    except sqlite3.OperationalError as error:
-        if "lock" in str(error) or "busy" in str(error):
-            raise
-        return False
-    except sqlite3.DatabaseError:
-        return False
-
-
-@cache
-def _todays() -> tuple[set[tuple[str, str | None]], bytes]:
-    """Return the schema and the header of a new journal."""
-    with contextlib.closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(_SCHEMA)
-        return _schema(db), db.serialize()[:100]
-
-
-def _schema(db: sqlite3.Connection) -> set[tuple[str, str | None]]:
-    """Return name and statement of every table and index."""
-    return set(db.execute("SELECT name, sql FROM sqlite_master").fetchall())
-
-
-def _is_version_0(db: sqlite3.Connection) -> bool:
-    """Tell whether the tables are those of the first format, whose replies named their run and had no checksum."""
-    columns = {name for _, name, *_ in db.execute("PRAGMA table_info(replies)").fetchall()}
-    return "run" in columns and "checksum" not in columns
-
-
-def _header_is_sound(path: Path) -> bool:
-    """Tell whether what is the same in every journal's header is so; SQLite believes whatever is there."""
-    with path.open("rb") as file:
-        header = file.read(100)
-    todays = _todays()[1]
-    begin = header[:18] == todays[:18] and header[20:24] == todays[20:24] and header[18:20] in (b"\1\1", b"\2\2")
-    rest = all(header[at] in (0, todays[at]) for at in (*range(44, 60), *range(64, 92)) if at < len(header))
-    return not header or (begin and rest)  # zeros before the first checkpoint
-
-
-_COLUMNS = {
-    "requests": ("key", "request", "failure"),
-    "replies": (*_REPLY, "raw", "received_at", "checksum"),
-    "attempts": (
-        "key", "run", "stage", "llm", "owner", "batch", "worst_usd", "started_at", "outcome", "cost_usd",
-    ),
-}  # fmt: skip
-
-
-def row_is_sound(table: str, row: Mapping[str, Any]) -> bool:
-    """Tell whether a row of `requests` or `replies` is what was once stored."""
-    try:
-        if table == "requests":
-            return bool(request_key(json.loads(row["request"])) == row["key"])
-        if table == "replies":
-            return bool(checksum(*(row[name] for name in (*_REPLY, "raw"))) == row["checksum"])
-    except (ValueError, TypeError, UnicodeError):
-        return False
-    words = all(isinstance(row[name], str) for name in ("key", "run", "stage", "llm", "owner"))
-    sums = all(_is_sum(row[name]) for name in ("worst_usd", "started_at"))
-    settled = row["outcome"] in ("replied", "failed", "unknown") and _is_sum(row["cost_usd"])
-    return words and sums and (settled or row["outcome"] is row["cost_usd"] is None)
-
-
-def _is_sum(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 <= value < math.inf
-
-
-def _copy_sound_rows(damaged: Path, fresh: Path) -> dict[str, int]:
-    """Fill a new journal with the sound rows of a damaged one; return how many of each table."""
-    for leftover in (fresh, Path(f"{fresh}-wal"), Path(f"{fresh}-shm")):
-        leftover.unlink(missing_ok=True)
-    counts = dict.fromkeys(_COLUMNS, 0)
-    with contextlib.closing(_connect(fresh)) as new:
-        new.execute("BEGIN IMMEDIATE")
-        for table, columns in _COLUMNS.items():
-            names = ("id", *columns) if table == "attempts" else columns
-            statement = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
-            for number, (_, *values) in rows(damaged, len(columns) + 1):
-                if row_is_sound(table, dict(zip(columns, values, strict=True))):
-                    known = (number, *values) if table == "attempts" else values
-                    counts[table] += new.execute(statement, known).rowcount
-        _count_again(new)
-        new.execute("COMMIT")
-        new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        new.execute("PRAGMA journal_mode=DELETE")
-    return counts

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.errors import InputError
-from llamaduo.service.journal import Journal, row_is_sound, study_of
+from llamaduo.service.attempts import study_of
+from llamaduo.service.journal import Journal
+from llamaduo.service.repair import row_is_sound
 
 _FIELDS = (
     "key", "request", "text", "finish_reason", "prompt_tokens", "completion_tokens", "cost_usd", "raw", "received_at",

@@ -13,8 +13,8 @@ from dataclasses import replace
 from llamaduo.config import Judge, JudgeKind, JudgePrompt
 from llamaduo.evidence.reference import METRICS
 from llamaduo.records import Prediction, Verdict
+from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Failure, Outcome, Request, Service
-from llamaduo.service.journal import Reply
 from llamaduo.service.prompts import VERDICT_SCHEMA, judge_prompt, template_hash
 from llamaduo.service.replies import Scores, UnreadableError, read_scores
 

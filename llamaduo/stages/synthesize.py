@@ -7,13 +7,13 @@ one out of each reply; incomplete ones are dropped and counted. What comes back 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llamaduo.config import ServiceLLM, Synthesis
 from llamaduo.errors import ServiceError
 from llamaduo.records import Example, prompt_id
-from llamaduo.service.client import Failure, Request, Service
+from llamaduo.service.client import Failure, Progress, Request, Service
 from llamaduo.service.prompts import PAIRS_SCHEMA, synthesis_prompt
 from llamaduo.service.replies import read_pairs
 
@@ -34,40 +34,24 @@ class Batch:
     """Price of the replies."""
 
 
-def synthesize(
-    seeds: Sequence[Example],
-    wanted: int,
-    *,
-    llm: ServiceLLM,
-    config: Synthesis,
-    topic: str,
-    first_request: int,
-    seed: int,
-    service: Service,
-    progress: Callable[[int, int], None],
-) -> Batch:
-    """Ask for about `wanted` new pairs; `seeds` come from the training split only.
-
-    `first_request` is the number of requests made by earlier rounds: it keeps requests with the same
-    seed pair apart. Raises ServiceError when no request was answered.
-    """
-    asked = requests(seeds, wanted, llm=llm, config=config, topic=topic, first_request=first_request, seed=seed)
+def synthesize(asked: Sequence[tuple[Example, Request]], service: Service, progress: Progress) -> Batch:
+    """Ask for new pairs, each request with its seed pair; raises ServiceError when no request was answered."""
     examples: list[Example] = []
     dropped = failed = 0
     cost = 0.0
     outcomes = service.ask([request for _, request in asked], progress)
-    for (owner, _), outcome in zip(asked, outcomes, strict=True):
+    for (owner, made), outcome in zip(asked, outcomes, strict=True):
         if isinstance(outcome, Failure):
             failed += 1
             continue
         cost += outcome.cost_usd
         pairs, lost = read_pairs(outcome.text, outcome.finish_reason)
         dropped += lost
-        examples += [_example(instruction, response, llm.name, owner) for instruction, response in pairs]
-    count = len(asked)
-    if failed == count:
-        raise ServiceError(f"{llm.name} answered none of {count} synthesis requests; run the same command again later.")
-    return Batch(tuple(examples), count, failed, dropped, cost)
+        examples += [_example(instruction, response, made.llm.name, owner) for instruction, response in pairs]
+    if failed == len(asked):
+        name = asked[0][1].llm.name
+        raise ServiceError(f"{name} answered none of {failed} synthesis requests; run the same command again later.")
+    return Batch(tuple(examples), len(asked), failed, dropped, cost)
 
 
 def requests(
@@ -80,7 +64,10 @@ def requests(
     first_request: int,
     seed: int,
 ) -> list[tuple[Example, Request]]:
-    """Return what is asked for about `wanted` new pairs: each request with its seed pair."""
+    """Return what is asked for about `wanted` new pairs: each request with its seed pair, out of the training split.
+
+    `first_request` is the number of requests made by earlier rounds: it keeps requests with the same seed pair apart.
+    """
     count = -(-wanted // config.pairs_per_request)
     schema = PAIRS_SCHEMA if config.prompt.value == "default" else None
     made = []

@@ -23,8 +23,9 @@ from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import BudgetError, ServiceError
 from llamaduo.service import batch as batch_module
 from llamaduo.service import client
+from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Failure, Outcome, Request, Service
-from llamaduo.service.journal import Journal, Reply
+from llamaduo.service.journal import Journal
 from llamaduo.service.prompts import VERDICT_SCHEMA
 
 Wired = Callable[..., ServiceLLM]

@@ -19,8 +19,9 @@ import pytest
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import BudgetError, ServiceError
 from llamaduo.service import client, transport
+from llamaduo.service.attempts import Attempt, Caps, Reply, Short, study_of
 from llamaduo.service.client import Request, Service
-from llamaduo.service.journal import Attempt, Caps, Journal, Reply, Short, study_of
+from llamaduo.service.journal import Journal
 
 LLM = Callable[..., ServiceLLM]
 Open = Callable[..., Service]

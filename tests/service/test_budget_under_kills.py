@@ -32,7 +32,7 @@ from killing import forked, preload
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import BudgetError, ServiceError
-from llamaduo.service import client, journal, transport
+from llamaduo.service import attempts, client, transport
 from llamaduo.service.client import Request, Service
 from llamaduo.service.journal import Journal
 
@@ -325,7 +325,7 @@ def nothing_reserved() -> None:
     begin = Journal.begin
 
     async def unreserved(self: Journal, attempt: Any, caps: Any) -> Any:
-        return await begin(self, journal.Attempt(**{**attempt.__dict__, "worst_usd": 0.0}), caps)
+        return await begin(self, attempts.Attempt(**{**attempt.__dict__, "worst_usd": 0.0}), caps)
 
     Journal.begin = unreserved  # type: ignore[method-assign]
 
@@ -353,19 +353,15 @@ def nothing_spent_on_resume() -> None:
 
 def the_dead_are_forgotten() -> None:
     """Drop what a dead process had in flight."""
-    end = journal._end
 
-    def buried(live: Path) -> Any:
-        def bury(db: Any) -> int:
-            query = "SELECT id, owner FROM attempts WHERE outcome IS NULL"
-            dead = [number for number, owner in db.execute(query).fetchall() if not journal.alive(live, owner)]
-            for number in dead:
-                end(db, number, "unknown", 0.0)
-            return len(dead)
+    def bury(db: Any, live: Path) -> int:
+        query = "SELECT id, owner FROM attempts WHERE outcome IS NULL"
+        dead = [number for number, owner in db.execute(query).fetchall() if not attempts.alive(live, owner)]
+        for number in dead:
+            attempts.end(db, number, "unknown", 0.0)
+        return len(dead)
 
-        return bury
-
-    journal._bury = buried
+    attempts.bury = bury
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ from litellm_faults import BY_STATUS, broken, fault, timeout
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ConfigError, InputError, ServiceError
 from llamaduo.service import client, transport
+from llamaduo.service.attempts import Attempt, Caps, Reply
 from llamaduo.service.client import Answer, Failure, Outcome, Request, Service
-from llamaduo.service.journal import Attempt, Caps, Journal, Reply
+from llamaduo.service.journal import Journal
 from llamaduo.service.limits import Gate
 from llamaduo.service.replies import UnreadableError, read_scores
 

@@ -22,8 +22,10 @@ import pytest
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import InputError
 from llamaduo.service import transport
+from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Request, Service
-from llamaduo.service.journal import VERSION, Journal, Reply
+from llamaduo.service.journal import Journal
+from llamaduo.service.schema import VERSION
 
 ROWS = 60
 PAGE = 4096

@@ -19,8 +19,9 @@ from wire_double import CUTS, PROVIDERS, Double, OpenAI, Settings, fault
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ServiceError
 from llamaduo.service import client
+from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Failure, Outcome, Request, Service
-from llamaduo.service.journal import Journal, Reply
+from llamaduo.service.journal import Journal
 
 Wired = Callable[..., ServiceLLM]
 Open = Callable[..., Service]

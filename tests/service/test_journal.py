@@ -23,19 +23,10 @@ import pytest
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import InputError
-from llamaduo.service import journal as journal_module
+from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short
 from llamaduo.service.client import Request
-from llamaduo.service.journal import (
-    VERSION,
-    Attempt,
-    Caps,
-    Elsewhere,
-    Journal,
-    Reply,
-    checksum,
-    default_path,
-    request_key,
-)
+from llamaduo.service.journal import Journal, default_path
+from llamaduo.service.schema import VERSION, checksum, request_key
 
 LLM = ServiceLLM(
     name="a", provider="openai", model="m", price=Price(1.0, 2.0, "today"), parameters={"top_p": 0.5, "more": {"x": 1}}
@@ -162,7 +153,7 @@ def test_every_field_of_a_service_llm_is_classified_above() -> None:
 def test_the_key_is_the_same_in_every_process_and_for_any_text() -> None:
     request = dataclasses.replace(REQUEST, prompt="äöü 日本語 \ud800 \u2028")
     code = (
-        "from llamaduo.service.journal import request_key; import json, sys; "
+        "from llamaduo.service.schema import request_key; import json, sys; "
         "print(request_key(json.loads(sys.stdin.read())))"
     )
     done = subprocess.run(
@@ -298,8 +289,9 @@ def test_closing_settles_what_is_still_in_flight_at_its_worst(open_journal: Open
 _PRELUDE = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from llamaduo.service import journal as module
-from llamaduo.service.journal import Attempt, Caps, Journal, Reply
+from llamaduo.service import schema
+from llamaduo.service.attempts import Attempt, Caps, Reply
+from llamaduo.service.journal import Journal
 
 path = Path(sys.argv[1])
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -339,7 +331,7 @@ def test_a_budget_that_seems_spent_settles_what_the_dead_had_in_flight(open_jour
     journal = open_journal()
     killed(path, "j = Journal(path); now(j.begin(wish('other', 0.5), Caps())); die()")
     short = asyncio.run(journal.begin(wish("k", "s/r", 0.75), Caps(run_usd=1.0)))
-    assert short == journal_module.Short("run", 0.5, 0.0)
+    assert short == Short("run", 0.5, 0.0)
 
 
 def test_what_a_living_process_has_in_flight_is_left_alone(open_journal: Open, path: Path) -> None:
@@ -349,7 +341,7 @@ def test_what_a_living_process_has_in_flight_is_left_alone(open_journal: Open, p
     assert process.stdout.readline() == "begun\n"
     journal = open_journal()
     assert asyncio.run(journal.begin(wish("k", "s/r"), Caps())) == Elsewhere(None)
-    assert asyncio.run(journal.begin(wish("l", "s/r"), Caps(run_usd=1.0))) == journal_module.Short("run", 0.0, 0.5)
+    assert asyncio.run(journal.begin(wish("l", "s/r"), Caps(run_usd=1.0))) == Short("run", 0.0, 0.5)
     process.kill()
     process.communicate(timeout=60)
     assert isinstance(asyncio.run(journal.begin(wish("k", "s/r"), Caps())), int)
@@ -529,18 +521,42 @@ def test_a_path_that_can_not_be_used_is_an_input_error_with_a_way_out(
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_file_that_is_no_database_is_kept_beside_a_new_journal(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    diary = b"this is a diary and no database" * 100
-    path.write_bytes(diary)
-    journal = Journal(path)
-    bought(journal, reply("k"))
-    (note,) = journal.notes
-    (kept,) = tmp_path.glob("journal.sqlite.damaged-*")
+def a_diary(path: Path) -> None:
+    path.write_bytes(b"this is a diary and no database" * 100)
+
+
+def addresses(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE addresses (name TEXT, street TEXT)")
+        db.execute("INSERT INTO addresses VALUES ('Ada', 'St James Square')")
+        db.commit()
+
+
+@pytest.mark.parametrize("write", [a_diary, addresses])
+def test_a_file_that_was_never_a_journal_is_refused_and_left_as_it_is(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "notes.txt"
+    write(path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"notes\.txt: it is no journal; set service\.journal to another file"):
+        Journal(path)
+    assert path.read_bytes() == before
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["notes.txt", "notes.txt.lock"]
+
+
+def test_a_journal_of_which_nothing_is_left_is_kept_beside_a_new_one(path: Path) -> None:
+    Journal(path).close()
+    damaged = path.read_bytes()[:300]
+    path.write_bytes(damaged)
+    again = Journal(path)
+    bought(again, reply("k"))
+    (note,) = again.notes
+    (kept,) = path.parent.glob("journal.sqlite.damaged-*")
     assert "was damaged; 0 replies are sound" in note
     assert kept.name in note
-    assert kept.read_bytes() == diary
-    journal.close()
+    assert kept.read_bytes() == damaged
+    again.close()
 
 
 def test_a_full_disk_is_an_input_error_and_the_journal_stays_usable(
@@ -669,7 +685,7 @@ def test_it_is_taken_over_once_whoever_opens_it_at_the_same_time(old: list[Reply
 
 
 def test_it_is_taken_over_whole_or_not_at_all(old: list[Reply], path: Path, open_journal: Open) -> None:
-    killed(path, "module._end = die; Journal(path)")
+    killed(path, "schema.checksum = die; Journal(path)")
     assert rows(path, "SELECT COUNT(*) FROM replies WHERE run LIKE 'old/%'") == [(4,)]
     journal = open_journal()
     assert [journal.find(found.key) for found in old] == old

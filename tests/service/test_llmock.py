@@ -20,8 +20,8 @@ import pytest
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ServiceError
 from llamaduo.service import client
+from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Failure, Outcome, Request, Service
-from llamaduo.service.journal import Reply
 
 llmock_package = pytest.importorskip("llmock")
 

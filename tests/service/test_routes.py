@@ -17,8 +17,9 @@ from wire_double import PROVIDERS, Double
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError, ServiceError
 from llamaduo.service import client
+from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Failure, Request, Service
-from llamaduo.service.journal import Journal, Reply
+from llamaduo.service.journal import Journal
 from llamaduo.service.prompts import VERDICT_SCHEMA
 
 Wired = Callable[..., ServiceLLM]

@@ -56,7 +56,7 @@ def synthesized(open_service: Callable[..., Service], silent: Callable[[int, int
         seed: int = 1,
         config: Synthesis | None = None,
     ) -> Batch:
-        return synthesize(
+        asked = requests(
             seeds,
             wanted,
             llm=llm,
@@ -64,9 +64,8 @@ def synthesized(open_service: Callable[..., Service], silent: Callable[[int, int
             topic="Coding",
             first_request=first_request,
             seed=seed,
-            service=open_service(),
-            progress=silent,
         )
+        return synthesize(asked, open_service(), silent)
 
     return batch
 
