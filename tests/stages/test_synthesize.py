@@ -219,15 +219,7 @@ def test_the_chosen_prompt_is_sent(prompt: SynthesisPrompt, llm: LLM, synthesize
 
 def test_progress_reaches_the_number_of_requests(llm: LLM, open_service: Callable[..., Service]) -> None:
     seen: list[tuple[int, int]] = []
-    synthesize(
-        SEEDS,
-        6,
-        llm=llm(Teacher()),
-        config=Synthesis(pairs_per_request=2),
-        topic="t",
-        first_request=0,
-        seed=0,
-        service=open_service(),
-        progress=lambda done, total: seen.append((done, total)),
-    )
+    config = Synthesis(pairs_per_request=2)
+    asked = requests(SEEDS, 6, llm=llm(Teacher()), config=config, topic="t", first_request=0, seed=0)
+    synthesize(asked, open_service(), lambda done, total: seen.append((done, total)))
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
