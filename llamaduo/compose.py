@@ -218,7 +218,7 @@ def _refuse_unknown(config: DictConfig) -> None:
     plain = OmegaConf.to_container(config)
     for key in _paths(plain):
         free = (
-            key.startswith(("judge.panel.", "prices."))
+            key.startswith(("judge.panel.", "infer.server.", "prices."))
             or ".parameters." in key
             or key.endswith(".price")
             or ".price." in key

@@ -59,6 +59,44 @@ class Quantization(Enum):
     int8 = "int8"
 
 
+class Keep(Enum):
+    """Which state of the adapter a training ends with."""
+
+    last = "last"
+    """The last epoch's, as in the paper."""
+    best = "best"
+    """That of the epoch with the lowest loss on dev."""
+
+
+class Backend(Enum):
+    """Who answers with the fine-tuned model."""
+
+    transformers = "transformers"
+    """This process."""
+    vllm = "vllm"
+    """A vLLM server that is started for it, in an environment of its own."""
+    endpoint = "endpoint"
+    """Any OpenAI-compatible server that already runs."""
+
+
+class Isolation(Enum):
+    """Where training runs."""
+
+    auto = "auto"
+    """In a process of its own on a GPU, whose memory is free again afterwards; in this process on CPU."""
+    process = "process"
+    none = "none"
+
+
+class Launch(Enum):
+    """How the training process is started."""
+
+    single = "single"
+    """One process, one device."""
+    accelerate = "accelerate"
+    """By `accelerate launch`: all devices, several machines."""
+
+
 class Start(Enum):
     """What each iteration's training starts from."""
 
@@ -254,10 +292,19 @@ class Train:
     epochs: int = 3
     min_steps: int = 1
     """Small data get more epochs, up to this many optimizer steps."""
+    enabled: bool = True
+    """False answers with the base model as it is: a baseline."""
     batch_size: int = 16
-    """Rows in a forward pass."""
+    """Rows in a forward pass, at most."""
     accumulation: int = 1
-    """Forward passes in an optimizer step."""
+    """An optimizer step takes `batch_size` times this many rows, all devices together."""
+    tokens_per_batch: Optional[int] = None
+    """Tokens in a forward pass, padding included, at most (a longer row alone excepted); null knows no limit."""
+    packing: bool = False
+    """Rows one behind the other without padding, none of which sees another; refused where the attention leaks."""
+    keep: Keep = Keep.last
+    patience: int = 0
+    """With `keep=best`: stop after this many epochs without a lower loss on dev; 0 never does."""
     lora_r: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.05
@@ -271,6 +318,12 @@ class Train:
     max_grad_norm: float = 1.0
     gradient_checkpointing: bool = False
     """Halves activation memory or better, costs about a third more time."""
+    liger: bool = False
+    """Liger's Triton kernels (GPU; the package liger-kernel)."""
+    compile: bool = False
+    """torch.compile: minutes to begin with, faster steps after it."""
+    checkpoint_s: float = 600.0
+    """Seconds between two checkpoints from which a killed training goes on; 0 takes one after every step."""
 
 
 @dataclass
@@ -284,6 +337,15 @@ class Infer:
     max_new_tokens: int = 1024
     batch_size: int = 8
     """Answers generated side by side: more is faster and takes more memory."""
+    stop: list[str] = field(default_factory=list)
+    """Strings at which an answer ends; they are not part of it."""
+    shots: int = 0
+    """Training pairs put before each prompt, those most like it: a baseline."""
+    backend: Backend = Backend.transformers
+    server: Optional[ServiceLLM] = None
+    """For `backend=endpoint`: the server and its name of the model."""
+    vllm: str = "vllm"
+    """For `backend=vllm`: the program, in an environment of its own."""
 
 
 @dataclass
@@ -381,6 +443,14 @@ class Runtime:
     """auto (float32 on CPU, bfloat16 on GPU), float32, bfloat16 or float16."""
     threads: Optional[int] = None
     """CPU threads; null leaves it to torch."""
+    attention: Optional[str] = None
+    """transformers' `attn_implementation`: eager, sdpa, flash_attention_2, flex_attention; null leaves it to it."""
+    isolation: Isolation = Isolation.auto
+    launch: Launch = Launch.single
+    accelerate: str = "ddp"
+    """For `launch=accelerate`: a file of `conf/accelerate/` by its name, or a path."""
+    cache: Optional[str] = None
+    """Folder of rendered and tokenised rows; null is `$LLAMADUO_HOME/rows`."""
     results: str = "results"
     """Folder that run folders go to."""
 
@@ -428,6 +498,7 @@ _NO_INFLUENCE = (
     "runtime.results", "loop.budget_usd", "task.category", "local_model.name", "local_model.learning_rate",
     "local_model.train_length", "local_model.train_batch", "local_model.accumulation",
     "local_model.gradient_checkpointing", "local_model.answer_tokens", "local_model.answer_batch",
+    "train.checkpoint_s", "runtime.isolation", "runtime.cache", "infer.vllm",
 )  # fmt: skip
 _NO_INFLUENCE_LLM = (
     "name",
@@ -494,7 +565,7 @@ def fingerprint(experiment: Experiment) -> str:
     tree = plain(experiment)
     for path in _NO_INFLUENCE:
         _drop(tree, path)
-    for llm in (tree["service_llm"], *tree["judge"]["panel"].values()):
+    for llm in filter(None, (tree["service_llm"], tree["infer"]["server"], *tree["judge"]["panel"].values())):
         for key in _NO_INFLUENCE_LLM:
             llm.pop(key, None)
     if experiment.data.source is DataSource.file and experiment.data.path:

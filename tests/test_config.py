@@ -22,7 +22,17 @@ from omegaconf import OmegaConf
 from llamaduo import checks
 from llamaduo.checks import problems
 from llamaduo.compose import conf_dir
-from llamaduo.config import DataSource, Experiment, GateSplit, JudgeKind, Price, Quantization, fingerprint, plain
+from llamaduo.config import (
+    DataSource,
+    Experiment,
+    GateSplit,
+    JudgeKind,
+    Price,
+    Quantization,
+    ServiceLLM,
+    fingerprint,
+    plain,
+)
 from llamaduo.errors import ConfigError
 from llamaduo.redaction import refusal
 
@@ -181,6 +191,8 @@ def another(path: str, value: Any) -> Any:
         return [*value, 5 if typing.get_args(kind) == (int,) else "x"]
     if typing.get_origin(kind) is dict:
         return {**value, "more": 1}
+    if kind is ServiceLLM:
+        return ServiceLLM(name="a", provider="openai", model="m")
     raise AssertionError(f"{path}: how does a {kind} change?")
 
 
@@ -192,7 +204,8 @@ OF_AN_LLM = (
 WITHOUT_INFLUENCE = {
     "study", "name", "protocol.name", "task.train_rows", "task.test_rows", "runtime.results", "loop.budget_usd",
     "tracking.wandb", "tracking.project", "tracking.entity", "tracking.answers", "service.journal",
-    "service.replay", "service.study_budget_usd", "prices",
+    "service.replay", "service.study_budget_usd", "prices", "train.checkpoint_s", "runtime.isolation", "runtime.cache",
+    "infer.vllm",
     *(f"{llm}.{key}" for llm in ("service_llm", "judge.panel.pocket_judge") for key in OF_AN_LLM),
 }  # fmt: skip
 FILLS_IN_OTHERS = {
