@@ -62,6 +62,8 @@ def load_base(model: LocalModel, runtime: Runtime, quantization: Quantization) -
         raise ConfigError(f"runtime.dtype={name}: take auto, float32, bfloat16 or float16.")
     dtype = getattr(torch, name)
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+    if runtime.attention is not None:
+        options["attn_implementation"] = runtime.attention
     if quantization is not Quantization.none:
         options["quantization_config"] = _quantized(quantization, dtype)
         options["device_map"] = {"": device}

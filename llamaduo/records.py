@@ -96,6 +96,12 @@ class Adapter:
     """Real tokens processed, padding not counted."""
     loss: float
     """Mean loss per response token over the last epoch (nats)."""
+    padding: float = 0.0
+    """Share of the processed tokens that was padding."""
+    epochs: int = 0
+    """Epochs behind the adapter that was kept."""
+    dev_loss: float | None = None
+    """Mean loss per response token on dev of that adapter (nats), where it was measured."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import warnings
 from collections import Counter
 from functools import cache, partial
@@ -36,14 +37,15 @@ from llamaduo.records import (
 from llamaduo.run_dir import RunDir, write_text
 from llamaduo.service import transport
 from llamaduo.service.client import Request, Service
-from llamaduo.service.journal import Journal, default_path
+from llamaduo.service.journal import Journal, default_path, home
 from llamaduo.service.prices import tariff
 from llamaduo.stages.curate import Curated, curate
 from llamaduo.stages.infer import infer
 from llamaduo.stages.judge import judge
 from llamaduo.stages.synthesize import Batch, requests, synthesize
-from llamaduo.stages.train import train
+from llamaduo.stages.train import Places
 from llamaduo.tracking import Tracker, write_metrics
+from llamaduo.train_process import trainer
 
 SYNTHESIS_ROUNDS = 3
 
@@ -109,19 +111,26 @@ class Steps:
         """Fine-tune; restarts from the base model unless `loop.start=last`."""
         origin = str(start_from) if start_from and self.experiment.loop.start is Start.last else None
 
+        here, runtime = self._folder.iteration(number), self.experiment.runtime
+        places = Places(here / "checkpoints", Path(runtime.cache) if runtime.cache else home() / "rows")
+
         def trained_to(folder: Path) -> Adapter:
             with self.display.stage("train", _place(number)) as progress:
-                return train(
+                return trainer(runtime, here)(
                     rows,
                     folder,
                     model=self.experiment.local_model,
                     config=self.experiment.train,
-                    runtime=self.experiment.runtime,
+                    runtime=runtime,
                     start_from=origin,
                     progress=progress,
+                    dev=self.dataset.dev,
+                    places=places,
+                    note=self.display.note,
                 )
 
         trained = self._folder.folder(self.adapter(number), Adapter, trained_to)
+        shutil.rmtree(here / "checkpoints", ignore_errors=True)
         if trained.skipped_rows:
             limit = self.experiment.train.max_length
             self.display.note(

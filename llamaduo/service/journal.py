@@ -40,9 +40,14 @@ from llamaduo.service.schema import REPLY, SELECT_REPLY, checksum, connect, conn
 T = TypeVar("T")
 
 
+def home() -> Path:
+    """Return `$LLAMADUO_HOME`, or `~/.llamaduo`: what all runs share."""
+    return Path(os.environ.get("LLAMADUO_HOME") or Path.home() / ".llamaduo")
+
+
 def default_path() -> Path:
     """Return `$LLAMADUO_HOME/journal.sqlite`, or `~/.llamaduo/journal.sqlite`."""
-    return Path(os.environ.get("LLAMADUO_HOME") or Path.home() / ".llamaduo") / "journal.sqlite"
+    return home() / "journal.sqlite"
 
 
 class Journal:

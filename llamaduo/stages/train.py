@@ -2,32 +2,37 @@
 
 Reads examples; writes an adapter folder (safetensors); returns an `Adapter`. The loss counts response
 tokens only, the end mark among them, and is a mean over the tokens of a whole optimizer step, however
-that is cut into batches. Rows of like length go into one batch, so that little is padding; rows longer
-than the context are left out whole and counted.
+that is cut into forward passes and spread over devices. Rows longer than `train.max_length` are left out
+whole and counted. A training that was broken off goes on at its newest checkpoint, and ends with the very
+bytes that it would have ended with (float32, CPU, one thread).
 """
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llamaduo.config import LocalModel, Quantization, Runtime, Train
-from llamaduo.data.chat import Chat
+from llamaduo.config import Keep, LocalModel, Runtime, Train, plain
+from llamaduo.data.rows import Rows, tokenised
 from llamaduo.errors import ConfigError, InputError, RunFolderError
 from llamaduo.local_model import load_base, load_chat
 from llamaduo.records import COVERAGE, Adapter, Example
+from llamaduo.training.checkpoints import Checkpoints
+from llamaduo.training.devices import Devices
+from llamaduo.training.tuning import FineTuning, Progress
 
-if TYPE_CHECKING:
-    import torch
 
-Row = tuple[list[int], list[int]]
-"""Prompt tokens and response tokens."""
+@dataclass(frozen=True)
+class Places:
+    """Folders beside the adapter's own; None keeps nothing."""
 
-_POOL = 32
-"""Batches whose rows are sorted by length together."""
+    checkpoints: Path | None = None
+    rows: Path | None = None
+    """Cache of rendered and tokenised rows."""
 
 
 def train(
@@ -38,60 +43,78 @@ def train(
     config: Train,
     runtime: Runtime,
     start_from: str | None,
-    progress: Callable[[int, int], None],
+    progress: Progress,
+    dev: Sequence[Example] = (),
+    places: Places = Places(),
+    devices: Devices | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Adapter:
-    """Fine-tune and save the adapter to `folder`; `start_from` is an adapter's folder, or None for a new one."""
+    """Fine-tune and save the adapter to `folder`; `start_from` is an adapter's folder, or None for a new one.
+
+    `dev` is what `train.keep=best` measures epochs with. Raises InputError if no row can be trained on or the loss
+    diverges, ConfigError for settings that can't work with this model.
+    """
     import torch
 
+    devices = devices or Devices()
     torch.manual_seed(runtime.seed)
     chat = load_chat(model)
-    rendered = render(examples, chat, config.max_length)
-    rows = [row for row in rendered if row is not None]
-    synthetic = sum(row is not None and e.generator != COVERAGE for e, row in zip(examples, rendered, strict=True))
-    if not rows:
+    rows = tokenised(examples, chat, config.max_length, places.rows)
+    if not len(rows):
         raise InputError(
-            f"all {len(examples)} training rows exceed {config.max_length} tokens: raise train.max_length."
+            f"all {len(examples)} training rows exceed {config.max_length} tokens or hold an end mark: raise "
+            "train.max_length."
         )
+    held_out = tokenised(dev, chat, config.max_length, None) if config.keep is Keep.best else None
+    if held_out is not None and not len(held_out):
+        raise InputError("train.keep=best: no dev row can be used; raise data.dev_rows, or take train.keep=last.")
     network = _with_adapter(load_base(model, runtime, config.quantization), model, config, start_from)
-    per_epoch = math.ceil(len(rows) / (config.batch_size * config.accumulation))
-    epochs = max(config.epochs, math.ceil(config.min_steps / per_epoch))
-    optimizer, schedule = _optimizer(network, config, steps=epochs * per_epoch)
-    rng = random.Random(runtime.seed)
-    step = tokens = 0
-    losses: list[tuple[float, int]] = []
-    for _ in range(epochs):
-        losses.clear()
-        for batches in _steps(rows, config, rng):
-            losses.append(_step(network, batches, optimizer, config.max_grad_norm, chat.tokenizer.pad_token_id))
-            schedule.step()
-            step += 1
-            tokens += sum(len(prompt) + len(response) for batch in batches for prompt, response in batch)
-            progress(step, epochs * per_epoch)
-    _save(network, folder)
-    loss = sum(total for total, _ in losses) / sum(count for _, count in losses)
-    if not math.isfinite(loss):
-        raise InputError(f"training diverged (loss {loss}): lower train.learning_rate={config.learning_rate:g}.")
-    return Adapter(len(rows), synthetic, len(examples) - len(rows), step, tokens, round(loss, 6))
+    tuning = FineTuning(
+        network,
+        rows,
+        config,
+        pad=chat.tokenizer.pad_token_id,
+        seed=runtime.seed,
+        held_out=held_out,
+        devices=devices,
+        note=note,
+    )
+    checkpoints = None
+    if places.checkpoints is not None and devices.replicated:
+        identity = _identity(rows, model, config, runtime, start_from)
+        checkpoints = Checkpoints(places.checkpoints, identity, every_s=config.checkpoint_s)
+    state = tuning.run(progress, checkpoints)
+    _save(tuning, folder)
+    synthetic = sum(examples[at].generator != COVERAGE for at in rows.kept)
+    return Adapter(
+        train_rows=len(rows),
+        synthetic_rows=synthetic,
+        skipped_rows=len(examples) - len(rows),
+        steps=state.step,
+        tokens=state.tokens,
+        loss=round(state.mean_loss, 6),
+        padding=round(1 - state.tokens / state.processed, 6),
+        epochs=state.epoch if state.best_epoch is None else state.best_epoch + 1,
+        dev_loss=None if state.best_loss is None else round(state.best_loss, 6),
+    )
 
 
-def render(examples: Sequence[Example], chat: Chat, max_length: int) -> list[Row | None]:
-    """Return each example as tokens, or None where it can't be trained on whole.
-
-    That is so if it exceeds `max_length` tokens, or if its response holds the template's end mark as text.
-    """
-    rows: list[Row | None] = []
-    for example in examples:
-        prompt, response = chat.prompt_ids(example.messages), chat.response_ids(example.messages, example.response)
-        fits = response is not None and len(prompt) + len(response) <= max_length
-        rows.append((prompt, response) if fits and response is not None else None)
-    return rows
+def _identity(rows: Rows, model: LocalModel, config: Train, runtime: Runtime, start_from: str | None) -> str:
+    """Return a hash of what decides how a training goes."""
+    settings = plain(replace(config, checkpoint_s=0.0))
+    origin = (Path(start_from) / "adapter_model.safetensors").read_bytes() if start_from else b""
+    of = [settings, plain(model), runtime.seed, runtime.dtype, hashlib.sha256(origin).hexdigest()]
+    digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode())
+    for array in (rows.ids, rows.starts, rows.prompts):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
-def _save(network: Any, folder: Path) -> None:
+def _save(tuning: FineTuning, folder: Path) -> None:
     from safetensors import SafetensorError
 
     try:
-        network.save_pretrained(folder, save_embedding_layers=False)
+        tuning.save(folder)
     except SafetensorError as error:
         raise RunFolderError(
             f"{folder}: the adapter can't be written ({error}); free space, then run again."
@@ -99,11 +122,13 @@ def _save(network: Any, folder: Path) -> None:
 
 
 def _with_adapter(base: Any, model: LocalModel, config: Train, start_from: str | None) -> Any:
-    from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+    from peft import LoraConfig, PeftModel, get_peft_model
 
-    if config.quantization is not Quantization.none:
-        base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=config.gradient_checkpointing)
-    elif config.gradient_checkpointing:
+    if config.liger:
+        from liger_kernel.transformers import _apply_liger_kernel_to_instance
+
+        _apply_liger_kernel_to_instance(model=base, cross_entropy=False, fused_linear_cross_entropy=False)
+    if config.gradient_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         base.enable_input_require_grads()
     if start_from is not None:
@@ -124,70 +149,3 @@ def _with_adapter(base: Any, model: LocalModel, config: Train, start_from: str |
         raise ConfigError(f"train.target_modules={config.target_modules}: {error}") from error
     network.peft_config["default"].base_model_name_or_path = model.path
     return network.train()
-
-
-def _optimizer(network: Any, config: Train, steps: int) -> tuple[Any, Any]:
-    """AdamW over the adapter, with a linear warm-up and a cosine down to zero."""
-    import torch
-
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
-    warm = max(1, round(config.warmup_ratio * steps))
-
-    def scale(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
-
-
-def _steps(rows: list[Row], config: Train, rng: random.Random) -> Iterator[list[list[Row]]]:
-    """Yield one epoch of optimizer steps, each a list of batches of rows of like length."""
-    order = list(rows)
-    rng.shuffle(order)
-    pool = _POOL * config.batch_size
-    batches = []
-    for start in range(0, len(order), pool):
-        near = sorted(order[start : start + pool], key=lambda row: len(row[0]) + len(row[1]))
-        batches += [near[at : at + config.batch_size] for at in range(0, len(near), config.batch_size)]
-    rng.shuffle(batches)
-    for at in range(0, len(batches), config.accumulation):
-        yield batches[at : at + config.accumulation]
-
-
-def _step(
-    network: Any, batches: list[list[Row]], optimizer: torch.optim.Optimizer, max_norm: float, pad: int
-) -> tuple[float, int]:
-    """Take one optimizer step; returns the summed loss and the response tokens it is over."""
-    import torch
-
-    count = sum(len(response) for batch in batches for _, response in batch)
-    total = 0.0
-    for batch in batches:
-        ids, mask, labels = _tensors(batch, pad, network.device)
-        logits = network(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
-        wanted = labels[:, 1:]
-        kept = wanted != -100
-        loss = torch.nn.functional.cross_entropy(logits[kept].float(), wanted[kept], reduction="sum")
-        (loss / count).backward()  # type: ignore[no-untyped-call]
-        total += loss.item()
-    torch.nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], max_norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return total, count
-
-
-def _tensors(batch: list[Row], pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    import torch
-
-    width = max(len(prompt) + len(response) for prompt, response in batch)
-    ids = torch.full((len(batch), width), pad)
-    mask = torch.zeros((len(batch), width), dtype=torch.long)
-    labels = torch.full((len(batch), width), -100)
-    for index, (prompt, response) in enumerate(batch):
-        row = torch.tensor(prompt + response)
-        ids[index, : len(row)] = row
-        mask[index, : len(row)] = 1
-        labels[index, len(prompt) : len(row)] = row[len(prompt) :]
-    return ids.to(device), mask.to(device), labels.to(device)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llamaduo.config import LocalModel, Runtime, Train
-from llamaduo.errors import InputError
-from llamaduo.local_model import load_base, load_chat
+from llamaduo.config import Keep, LocalModel, Runtime, Train
+from llamaduo.errors import ConfigError, InputError
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Adapter, Example, prompt_id
-from llamaduo.stages.train import _tensors, render, train
+from llamaduo.stages.train import train
 
 MODEL = LocalModel(name="pocket_llama", path="pocket:llama", context=512)
 RUNTIME = Runtime(threads=1, device="cpu")
@@ -26,20 +26,23 @@ def examples(task: str, count: int) -> list[Example]:
     return made
 
 
-def fine_tune(rows: list[Example], folder: Path, **options: Any) -> Adapter:
+def fine_tune(
+    rows: list[Example], folder: Path, *, dev: Sequence[Example] = (), note: Any = lambda text: None, **options: Any
+) -> Adapter:
     config = Train(
         **{"learning_rate": 3e-3, "max_length": 512, "epochs": 1, "min_steps": 4, "lora_dropout": 0.0} | options
     )
     folder.mkdir(exist_ok=True)
-    start_from = options.pop("start_from", None)
     return train(
         rows,
         folder,
         model=MODEL,
         config=config,
         runtime=RUNTIME,
-        start_from=start_from,
+        start_from=None,
         progress=lambda done, total: None,
+        dev=dev,
+        note=note,
     )
 
 
@@ -84,40 +87,6 @@ def test_accumulation_takes_the_same_steps_as_one_large_batch(tmp_path: Path) ->
     assert min(close) > 0.98
 
 
-def test_loss_counts_the_response_and_its_end_mark_only() -> None:
-    import torch
-
-    chat = load_chat(MODEL)
-    (row,) = render(examples("closed_qa", 1), chat, 512)
-    assert row is not None
-    prompt, response = row
-    _, mask, labels = _tensors([row, (prompt, response[:1])], chat.tokenizer.pad_token_id, torch.device("cpu"))
-    assert labels[0, : len(prompt)].tolist() == [-100] * len(prompt)
-    assert labels[0, len(prompt) :].tolist() == response
-    assert response[-1] == chat.tokenizer.eos_token_id
-    assert labels[1, len(prompt) + 1 :].tolist() == [-100] * (len(response) - 1)
-    assert mask[1].sum() == len(prompt) + 1
-
-
-def test_padding_does_not_change_the_loss() -> None:
-    import torch
-
-    chat = load_chat(MODEL)
-    rows = render(examples("closed_qa", 4) + examples("summarization", 4), chat, 512)
-    network = load_base(MODEL, RUNTIME, Train(learning_rate=1, max_length=1).quantization)
-
-    def losses(batch: list[Any]) -> list[float]:
-        ids, mask, labels = _tensors(batch, chat.tokenizer.pad_token_id, torch.device("cpu"))
-        with torch.no_grad():
-            logits = network(input_ids=ids, attention_mask=mask).logits[:, :-1]
-        each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels[:, 1:], reduction="none")
-        return each.sum(1).tolist()
-
-    together = losses(rows)
-    alone = [losses([row])[0] for row in rows]
-    assert together == pytest.approx(alone, abs=1e-3, rel=1e-5)
-
-
 def test_rows_beyond_the_context_are_left_out_whole_and_counted(tmp_path: Path) -> None:
     rows = examples("closed_qa", 6)
     long = Example("long", ({"role": "user", "content": "ba " * 600},), "x")
@@ -158,3 +127,56 @@ def test_four_bit_trains_on_a_cpu(quantization: str, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     fine_tune(examples("coding", 8), tmp_path / "a", quantization=Quantization(quantization), min_steps=2)
     assert all(tensor.abs().max() > 0 for tensor in weights(tmp_path / "a").values())
+
+
+def test_where_memory_runs_out_passes_are_halved_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from llamaduo.training.loss import ResponseLoss
+
+    fits = ResponseLoss.__call__
+
+    def too_large(self: ResponseLoss, network: Any, rows: Any) -> Any:
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return fits(self, network, rows)
+
+    rows, notes = examples("coding", 16), []
+    whole = fine_tune(rows, tmp_path / "whole", batch_size=16, min_steps=3)
+    monkeypatch.setattr(ResponseLoss, "__call__", too_large)
+    parts = fine_tune(rows, tmp_path / "parts", batch_size=16, min_steps=3, note=notes.append)
+    assert parts.loss == pytest.approx(whole.loss, abs=2e-3)
+    assert (parts.steps, parts.tokens) == (whole.steps, whole.tokens)
+    assert [text.split(",")[0] for text in notes][-1].startswith("out of memory: from here on a forward pass takes at")
+    monkeypatch.setattr(ResponseLoss, "__call__", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA")))
+    with pytest.raises(ConfigError, match=r"out of memory with a single row of \d+ tokens: lower train\.max_length"):
+        fine_tune(rows, tmp_path / "none", batch_size=16)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_packed_rows_and_rows_side_by_side_take_the_same_steps(tmp_path: Path, packing: bool) -> None:
+    rows = examples("closed_qa", 8)
+    one = fine_tune(rows, tmp_path / "one", batch_size=1, accumulation=8, min_steps=1)
+    other = fine_tune(rows, tmp_path / "other", batch_size=8, packing=packing, min_steps=1)
+    assert other.loss == pytest.approx(one.loss, abs=1e-5)
+    assert (other.padding == 0) == packing
+
+
+def test_the_epoch_that_is_best_on_dev_is_kept_and_patience_ends_training(tmp_path: Path) -> None:
+    rows, dev = examples("closed_qa", 24), examples("closed_qa", 40)[24:]
+    last = fine_tune(rows, tmp_path / "last", epochs=12, batch_size=8)
+    best = fine_tune(rows, tmp_path / "best", epochs=12, batch_size=8, keep=Keep.best, dev=dev)
+    patient = fine_tune(rows, tmp_path / "patient", epochs=12, batch_size=8, keep=Keep.best, patience=1, dev=dev)
+    assert last.dev_loss is None
+    assert last.epochs == 12
+    assert best.epochs < 12  # 24 rows are learned by heart: what is best on others comes before
+    assert patient.steps == 3 * (patient.epochs + 1) < best.steps == 36
+    assert best.dev_loss is not None
+    assert patient.dev_loss is not None
+    assert best.dev_loss <= patient.dev_loss
+    kept, overfit = weights(tmp_path / "best"), weights(tmp_path / "last")
+    assert any((kept[name] - overfit[name]).abs().max() > 0 for name in kept)
+    with pytest.raises(InputError, match="no dev row can be used"):
+        fine_tune(rows, tmp_path / "none", keep=Keep.best)

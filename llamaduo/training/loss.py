@@ -1,0 +1,94 @@
+"""The loss of response tokens, of rows side by side or one behind the other.
+
+    loss = ResponseLoss(network, pad=0, packing=False)
+    total = loss(network, [(ids, prompt_tokens), ...]).sum()          # nats, one for each response token
+
+Rows that lie side by side are padded at their ends, where causal attention never looks: no mask is needed, and none is
+made. Packed rows are told apart by their positions, which begin again at 0; whether an attention keeps them apart is
+tried out, not believed. The output layer sees response positions only: with a vocabulary of 128k or 256k it costs more
+than many a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llamaduo.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+Row = tuple[np.ndarray, int]
+"""A row's tokens, and how many of them are its prompt's."""
+
+
+class ResponseLoss:
+    """Cross-entropy of response tokens; from here on the network's output layer computes these positions only."""
+
+    def __init__(self, network: Any, *, pad: int, packing: bool) -> None:
+        self._pad, self._packing = pad, packing
+        self.device: torch.device = network.device
+        self._kept: torch.Tensor | None = None
+        network.get_output_embeddings().register_forward_pre_hook(self._select)
+
+    def _select(self, _: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        if self._kept is None:
+            return inputs
+        return (inputs[0].flatten(0, 1)[self._kept][None], *inputs[1:])
+
+    def __call__(self, network: Any, rows: Sequence[Row]) -> torch.Tensor:
+        """Return the loss of each response token in nats, row after row (float32)."""
+        import torch
+
+        device = self.device
+        ids, positions = (_packed if self._packing else _padded)(rows, self._pad)
+        kept, wanted = _responses(rows, ids.shape[1], packing=self._packing)
+        self._kept = torch.from_numpy(kept).to(device)
+        where = {} if positions is None else {"position_ids": torch.from_numpy(positions).to(device)}
+        logits = network(input_ids=torch.from_numpy(ids).to(device), use_cache=False, **where).logits[0]
+        targets = torch.from_numpy(wanted).to(device)
+        return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+    def refuse_leaks(self, network: Any) -> None:
+        """Raise ConfigError if a packed row can see the one before it: its loss then changes with that one's tokens."""
+        import torch
+
+        size = network.get_input_embeddings().weight.shape[0]
+        rng = np.random.default_rng(0)
+        first, other, row = ((rng.integers(0, size, 12), 4) for _ in range(3))
+        training = network.training
+        network.eval()
+        with torch.no_grad():
+            one, two = (self(network, [before, row])[-8:] for before in (first, other))
+        network.train(training)
+        if not torch.allclose(one, two, atol=1e-6, rtol=0):
+            name = network.config._attn_implementation
+            raise ConfigError(
+                f"train.packing: with runtime.attention={name}, packed rows of this model see each other, so that "
+                "their loss is wrong; take train.packing=false or another runtime.attention."
+            )
+
+
+def _padded(rows: Sequence[Row], pad: int) -> tuple[np.ndarray, None]:
+    ids = np.full((len(rows), max(len(tokens) for tokens, _ in rows)), pad, dtype=np.int64)
+    for at, (tokens, _) in enumerate(rows):
+        ids[at, : len(tokens)] = tokens
+    return ids, None
+
+
+def _packed(rows: Sequence[Row], _: int) -> tuple[np.ndarray, np.ndarray]:
+    ids = np.concatenate([tokens for tokens, _ in rows]).astype(np.int64)
+    return ids[None], np.concatenate([np.arange(len(tokens)) for tokens, _ in rows])[None]
+
+
+def _responses(rows: Sequence[Row], width: int, *, packing: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions that predict a response token, in the flattened batch, and these tokens."""
+    kept, wanted, begin = [], [], 0
+    for tokens, prompt in rows:
+        kept.append(begin + np.arange(prompt - 1, len(tokens) - 1))
+        wanted.append(tokens[prompt:])
+        begin += len(tokens) if packing else width
+    return np.concatenate(kept), np.concatenate(wanted).astype(np.int64)
