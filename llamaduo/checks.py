@@ -14,7 +14,10 @@ from llamaduo.config import (
     DataSource,
     Experiment,
     GateSplit,
+    Isolation,
     JudgeKind,
+    Keep,
+    Launch,
     Price,
     Quantization,
     ServiceLLM,
@@ -38,6 +41,7 @@ def problems(experiment: Experiment) -> list[str]:
         *_data_problems(experiment),
         *_service_problems(experiment),
         *_loop_problems(experiment),
+        *_training_problems(experiment),
         *_model_problems(experiment),
     ]
 
@@ -64,6 +68,7 @@ _AT_LEAST: dict[str, float] = {
     "infer.samples": 1, "infer.max_new_tokens": 1, "infer.batch_size": 1, "infer.temperature": 0,
     "judge.repeats": 1, "judge.reasks": 0, "train.epochs": 1, "train.min_steps": 1, "train.batch_size": 1,
     "train.accumulation": 1, "train.lora_r": 1, "train.lora_alpha": 1, "train.max_length": 2,
+    "train.tokens_per_batch": 1, "train.patience": 0, "train.checkpoint_s": 0, "infer.shots": 0,
     "train.weight_decay": 0, "local_model.context": 2, "synthesis.pairs_per_request": 1,
     "synthesis.overdraw": 1, "loop.max_iterations": 1, "loop.patience": 0, "loop.min_gain": 0,
     "loop.growth.factor": 1, "loop.budget_usd": 0, "service.study_budget_usd": 0,
@@ -126,8 +131,7 @@ def _data_problems(experiment: Experiment) -> list[str]:
         found.append("data.revision is missing: pin the data set's commit, so that the run can be repeated.")
     if data.source is not DataSource.hub and data.dev_fraction + data.test_fraction >= 1:
         found.append("data.dev_fraction + data.test_fraction leave no rows to train on: lower them.")
-    no_dev = data.dev_rows == 0 or (data.dev_rows is None and data.dev_fraction == 0)
-    if experiment.protocol.gate_split is GateSplit.dev and no_dev:
+    if experiment.protocol.gate_split is GateSplit.dev and not _dev_rows(experiment):
         found.append("protocol=clean gates on the dev split, which is empty: raise data.dev_rows or data.dev_fraction.")
     return found
 
@@ -256,6 +260,30 @@ def _loop_problems(experiment: Experiment) -> list[str]:
     if volumes and not experiment.synthesis.enabled:
         found.append("loop.growth.volumes needs synthetic rows: drop synthesis=none.")
     return found
+
+
+def _training_problems(experiment: Experiment) -> list[str]:
+    found, train, runtime = [], experiment.train, experiment.runtime
+    if not train.enabled and experiment.synthesis.enabled:
+        found.append("train=none: more data make no difference to a model that isn't trained; add synthesis=none.")
+    if train.keep is Keep.best and not _dev_rows(experiment):
+        found.append("train.keep=best needs dev rows: raise data.dev_rows or data.dev_fraction, or take keep=last.")
+    wanted = {"liger_kernel": train.liger and "train.liger=true"}
+    if runtime.launch is Launch.accelerate:
+        wanted["deepspeed"] = runtime.accelerate == "deepspeed" and "runtime.accelerate=deepspeed"
+        if runtime.isolation is Isolation.none:
+            found.append("runtime.launch=accelerate starts processes: runtime.isolation=none can't be had with it.")
+    found += [
+        f"{setting} needs the package {package.replace('_', '-')}, which is not installed."
+        for package, setting in wanted.items()
+        if setting and importlib.util.find_spec(package) is None
+    ]
+    return found
+
+
+def _dev_rows(experiment: Experiment) -> bool:
+    data = experiment.data
+    return not (data.dev_rows == 0 or (data.dev_rows is None and data.dev_fraction == 0))
 
 
 def _model_problems(experiment: Experiment) -> list[str]:

@@ -94,8 +94,8 @@ class Adapter:
     """Optimizer steps taken."""
     tokens: int
     """Real tokens processed, padding not counted."""
-    loss: float
-    """Mean loss per response token over the last epoch (nats)."""
+    loss: float | None
+    """Mean loss per response token over the last epoch (nats); null for a base model that was not trained."""
     padding: float = 0.0
     """Share of the processed tokens that was padding."""
     epochs: int = 0
@@ -238,7 +238,7 @@ class Iteration:
     """Verdicts with a score."""
     unscored: int
     """Verdicts without one."""
-    train_loss: float
+    train_loss: float | None
     """Mean loss per response token over the last epoch (nats)."""
     cost_usd: float
     """Price of the replies this iteration used: its judging, and the synthesis of its new rows."""

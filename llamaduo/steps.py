@@ -108,7 +108,9 @@ class Steps:
         return self._folder.iteration(number) / "adapter"
 
     def train(self, number: int, rows: list[Example], start_from: Path | None) -> Adapter:
-        """Fine-tune; restarts from the base model unless `loop.start=last`."""
+        """Fine-tune; restarts from the base model unless `loop.start=last`. An untrained baseline stays as it is."""
+        if not self.experiment.train.enabled:
+            return Adapter(0, 0, 0, 0, 0, None)
         origin = str(start_from) if start_from and self.experiment.loop.start is Start.last else None
 
         here, runtime = self._folder.iteration(number), self.experiment.runtime
@@ -145,7 +147,7 @@ class Steps:
             with self.display.stage("infer", _place(where)) as progress:
                 return infer(
                     examples,
-                    str(adapter),
+                    str(adapter) if self.experiment.train.enabled else None,
                     model=self.experiment.local_model,
                     config=self.experiment.infer,
                     runtime=self.experiment.runtime,

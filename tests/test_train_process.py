@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from llamaduo.compose import conf_dir
 from llamaduo.config import Isolation, Launch, LocalModel, Runtime, Train
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.pocket.tasks import make_pairs
@@ -116,6 +117,14 @@ def test_an_unknown_accelerate_configuration_is_refused_with_those_there_are(tmp
     runtime = Runtime(device="cpu", launch=Launch.accelerate, accelerate="dpp")
     with pytest.raises(ConfigError, match=r"runtime\.accelerate=dpp: take ddp, deepspeed, fsdp, or a file"):
         Job(tmp_path / "run")(train_apart, runtime)
+
+
+def test_every_accelerate_configuration_is_one_that_accelerate_reads() -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    files = sorted((conf_dir() / "accelerate").glob("*.yaml"))
+    kinds = [str(load_config_from_file(str(file)).distributed_type.value) for file in files]
+    assert kinds == ["MULTI_GPU", "DEEPSPEED", "FSDP"]
 
 
 _ORPHAN = """

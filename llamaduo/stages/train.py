@@ -129,8 +129,7 @@ def _with_adapter(base: Any, model: LocalModel, config: Train, start_from: str |
 
         _apply_liger_kernel_to_instance(model=base, cross_entropy=False, fused_linear_cross_entropy=False)
     if config.gradient_checkpointing:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        base.enable_input_require_grads()
+        base.activation_checkpointing_enable()
     if start_from is not None:
         return PeftModel.from_pretrained(base, start_from, is_trainable=True).train()
     targets: Any = config.target_modules or None
