@@ -68,7 +68,12 @@ def load_base(model: LocalModel, runtime: Runtime, quantization: Quantization) -
         options["quantization_config"] = _quantized(quantization, dtype)
         options["device_map"] = {"": device}
     loaded = _from_hub(model.path, AutoModelForCausalLM, model, revision=model.revision, **options)
-    return (loaded if quantization is not Quantization.none else loaded.to(device)).eval()
+    if quantization is Quantization.none:
+        loaded = loaded.to(device)
+    for module in loaded.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):  # bitsandbytes' answers on CPU would be those of other weights
+            module.support_avx512bf16_for_cpu = False  # (bfloat16) than were trained, or of none: blocks must fit rows
+    return loaded.eval()
 
 
 def _quantized(quantization: Quantization, dtype: torch.dtype) -> Any:

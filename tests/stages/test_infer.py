@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llamaduo.config import Infer, LocalModel, Quantization, Runtime
+from llamaduo.local_model import load_base, load_chat
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example, Prediction, prompt_id
 from llamaduo.stages.infer import _SeededSampling, infer
@@ -24,6 +25,7 @@ def examples(count: int) -> list[Example]:
 
 
 def answers(rows: list[Example], **options: Any) -> list[Prediction]:
+    quantization = options.pop("quantization", Quantization.none)
     config = Infer(**{"samples": 2, "max_new_tokens": 12, "batch_size": 4} | options)
     runtime = Runtime(threads=1, device="cpu")
     return infer(
@@ -32,7 +34,7 @@ def answers(rows: list[Example], **options: Any) -> list[Prediction]:
         model=MODEL,
         config=config,
         runtime=runtime,
-        quantization=Quantization.none,
+        quantization=quantization,
         progress=lambda done, total: None,
     )
 
@@ -77,6 +79,21 @@ def test_a_prompt_without_room_is_reported_and_not_cut() -> None:
     assert (found[0].text, found[0].completion_tokens) == ("", 0)
     assert found[0].prompt == "bako " * 400
     assert found[0].prompt_tokens > 512
+
+
+def test_four_bit_weights_answer_as_they_were_trained() -> None:
+    """bitsandbytes would take other weights for answers than for training, or fail for rows of 160."""
+    pytest.importorskip("bitsandbytes")
+    rows, nf4 = examples(2), Quantization.nf4
+    network = load_base(MODEL, Runtime(threads=1, device="cpu"), nf4)
+    prompt = load_chat(MODEL).prompt_ids(rows[0].messages)
+    import torch
+
+    with torch.no_grad():
+        answering = network(input_ids=torch.tensor([prompt])).logits
+        training = network.train()(input_ids=torch.tensor([prompt])).logits
+    assert torch.equal(answering, training)
+    assert all(p.finish_reason in ("stop", "length") for p in answers(rows, quantization=nf4))
 
 
 def test_seeded_sampling_draws_from_the_softmax() -> None:
