@@ -305,6 +305,11 @@ def _model_problems(experiment: Experiment) -> list[str]:
     if is_pocket(path) and not Path(model_location(path)).is_dir():
         shipped = sorted(f"pocket:{folder.name}" for folder in Path(model_location(path)).parent.glob("*"))
         found.append(f"local_model.path={path}: no such pocket model; the package has {', '.join(shipped)}.")
+    if experiment.local_model.tokenizer_revision and not experiment.local_model.tokenizer:
+        found.append(
+            "local_model.tokenizer_revision has no local_model.tokenizer to be of: "
+            "the model's own tokenizer comes with local_model.revision."
+        )
     if experiment.train.max_length > experiment.local_model.context:
         found.append(
             f"train.max_length={experiment.train.max_length} exceeds the model's context of "

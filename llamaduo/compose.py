@@ -109,7 +109,7 @@ def _composed(hydra: Hydra, parser: argparse.ArgumentParser, args: argparse.Name
     name, overrides = args.config_name or "config", args.overrides
     if args.cfg:
         with _redacted():
-            hydra.show_cfg(name, overrides, cfg_type=args.cfg, package=args.package, resolve=args.resolve)
+            _show(hydra, name, args)
         return None
     if args.info:
         with _redacted():
@@ -123,6 +123,14 @@ def _composed(hydra: Hydra, parser: argparse.ArgumentParser, args: argparse.Name
         return _sweep(hydra, name, overrides)
     config = hydra.compose_config(name, overrides, run_mode=RunMode.RUN, with_log_configuration=False)
     return Composed(checked([config]), None)
+
+
+def _show(hydra: Hydra, name: str, args: argparse.Namespace) -> None:
+    """Print the configuration; those of a sweep's jobs are YAML documents that begin with their overrides."""
+    for overrides in _jobs(hydra, name, args.overrides).overrides if args.multirun else [args.overrides]:
+        if args.multirun:
+            print(f"--- # {' '.join(overrides)}")
+        hydra.show_cfg(name, overrides, cfg_type=args.cfg, package=args.package, resolve=args.resolve)
 
 
 @contextlib.contextmanager
@@ -143,6 +151,7 @@ class _Collect(Launcher):
 
     def __init__(self, hydra: Hydra, config: DictConfig) -> None:
         self._hydra, self._config = hydra, config
+        self.overrides: list[list[str]] = []
         self.configs: list[DictConfig] = []
 
     def setup(self, **_: Any) -> None:
@@ -152,6 +161,7 @@ class _Collect(Launcher):
         """Compose every job and keep it."""
         done = []
         for overrides in job_overrides:
+            self.overrides.append(list(overrides))
             self.configs.append(self._hydra.config_loader.load_sweep_config(self._config, list(overrides)))
             job = JobReturn(status=JobStatus.COMPLETED)
             job.return_value = None
@@ -161,7 +171,7 @@ class _Collect(Launcher):
 
 def _sweep(hydra: Hydra, name: str, overrides: list[str]) -> Composed:
     """Compose every job of a sweep, check them all, and return how to run them."""
-    experiments = checked(_jobs(hydra, name, overrides))
+    experiments = checked(_jobs(hydra, name, overrides).configs)
 
     def launch(task: Callable[[Experiment], Outcome]) -> list[Outcome]:
         GlobalHydra.instance().initialize(hydra)
@@ -176,7 +186,7 @@ def _sweep(hydra: Hydra, name: str, overrides: list[str]) -> Composed:
     return Composed(experiments, launch)
 
 
-def _jobs(hydra: Hydra, name: str, overrides: list[str]) -> list[DictConfig]:
+def _jobs(hydra: Hydra, name: str, overrides: list[str]) -> _Collect:
     """Compose every job of a sweep; what Hydra's sweeper writes on the way goes to a folder that is thrown away."""
     with tempfile.TemporaryDirectory() as scratch:
         config = hydra.compose_config(
@@ -189,7 +199,7 @@ def _jobs(hydra: Hydra, name: str, overrides: list[str]) -> list[DictConfig]:
         )
         sweeper.launcher = collect = _Collect(hydra, config)
         sweeper.sweep(arguments=list(config.hydra.overrides.task))
-    return collect.configs
+    return collect
 
 
 def _no_callbacks() -> Any:

@@ -222,6 +222,8 @@ class LocalModel:
     """Commit or tag on the Hub; pin it in a study."""
     tokenizer: Optional[str] = None
     """Another tokenizer's Hub id or folder; null for the model's own."""
+    tokenizer_revision: Optional[str] = None
+    """Commit or tag of that other tokenizer; the model's own comes with the model's `revision`."""
     chat_template: Optional[str] = None
     """`chatml`, or null for the tokenizer's own template."""
     context: int = MISSING

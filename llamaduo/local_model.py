@@ -19,9 +19,8 @@ def load_chat(model: LocalModel) -> Chat:
     """Return the model's tokenizer, ready to render chats. Imports transformers, not torch."""
     from transformers import AutoTokenizer
 
-    tokenizer = _from_hub(
-        model.tokenizer or model.path, AutoTokenizer, model, revision=None if model.tokenizer else model.revision
-    )
+    path, revision = (model.tokenizer, model.tokenizer_revision) if model.tokenizer else (model.path, model.revision)
+    tokenizer = _from_hub(path, AutoTokenizer, model, revision=revision)
     if model.chat_template == "chatml":
         tokenizer.chat_template = CHATML
     elif model.chat_template is not None:

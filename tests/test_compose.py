@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from llamaduo.compose import Composed, compose
 from llamaduo.config import Experiment, JudgeKind, Start, WandbMode, fingerprint
@@ -218,6 +219,12 @@ class TestStudies:
         assert (experiment.study, experiment.task.name, experiment.infer.samples) == ("mine", "coding", 3)
         assert experiment.train.lora_r == 4
 
+    def test_a_study_may_choose_a_recipe_and_a_volume(self, study: Callable[[str], Path]) -> None:
+        chosen = "  - override train: paper\n  - override local_model: gemma_7b\n  - override volume: 32k\n"
+        text = f"defaults:\n  - config\n{chosen}  - _self_\nstudy: mine\n"
+        (experiment,) = composed("-cd", str(study(text)), "-cn", "mine").experiments
+        assert (experiment.train.lora_r, experiment.loop.growth.volumes) == (16, [32000])
+
     def test_a_study_may_be_a_sweep(self, study: Callable[[str], Path]) -> None:
         swept = "hydra:\n  mode: MULTIRUN\n  sweeper: {params: {task: 'coding,closed_qa'}}\n"
         text = f"defaults:\n  - config\n  - _self_\nstudy: mine\n{swept}"
@@ -252,6 +259,29 @@ def test_composing_twice_gives_the_same_and_leaves_hydra_clean() -> None:
 def test_showing_the_configuration_composes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert compose(["--cfg", "job", "--package", "train", "train.epochs=17"]) is None
     assert "epochs: 17" in capsys.readouterr().out
+
+
+def test_showing_a_sweep_shows_every_job_with_the_recipe_that_its_choices_ask_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sweep = ("-m", "preset=service", "train=paper", "local_model=gemma_2b,gemma_7b", "volume=1k,64k")
+    assert compose([*sweep, "--cfg", "job"]) is None
+    shown = capsys.readouterr().out
+    heads = [line for line in shown.splitlines() if line.startswith("---")]
+    assert heads == [
+        f"--- # preset=service train=paper local_model={model} volume={volume}"
+        for model in ("gemma_2b", "gemma_7b")
+        for volume in ("1k", "64k")
+    ]
+    jobs = [OmegaConf.create(text) for text in shown.split("---")[1:]]
+    ranks = [(job.train.lora_r, job.train.max_length, job.loop.growth.volumes[0]) for job in jobs]
+    assert ranks == [(8, 2048, 1000), (8, 2048, 64000), (8, 1024, 1000), (32, 1024, 64000)]
+    assert [experiment.train.lora_r for experiment in composed(*sweep).experiments] == [8, 8, 8, 32]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_mistake_in_a_sweep_that_is_shown_is_named() -> None:
+    assert "local_model=gemma_7c: there is no such option" in error_of("-m", "local_model=gemma_7c", "--cfg", "job")
 
 
 def test_composing_imports_nothing_heavy() -> None:

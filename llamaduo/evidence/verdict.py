@@ -30,10 +30,8 @@ def verdict(
     asked = [f"{n} {getattr(gate, n):g}" for n in ("similarity", "precision") if getattr(gate, n) is not None]
     if not asked:
         why = f" ({_WHY[stop_reason]})" if stop_reason == "budget" else ""
-        head = (
-            f"Done: {len(history)} volumes of {model} on {task}{why}, no gate; "
-            f"best is iteration {best}: {found} ({where})."
-        )
+        done = "1 volume" if len(history) == 1 else f"{len(history)} volumes"
+        head = f"Done: {done} of {model} on {task}{why}, no gate; best is iteration {best}: {found} ({where})."
     elif stop_reason == "passed":
         rule = "lower 95% limits" if gate.rule is GateRule.lower else "means"
         head = (

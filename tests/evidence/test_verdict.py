@@ -88,6 +88,7 @@ def test_without_a_gate_nothing_is_passed_or_failed(experiment: Experiment) -> N
     found = verdict(experiment, [iteration(0, 50, 50), iteration(1, 60, 60)], "max_iterations", 1, None)
     assert found.startswith("Done: 2 volumes of pocket_llama on classification, no gate; best is iteration 1: ")
     assert "assed" not in found
+    assert verdict(experiment, [iteration(0, 50, 50)], "max_iterations", 0, None).startswith("Done: 1 volume of pocket")
 
 
 def test_without_a_gate_a_budget_that_ended_it_is_named(experiment: Experiment) -> None:
