@@ -297,9 +297,9 @@ class Train:
     enabled: bool = True
     """False answers with the base model as it is: a baseline."""
     batch_size: int = 16
-    """Rows in a forward pass, at most."""
+    """Rows in a forward pass, at most; with packing, blocks of `max_length` tokens."""
     accumulation: int = 1
-    """An optimizer step takes `batch_size` times this many rows, all devices together."""
+    """An optimizer step takes `batch_size` times this many rows (with packing: blocks), all devices together."""
     tokens_per_batch: Optional[int] = None
     """Tokens in a forward pass, padding included, at most (a longer row alone excepted); null knows no limit."""
     packing: bool = False

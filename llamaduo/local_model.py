@@ -70,7 +70,9 @@ def load_base(model: LocalModel, runtime: Runtime, quantization: Quantization) -
     if quantization is Quantization.none:
         loaded = loaded.to(device)
     for module in loaded.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):  # bitsandbytes' answers on CPU would be those of other weights
+        if hasattr(
+            module, "support_avx512bf16_for_cpu"
+        ):  # bitsandbytes' answers on CPU would be those of other weights
             module.support_avx512bf16_for_cpu = False  # (bfloat16) than were trained, or of none: blocks must fit rows
     return loaded.eval()
 

@@ -286,7 +286,7 @@ def test_training_does_what_the_papers_recipe_says(tmp_path: Path) -> None:
 
     experiment = composed(
         "train=paper", "local_model=pocket_llama", "infer.max_new_tokens=96", "train.quantization=none",
-        "train.gradient_checkpointing=false", "runtime.device=cpu", "runtime.threads=1",
+        "train.gradient_checkpointing=false", "train.packing=false", "runtime.device=cpu", "runtime.threads=1",
     )  # fmt: skip
     rows = []
     for prompt, response in make_pairs("coding", 24, seed=3):

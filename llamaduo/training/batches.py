@@ -11,7 +11,8 @@ How a step is cut into passes changes nothing but speed and memory: the loss is 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from llamaduo.config import Train
@@ -50,48 +51,54 @@ class Limits:
 def epoch_steps(lengths: Sequence[int], config: Train, *, seed: int, epoch: int) -> list[list[int]]:
     """Return the rows of each optimizer step of an epoch, every row once.
 
-    A step takes `accumulation` random batches; those are of rows of like length, unless rows are packed, which
-    needs none of that.
+    A step takes `accumulation` random batches of `batch_size` rows of like length; with packing, `batch_size` times
+    `accumulation` random blocks of up to `max_length` tokens, which are filled in the same way in every epoch.
     """
     rng = random.Random(f"{seed} {epoch}")
-    order = list(range(len(lengths)))
-    rng.shuffle(order)
-    size = config.batch_size
-    if not config.packing:
-        pool = _POOL * size
-        batches = []
-        for start in range(0, len(order), pool):
-            near = sorted(order[start : start + pool], key=lambda row: lengths[row])
-            batches += [near[at : at + size] for at in range(0, len(near), size)]
-        rng.shuffle(batches)
-        order = [row for batch in _short_ones_last(batches, size) for row in batch]
-    a_step = size * config.accumulation
-    return [order[at : at + a_step] for at in range(0, len(order), a_step)]
+    every = range(len(lengths))
+    if config.packing:
+        blocks = _packed(_longest_first(every, lengths), lengths, config.max_length)
+        rng.shuffle(blocks)
+        a_step = config.batch_size * config.accumulation
+    else:
+        blocks = _alike(rng.sample(every, len(every)), lengths, config.batch_size)
+        rng.shuffle(blocks)
+        blocks.sort(key=lambda batch: len(batch) < config.batch_size)  # a short one comes last
+        a_step = config.accumulation
+    return [[row for block in blocks[at : at + a_step] for row in block] for at in range(0, len(blocks), a_step)]
 
 
-def _short_ones_last(batches: list[list[int]], size: int) -> list[list[int]]:
-    return [b for b in batches if len(b) == size] + [b for b in batches if len(b) < size]
+def _alike(order: list[int], lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Cut rows into batches of like length, among each `_POOL` batches of the order."""
+    batches = []
+    for start in range(0, len(order), _POOL * size):
+        near = sorted(order[start : start + _POOL * size], key=lambda row: lengths[row])
+        batches += [near[at : at + size] for at in range(0, len(near), size)]
+    return batches
+
+
+def _longest_first(rows: Iterable[int], lengths: Sequence[int]) -> list[int]:
+    return sorted(rows, key=lambda row: (-lengths[row], row))
 
 
 def passes(rows: Sequence[int], lengths: Sequence[int], limits: Limits) -> list[list[int]]:
     """Return how a step's rows are cut into forward passes, the largest first: what doesn't fit shows at once."""
-    longest_first = sorted(rows, key=lambda row: (-lengths[row], row))
-    return _packed(longest_first, lengths, limits) if limits.packing else _padded(longest_first, lengths, limits)
+    ordered = _longest_first(rows, lengths)
+    return _packed(ordered, lengths, limits.tokens or 0) if limits.packing else _padded(ordered, lengths, limits)
 
 
-def _packed(rows: list[int], lengths: Sequence[int], limits: Limits) -> list[list[int]]:
-    """Put each row, the longest first, into the first pass that has room for it."""
-    room: list[int] = []
-    packs: list[list[int]] = []
+def _packed(rows: list[int], lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Put each row into the block with the least room that it fits into (best fit, the longest first)."""
+    rooms: list[tuple[int, int]] = []
+    blocks: list[list[int]] = []
     for row in rows:
-        fits = (at for at, left in enumerate(room) if left >= lengths[row])
-        at = next(fits, len(packs))
-        if at == len(packs):
-            packs.append([])
-            room.append(limits.tokens or 0)
-        packs[at].append(row)
-        room[at] -= lengths[row]
-    return packs
+        at = bisect_left(rooms, (lengths[row], 0))
+        room, block = rooms.pop(at) if at < len(rooms) else (capacity, len(blocks))
+        if block == len(blocks):
+            blocks.append([])
+        blocks[block].append(row)
+        insort(rooms, (room - lengths[row], block))
+    return blocks
 
 
 def _padded(rows: list[int], lengths: Sequence[int], limits: Limits) -> list[list[int]]:

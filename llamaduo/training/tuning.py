@@ -90,7 +90,7 @@ class FineTuning:
         self._names, self._parameters = _trainable(network)
         optimizer = torch.optim.AdamW(self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
         self._network, self._optimizer = self._devices.prepare(_compiled(network, config), optimizer)
-        per_epoch = math.ceil(len(rows) / (config.batch_size * config.accumulation))
+        per_epoch = len(epoch_steps(self._lengths, config, seed=seed, epoch=0))
         self._epochs = max(config.epochs, math.ceil(config.min_steps / per_epoch))
         self._steps = self._epochs * per_epoch
 

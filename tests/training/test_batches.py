@@ -39,11 +39,15 @@ def test_an_epoch_has_every_row_once_in_steps_of_the_configured_size(
     settings = config(accumulation=accumulation, packing=packing)
     steps = epoch_steps(lengths, settings, seed=1, epoch=0)
     assert sorted(row for rows in steps for row in rows) == list(range(count))
-    assert {len(rows) for rows in steps[:-1]} <= {8 * accumulation}
-    assert len(steps) == -(-count // (8 * accumulation))
-    for rows in steps:
-        cut = passes(rows, lengths, Limits.of(settings))
+    cuts = [passes(rows, lengths, Limits.of(settings)) for rows in steps]
+    for rows, cut in zip(steps, cuts, strict=True):
         assert sorted(row for batch in cut for row in batch) == sorted(rows)
+    if packing:
+        assert {len(cut) for cut in cuts[:-1]} <= {8 * accumulation}  # blocks
+        assert sum(map(len, cuts)) <= 1.05 * sum(lengths) / 2048 + 1
+    else:
+        assert {len(rows) for rows in steps[:-1]} <= {8 * accumulation}
+        assert len(steps) == -(-count // (8 * accumulation))
 
 
 def test_the_same_epoch_again_is_the_same_and_another_one_is_not() -> None:
