@@ -35,6 +35,7 @@ proof: .venv/ready
 	@$(BIN)/python benchmarks/loop_overhead.py
 	@$(BIN)/python benchmarks/pocket_grid.py
 	@$(BIN)/python benchmarks/service_calls.py
+	@$(BIN)/python benchmarks/render.py
 	@$(BIN)/python benchmarks/kills.py
 	@$(BIN)/python benchmarks/kills.py --mutants
 	@$(BIN)/python benchmarks/transformers_serve.py

@@ -9,7 +9,11 @@ training shows exactly what inference will see: prompt tokens, response tokens, 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from datetime import date
+from importlib.metadata import version
 from typing import Any
 
 from llamaduo.errors import InputError
@@ -25,11 +29,16 @@ CHATML = (
 """ChatML for a tokenizer that has no template: its own end-of-text token ends a response."""
 
 
+Turns = Sequence[dict[str, str]]
+"""`{"role", "content"}` turns."""
+
+
 class Chat:
-    """Renders chats with one tokenizer (any of transformers' fast tokenizers)."""
+    """Renders chats with one tokenizer (transformers' fast tokenizers are fast here, too)."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
+        self._backend = _backend(tokenizer)
         if not tokenizer.chat_template:
             raise InputError("the tokenizer has no chat template: set local_model.chat_template=chatml.")
         ask = [{"role": "user", "content": "x"}]
@@ -40,28 +49,94 @@ class Chat:
             self.end_ids.add(suffix[0])
         self._ends = sum(token in self.end_ids for token in suffix)
 
-    def _text(self, messages: Sequence[dict[str, str]]) -> str:
-        asks = messages[-1]["role"] != "assistant"
+    def prompt_ids(self, messages: Turns) -> list[int]:
+        """Return the tokens of a prompt, up to where the response begins."""
+        return self._ids(self._text(messages))
+
+    def response_ids(self, messages: Turns, response: str) -> list[int] | None:
+        """Return the tokens of the response to a prompt, the end mark last; None if an end mark is in its text."""
+        _, (behind,) = self._split([(messages, response)])
+        return self._ended(self._ids(behind))
+
+    def pairs(self, conversations: Sequence[tuple[Turns, str]]) -> list[tuple[list[int], list[int] | None]]:
+        """Return what `prompt_ids` and `response_ids` return for each (prompt, response), but sooner.
+
+        Threads that call this work side by side: the interpreter is free while texts become tokens.
+        """
+        asked, behind = self._split(conversations)
+        ids = self._many_ids([*asked, *behind])
+        return [(prompt, self._ended(rest)) for prompt, rest in zip(ids[: len(asked)], ids[len(asked) :], strict=True)]
+
+    def fingerprint(self) -> str | None:
+        """Return a hash of all that decides which tokens turns become; None if it can't be told.
+
+        That is the tokenizer, its template, the libraries' versions, and the day if the template shows it.
+        """
+        if self._backend is None:
+            return None
+        template = json.dumps(self.tokenizer.chat_template)
+        told = {
+            "tokenizer": self._backend.to_str(),
+            "template": template,
+            "special": self.tokenizer.special_tokens_map,
+            "versions": [version(name) for name in ("transformers", "tokenizers", "jinja2")],
+            "day": date.today().isoformat() if "strftime_now" in template else None,
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    def _text(self, messages: Turns) -> str:
+        return self._texts([messages])[0]
+
+    def _texts(self, chats: Sequence[Turns]) -> list[str]:
+        """Render chats; the assistant's turn is opened in each that doesn't end with one."""
+        texts = [""] * len(chats)
+        for asks in (True, False):
+            chosen = [at for at, turns in enumerate(chats) if (turns[-1]["role"] != "assistant") is asks]
+            for at, text in zip(chosen, self._applied([chats[at] for at in chosen], asks), strict=True):
+                texts[at] = text
+        return texts
+
+    def _applied(self, chats: list[Turns], asks: bool) -> list[str]:
+        if not chats:
+            return []
         try:
-            return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=asks))
+            rendered = self.tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=asks)
         except Exception as error:  # templates raise whatever they like
             raise InputError(f"the chat template refuses these turns ({error}): change the rows' roles.") from error
+        return list(rendered)
+
+    def _split(self, conversations: Sequence[tuple[Turns, str]]) -> tuple[list[str], list[str]]:
+        """Return the text of each prompt, and the text that the template puts behind it for its response."""
+        asked = self._texts([messages for messages, _ in conversations])
+        answered = [[*messages, {"role": "assistant", "content": response}] for messages, response in conversations]
+        behind = []
+        for text, whole in zip(asked, self._texts(answered), strict=True):
+            if not whole.startswith(text):
+                raise InputError(
+                    "the chat template changes a prompt when a response follows: no loss mask can be made."
+                )
+            behind.append(whole[len(text) :])
+        return asked, behind
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def prompt_ids(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Return the tokens of a prompt, up to where the response begins."""
-        return self._ids(self._text(messages))
+    def _many_ids(self, texts: list[str]) -> list[list[int]]:
+        """Return the tokens of each text, as `_ids` does."""
+        if self._backend is None:
+            return [self._ids(text) for text in texts]
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
 
-    def response_ids(self, messages: Sequence[dict[str, str]], response: str) -> list[int] | None:
-        """Return the tokens of the response to a prompt, the end mark last; None if an end mark is in its text."""
-        asked = self._text(messages)
-        whole = self._text([*messages, {"role": "assistant", "content": response}])
-        if not whole.startswith(asked):
-            raise InputError("the chat template changes a prompt when a response follows: no loss mask can be made.")
-        ids = self._ids(whole[len(asked) :])
-        ends = [index for index, token in enumerate(ids) if token in self.end_ids]
-        if len(ends) > self._ends:
+    def _ended(self, ids: list[int]) -> list[int] | None:
+        """Cut off what the template writes behind a response's end mark; None if there are marks in the response."""
+        if sum(ids.count(end) for end in self.end_ids) > self._ends:
             return None
-        return ids[: ends[0] + 1] if ends else [*ids, self.tokenizer.eos_token_id]
+        ends = [ids.index(end) for end in self.end_ids if end in ids]
+        return ids[: min(ends) + 1] if ends else [*ids, self.tokenizer.eos_token_id]
+
+
+def _backend(tokenizer: Any) -> Any:
+    """Return the Rust tokenizer that a call of the tokenizer comes down to; None if its class adds to that."""
+    methods = [getattr(type(tokenizer), name) for name in ("__call__", "_encode_plus")]
+    plain = all(method.__module__.startswith("transformers.tokenization_utils_") for method in methods)
+    return tokenizer.backend_tokenizer if plain else None
