@@ -36,6 +36,8 @@ proof: .venv/ready
 	@$(BIN)/python benchmarks/pocket_grid.py
 	@$(BIN)/python benchmarks/service_calls.py
 	@$(BIN)/python benchmarks/render.py
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
+	@$(BIN)/python benchmarks/train_throughput.py
 	@$(BIN)/python benchmarks/kills.py
 	@$(BIN)/python benchmarks/kills.py --mutants
 	@$(BIN)/python benchmarks/transformers_serve.py
