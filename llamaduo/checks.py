@@ -320,4 +320,6 @@ def _model_problems(experiment: Experiment) -> list[str]:
             f"infer.max_new_tokens={experiment.infer.max_new_tokens} leaves no room for a prompt in "
             f"{experiment.local_model.context} tokens of context: lower it."
         )
+    if not all(experiment.infer.stop):
+        found.append("infer.stop: an empty string would end every answer before it begins; take it out.")
     return found

@@ -119,11 +119,11 @@ class Prediction:
     text: str
     """The answer, special tokens removed; empty where there is none."""
     finish_reason: str
-    """`stop`, `length` (cut at the limit of new tokens), or `prompt_too_long` (not answered)."""
+    """`stop` (end mark or stop string), `length` (cut at the limit of new tokens), or `prompt_too_long` (no answer)."""
     prompt_tokens: int
     """Tokens of the rendered prompt."""
     completion_tokens: int
-    """Tokens of the answer, the end mark included."""
+    """Tokens drawn, those of the end mark or the stop string included."""
 
 
 @dataclass(frozen=True)

@@ -377,6 +377,7 @@ ONE_BY_ONE: list[tuple[dict[str, Any], str]] = [
     ({"local_model.tokenizer_revision": "abc"}, "local_model.tokenizer_revision has no local_model.tokenizer to be of"),
     ({"train.max_length": 513}, "train.max_length=513 exceeds the model's context of 512 tokens: lower it."),
     ({"infer.max_new_tokens": 512}, "infer.max_new_tokens=512 leaves no room for a prompt in 512 tokens"),
+    ({"infer.stop": ["\n\n", ""]}, "infer.stop: an empty string would end every answer before it begins"),
 ]  # fmt: skip
 
 

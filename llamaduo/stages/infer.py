@@ -1,23 +1,23 @@
 """Infer: let the fine-tuned model answer prompts, K samples each.
 
 Reads examples and an adapter; returns a `Prediction` for every (prompt, sample), in order. Each sample
-draws from a generator of its own, seeded by run, prompt and sample, so an answer does not depend on
-which others share its batch. A prompt that leaves no room for an answer is not cut: it gets a
-prediction without text whose finish_reason is `prompt_too_long`.
+draws from a generator of its own, seeded by run, prompt and sample, so an answer depends neither on the
+batch size nor on which others are drawn beside it. An answer ends at the chat's end mark or before the
+first stop string. A prompt that leaves no room for an answer is not cut: it gets a prediction without
+text whose finish_reason is `prompt_too_long`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llamaduo.config import Infer, LocalModel, Quantization, Runtime
+from llamaduo.data.chat import Chat
+from llamaduo.decoding import Rules, Sample, decode
 from llamaduo.local_model import load_base, load_chat
 from llamaduo.records import Example, Prediction
-
-if TYPE_CHECKING:
-    import torch
 
 
 def infer(
@@ -32,20 +32,24 @@ def infer(
 ) -> list[Prediction]:
     """Return `config.samples` predictions a prompt; `adapter` is a folder, or None for the bare base model."""
     chat = load_chat(model)
+    endings = _Endings(chat, config.stop)
     prompts = [chat.prompt_ids(example.messages) for example in examples]
     room = model.context - config.max_new_tokens
-    jobs = [(at, k) for at in range(len(examples)) for k in range(config.samples) if len(prompts[at]) <= room]
-    jobs.sort(key=lambda job: -len(prompts[job[0]]))
-    network = _network(model, runtime, quantization, adapter) if jobs else None
+    different = config.samples if config.temperature > 0 else 1
+    jobs = [(at, k) for at in range(len(examples)) for k in range(different) if len(prompts[at]) <= room]
+    samples = [Sample(at, _seed(runtime.seed, examples[at].prompt_id, k), config.max_new_tokens) for at, k in jobs]
     answers: dict[tuple[int, int], list[int]] = {}
-    for start in range(0, len(jobs), config.batch_size):
-        batch = jobs[start : start + config.batch_size]
-        seeds = [_seed(runtime.seed, examples[at].prompt_id, k) for at, k in batch]
-        made = _answer(network, [prompts[at] for at, _ in batch], seeds, chat, config)
-        answers.update(zip(batch, made, strict=True))
+
+    def finished(number: int, ids: list[int]) -> None:
+        answers[jobs[number]] = ids
         progress(len(answers), len(jobs))
+
+    if jobs:
+        network = _network(model, runtime, quantization, adapter)
+        rules = Rules(config.temperature, endings.marks, endings.stopped if config.stop else None)
+        decode(network, prompts, samples, rules, slots=config.batch_size, finished=finished)
     return [
-        _prediction(example, k, len(prompts[at]), answers.get((at, k)), chat)
+        _prediction(example, k, len(prompts[at]), answers.get((at, k % different)), endings)
         for at, example in enumerate(examples)
         for k in range(config.samples)
     ]
@@ -53,6 +57,8 @@ def infer(
 
 def _network(model: LocalModel, runtime: Runtime, quantization: Quantization, adapter: str | None) -> Any:
     base = load_base(model, runtime, quantization)
+    if base.config.get_text_config()._attn_implementation not in ("eager", "sdpa"):
+        base.set_attn_implementation("sdpa")  # the others don't take the masks of slots
     if adapter is None:
         return base
     from peft import PeftModel
@@ -65,66 +71,41 @@ def _seed(seed: int, prompt_id: str, sample: int) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
-class _SeededSampling:
-    """Samples by the Gumbel-max trick: greedy decoding over logits / T plus noise is sampling at T.
+class _Endings:
+    """Where an answer ends: with one of the chat's marks, or before a stop string."""
 
-    The noise of each row comes from a generator of its own.
-    """
+    def __init__(self, chat: Chat, stop: Sequence[str]) -> None:
+        self._tokenizer, self._stop = chat.tokenizer, stop
+        added = chat.tokenizer.get_added_vocab()
+        self.marks = frozenset(chat.end_ids | {added[text] for text in stop if text in added})
+        self._reach = max((len(text.encode()) for text in stop), default=0) + 4
 
-    def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device) -> None:
-        import torch
+    def stopped(self, ids: list[int]) -> bool:
+        """Tell whether a stop string is in the text of these tokens, the last of which is new.
 
-        self._temperature = temperature
-        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        A token of text is at least a byte of it, so the last few tell; what they say is checked against the whole.
+        """
+        return self._found(self._decoded(ids[-self._reach :])) >= 0 and self._found(self._decoded(ids)) >= 0
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        import torch
+    def text(self, ids: list[int]) -> tuple[str, str]:
+        """Return an answer's text and why it ended: `stop` or `length`."""
+        text = self._decoded(ids)
+        found = self._found(text)
+        ended = found >= 0 or (bool(ids) and ids[-1] in self.marks)
+        return text[: found if found >= 0 else None].strip(), "stop" if ended else "length"
 
-        noise = torch.empty_like(scores, dtype=torch.float32)
-        for row, generator in zip(noise, self._generators, strict=True):
-            row.exponential_(generator=generator)
-        return scores.float() / self._temperature - noise.log()
+    def _decoded(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
-
-def _answer(network: Any, prompts: list[list[int]], seeds: list[int], chat: Any, config: Infer) -> list[list[int]]:
-    """Return the new tokens for a batch of prompts, each up to and with its end mark."""
-    import torch
-    from transformers import LogitsProcessorList
-
-    width = max(map(len, prompts))
-    pad = chat.tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=network.device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=network.device)
-    sampling = LogitsProcessorList()
-    if config.temperature > 0:
-        sampling.append(_SeededSampling(seeds, config.temperature, network.device))
-    with torch.inference_mode():
-        out = network.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            max_new_tokens=config.max_new_tokens,
-            eos_token_id=sorted(chat.end_ids),
-            pad_token_id=pad,
-            logits_processor=sampling,
-        )
-    return [_until_end(row, chat.end_ids) for row in out[:, width:].tolist()]
+    def _found(self, text: str) -> int:
+        """Return where the first stop string begins, or -1."""
+        return min((at for at in map(text.find, self._stop) if at >= 0), default=-1)
 
 
-def _until_end(ids: list[int], ends: set[int]) -> list[int]:
-    stops = [index for index, token in enumerate(ids) if token in ends]
-    return ids[: stops[0] + 1] if stops else ids
-
-
-def _prediction(example: Example, sample: int, prompt_tokens: int, ids: list[int] | None, chat: Any) -> Prediction:
-    if ids is None:
-        text, reason = "", "prompt_too_long"
-    else:
-        text = chat.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        reason = "stop" if ids and ids[-1] in chat.end_ids else "length"
+def _prediction(
+    example: Example, sample: int, prompt_tokens: int, ids: list[int] | None, endings: _Endings
+) -> Prediction:
+    text, reason = ("", "prompt_too_long") if ids is None else endings.text(ids)
     return Prediction(
         prompt_id=example.prompt_id,
         sample=sample,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import random
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+from networks import NAMES, local_model
 
 from llamaduo.config import Infer, LocalModel, Quantization, Runtime
 from llamaduo.local_model import load_base, load_chat
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example, Prediction, prompt_id
-from llamaduo.stages.infer import _SeededSampling, infer
+from llamaduo.stages.infer import _Endings, infer
 
 MODEL = LocalModel(name="pocket_llama", path="pocket:llama", context=512)
 
@@ -24,16 +27,20 @@ def examples(count: int) -> list[Example]:
     return made
 
 
-def answers(rows: list[Example], **options: Any) -> list[Prediction]:
-    quantization = options.pop("quantization", Quantization.none)
-    config = Infer(**{"samples": 2, "max_new_tokens": 12, "batch_size": 4} | options)
-    runtime = Runtime(threads=1, device="cpu")
+def answers(
+    rows: list[Example],
+    *,
+    model: LocalModel = MODEL,
+    quantization: Quantization = Quantization.none,
+    attention: str | None = None,
+    **options: Any,
+) -> list[Prediction]:
     return infer(
         rows,
         None,
-        model=MODEL,
-        config=config,
-        runtime=runtime,
+        model=model,
+        config=Infer(**{"samples": 2, "max_new_tokens": 12, "batch_size": 4} | options),
+        runtime=Runtime(threads=1, device="cpu", attention=attention),
         quantization=quantization,
         progress=lambda done, total: None,
     )
@@ -96,14 +103,88 @@ def test_four_bit_weights_answer_as_they_were_trained() -> None:
     assert all(p.finish_reason in ("stop", "length") for p in answers(rows, quantization=nf4))
 
 
-def test_seeded_sampling_draws_from_the_softmax() -> None:
-    import torch
+@pytest.mark.parametrize("attention", ["eager", "flex_attention"])
+def test_answers_do_not_depend_on_the_attention_that_was_asked_for(attention: str) -> None:
+    """Slots are masked for eager and for torch's own attention; what can't be masked so gives way to the latter."""
+    rows = examples(2)
+    assert answers(rows, attention=attention) == answers(rows)
 
-    logits = torch.tensor([[2.0, 1.0, 0.0]])
-    wanted = torch.softmax(logits / 0.8, -1)[0].tolist()
-    sampling = _SeededSampling([7], 0.8, torch.device("cpu"))
-    drawn = Counter(int(sampling(torch.tensor([[0]]), logits).argmax()) for _ in range(20_000))
-    assert [drawn[token] / 20_000 for token in range(3)] == pytest.approx(wanted, abs=0.012)
+
+# ---------------------------------------------------------------- five architectures
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LocalModel:
+    return local_model(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def test_texts_depend_on_neither_batch_size_nor_order(tiny: LocalModel) -> None:
+    rows = examples(6)
+    options: dict[str, Any] = {"model": tiny, "temperature": 1.0, "max_new_tokens": 24, "stop": ["e", "a"]}
+    one = {(p.prompt_id, p.sample): p for p in answers(rows, batch_size=1, **options)}
+    assert len({p.completion_tokens for p in one.values()}) > 3, "answers of several lengths"
+    for size in (3, 8, 64):
+        shuffled = random.Random(size).sample(rows, len(rows))
+        assert {(p.prompt_id, p.sample): p for p in answers(shuffled, batch_size=size, **options)} == one
+
+
+# ---------------------------------------------------------------- stop strings
+
+
+def spanning(text: str) -> str:
+    """Return two neighbouring characters of an answer, behind its first token, that no token has side by side."""
+    tokenizer = load_chat(MODEL).tokenizer
+    pieces = [tokenizer.decode([token]) for token in tokenizer(text)["input_ids"]]
+    known = {tokenizer.decode([token]) for token in range(len(tokenizer))}
+    pairs = (before[-1] + after[0] for before, after in pairwise(pieces[1:]))
+    return next(pair for pair in pairs if pair.isascii() and not any(pair in piece for piece in known))
+
+
+def test_an_answer_ends_before_a_stop_string_that_spans_tokens(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"model": local_model("llama", tmp_path), "temperature": 1.0, "max_new_tokens": 24}
+    rows = examples(3)
+    whole = answers(rows, **options)
+    stop = spanning(whole[0].text)
+    cut = answers(rows, stop=["no such text", stop], **options)
+    assert (cut[0].text, cut[0].finish_reason) == (whole[0].text.partition(stop)[0].strip(), "stop")
+    assert 0 < cut[0].completion_tokens < whole[0].completion_tokens
+    assert [p.text for p in cut] == [p.text.partition(stop)[0].strip() for p in whole]
+    assert answers(rows, stop=["no such text"], **options) == whole
+
+
+def test_a_stop_string_ends_an_answer_with_the_token_that_completes_it() -> None:
+    chat = load_chat(MODEL)
+    ids = chat.tokenizer("Bako sends the parcel, which is green, to Lima; Miro waits.")["input_ids"]
+    for stop in (["cel,"], ["green", "is gr"], ["; M", "Lima"], ["parcel, which"], ["s."], ["zz"]):
+        endings = _Endings(chat, stop)
+        heard = [n for n in range(1, len(ids) + 1) if endings.stopped(ids[:n])]
+        texts = [chat.tokenizer.decode(ids[:n]) for n in range(1, len(ids) + 1)]
+        present = [n for n, text in enumerate(texts, 1) if any(string in text for string in stop)]
+        assert heard[:1] == present[:1], stop
+
+
+def test_a_tail_too_short_misses_a_stop_string(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = load_chat(MODEL)
+    ids = chat.tokenizer("the parcel is green")["input_ids"]
+    endings = _Endings(chat, ["parcel"])
+    assert any(endings.stopped(ids[:n]) for n in range(1, len(ids) + 1))
+    monkeypatch.setattr(endings, "_reach", 1)
+    assert not any(endings.stopped(ids[:n]) for n in range(1, len(ids) + 1))
+
+
+def test_the_first_of_the_stop_strings_counts_and_none_of_it_stays() -> None:
+    endings = _Endings(load_chat(MODEL), ["green", "parcel"])
+    ids = endings._tokenizer("the parcel is green")["input_ids"]
+    assert endings.text(ids) == ("the", "stop")
+    assert _Endings(load_chat(MODEL), []).text(ids) == ("the parcel is green", "length")
+
+
+def test_a_special_token_may_be_a_stop_string() -> None:
+    chat = load_chat(MODEL)
+    begins = chat.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    endings = _Endings(chat, ["<|im_start|>"])
+    assert endings.marks == {begins, *chat.end_ids}
+    assert endings.text([*chat.tokenizer("yes")["input_ids"], begins]) == ("yes", "stop")
 
 
 @pytest.mark.gpu

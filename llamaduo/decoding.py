@@ -1,0 +1,208 @@
+"""Decoding: draw many samples from a network, a fixed number of them side by side.
+
+Samples of one prompt share its prefill, prompts of like length run together, and a slot whose sample has ended takes
+the next one at once. Each sample draws from a generator of its own, so nothing that shares the network with it can
+change it, beyond the rounding of the network's own arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from llamaduo.slots import Capture, Prefilled, Slots, prefill
+
+if TYPE_CHECKING:
+    import torch
+
+_PREFILL_TOKENS = 4096
+"""Tokens in a prefill, padding included; a longer prompt goes alone."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An answer to draw."""
+
+    prompt: int
+    """Which of the prompts it answers."""
+    seed: int
+    limit: int
+    """The most tokens that it may have, its end mark among them."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How tokens are drawn, and where an answer ends before its limit."""
+
+    temperature: float
+    """0 takes the likeliest token."""
+    ends: frozenset[int]
+    """Tokens that end an answer; they are part of it."""
+    stopped: Callable[[list[int]], bool] | None = None
+    """Tells after every token whether the answer so far is complete."""
+
+
+def decode(
+    network: Any,
+    prompts: Sequence[Sequence[int]],
+    samples: Sequence[Sample],
+    rules: Rules,
+    *,
+    slots: int,
+    finished: Callable[[int, list[int]], None],
+    capture: Capture | None = None,
+) -> None:
+    """Draw every sample, `slots` of them side by side; `capture` is for `Slots`.
+
+    `finished` gets each sample's number in `samples` and its tokens as soon as it ends, in no special order.
+    """
+    import torch
+
+    if not samples:
+        return
+    order = sorted(range(len(samples)), key=lambda n: (-len(prompts[samples[n].prompt]), samples[n].prompt))
+    columns = max(len(prompts[sample.prompt]) + sample.limit for sample in samples)
+    with torch.inference_mode():
+        _Decoding(
+            samples=samples,
+            rules=rules,
+            finished=finished,
+            device=network.device,
+            slots=Slots(network, min(slots, len(samples)), columns, capture),
+            prefills=_Prefills(network, prompts, [samples[number].prompt for number in order]),
+            waiting=deque(order),
+        ).run()
+
+
+def draw(logits: torch.Tensor, generators: Sequence[torch.Generator], temperature: float) -> list[int]:
+    """Draw a token for each row of logits (rows x vocabulary), with the row's own generator.
+
+    By the Gumbel-max trick: the greatest of logits / T plus noise is distributed like a sample at temperature T.
+    """
+    import torch
+
+    if temperature > 0:
+        noise = torch.empty_like(logits, dtype=torch.float32)
+        for row, generator in zip(noise, generators, strict=True):
+            row.exponential_(generator=generator)
+        logits = logits.float() / temperature - noise.log()
+    tokens: list[int] = logits.argmax(-1).tolist()
+    return tokens
+
+
+@dataclass
+class _Run:
+    """A sample under way."""
+
+    number: int
+    sample: Sample
+    generator: torch.Generator
+    length: int
+    """Tokens that the network has seen: the prompt, and all that were drawn but the last."""
+    drawn: list[int] = field(default_factory=list)
+
+
+@dataclass
+class _Decoding:
+    """Which sample is in which slot. The slots in use are the first ones whenever the network runs."""
+
+    samples: Sequence[Sample]
+    rules: Rules
+    finished: Callable[[int, list[int]], None]
+    device: torch.device
+    slots: Slots
+    prefills: _Prefills
+    waiting: deque[int]
+    """Numbers of samples, in the order in which they begin."""
+    running: dict[int, _Run] = field(default_factory=dict)
+    """By slot."""
+
+    def run(self) -> None:
+        """Draw until every sample has ended."""
+        while self.waiting or self.running:
+            while self.waiting and len(self.running) < self.slots.count:
+                self._begin()
+            self._close_gaps()
+            if self.running:
+                self._step()
+
+    def _begin(self) -> None:
+        """Give free slots to waiting samples; one that ends with its first token leaves its slot free."""
+        import torch
+
+        free = [slot for slot in range(self.slots.count) if slot not in self.running][: len(self.waiting)]
+        numbers = [self.waiting.popleft() for _ in free]
+        prompts = [self.prefills.take(self.samples[number].prompt) for number in numbers]
+        runs = [self._new(number, prompt) for number, prompt in zip(numbers, prompts, strict=True)]
+        tokens = self._draw(torch.stack([prompt.logits for prompt in prompts]), runs)
+        places: dict[int, tuple[Prefilled, list[int]]] = {}
+        for slot, run, prompt, token in zip(free, runs, prompts, tokens, strict=True):
+            if self._goes_on(run, token):
+                self.running[slot] = run
+                places.setdefault(run.sample.prompt, (prompt, []))[1].append(slot)
+        for prompt, taken in places.values():
+            self.slots.put(prompt, taken)
+
+    def _new(self, number: int, prompt: Prefilled) -> _Run:
+        import torch
+
+        sample = self.samples[number]
+        return _Run(number, sample, torch.Generator(self.device).manual_seed(sample.seed), prompt.length)
+
+    def _close_gaps(self) -> None:
+        """Move the last samples into free slots, so that a step goes through no free one."""
+        while self.running and (last := max(self.running)) >= len(self.running):
+            gap = next(slot for slot in range(last) if slot not in self.running)
+            run = self.running.pop(last)
+            self.slots.move(last, gap, run.length)
+            self.running[gap] = run
+
+    def _step(self) -> None:
+        """Draw one token for every running sample."""
+        runs = [self.running[slot] for slot in range(len(self.running))]
+        logits = self.slots.step([run.drawn[-1] for run in runs], [run.length for run in runs])
+        for slot, (run, token) in enumerate(zip(runs, self._draw(logits, runs), strict=True)):
+            run.length += 1
+            if not self._goes_on(run, token):
+                del self.running[slot]
+
+    def _draw(self, logits: torch.Tensor, runs: list[_Run]) -> list[int]:
+        return draw(logits, [run.generator for run in runs], self.rules.temperature)
+
+    def _goes_on(self, run: _Run, token: int) -> bool:
+        """Add a token to a sample and tell whether it goes on; hand it over if not."""
+        run.drawn.append(token)
+        over = token in self.rules.ends or len(run.drawn) >= run.sample.limit
+        if not over and (self.rules.stopped is None or not self.rules.stopped(run.drawn)):
+            return True
+        self.finished(run.number, run.drawn)
+        return False
+
+
+class _Prefills:
+    """The prompts, prefilled in batches of like length when the first of them is needed, kept until the last use."""
+
+    def __init__(self, network: Any, prompts: Sequence[Sequence[int]], uses: Sequence[int]) -> None:
+        """`uses` names a prompt for each of its uses, in the order in which they will come."""
+        self._network, self._prompts = network, prompts
+        self._left = Counter(uses)
+        self._ahead = deque(self._left)
+        self._ready: dict[int, Prefilled] = {}
+
+    def take(self, prompt: int) -> Prefilled:
+        """Return a prompt's prefill, for one of its uses."""
+        if prompt not in self._ready:
+            self._compute()
+        self._left[prompt] -= 1
+        return self._ready[prompt] if self._left[prompt] else self._ready.pop(prompt)
+
+    def _compute(self) -> None:
+        """Prefill the next prompts: the longest of them first, and others as long as little of it is padding."""
+        width = len(self._prompts[self._ahead[0]])
+        most = max(1, _PREFILL_TOKENS // width)
+        batch: list[int] = []
+        while self._ahead and len(batch) < most and 2 * len(self._prompts[self._ahead[0]]) >= width:
+            batch.append(self._ahead.popleft())
+        self._ready.update(zip(batch, prefill(self._network, [self._prompts[at] for at in batch]), strict=True))
