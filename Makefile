@@ -38,6 +38,7 @@ proof: .venv/ready
 	@$(BIN)/python benchmarks/render.py
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
 	@$(BIN)/python benchmarks/train_throughput.py
+	@$(BIN)/python benchmarks/infer_throughput.py
 	@$(BIN)/python benchmarks/kills.py
 	@$(BIN)/python benchmarks/kills.py --mutants
 	@$(BIN)/python benchmarks/transformers_serve.py
