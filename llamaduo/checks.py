@@ -266,6 +266,8 @@ def _training_problems(experiment: Experiment) -> list[str]:
     found, train, runtime = [], experiment.train, experiment.runtime
     if not train.enabled and experiment.synthesis.enabled:
         found.append("train=none: more data make no difference to a model that isn't trained; add synthesis=none.")
+    if train.enabled and experiment.infer.shots:
+        found.append("infer.shots: a model is trained on prompts without pairs before them; add train=none.")
     if train.keep is Keep.best and not _dev_rows(experiment):
         found.append("train.keep=best needs dev rows: raise data.dev_rows or data.dev_fraction, or take keep=last.")
     wanted = {"liger_kernel": train.liger and "train.liger=true"}

@@ -153,6 +153,7 @@ class Steps:
                     runtime=self.experiment.runtime,
                     quantization=self.experiment.train.quantization,
                     progress=progress,
+                    pool=self.dataset.train,
                 )
 
         path = self._folder.iteration(where) / "predictions.jsonl"

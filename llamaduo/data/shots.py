@@ -25,6 +25,8 @@ def nearest(prompts: Sequence[Example], pool: Sequence[Example], count: int) -> 
 
     Equally alike pairs come in the pool's order. A pair with the very same prompt is never among them.
     """
+    if not count:
+        return [[] for _ in prompts]
     index = _Index([_words(pair) for pair in pool])
     found = []
     for example in prompts:

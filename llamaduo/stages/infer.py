@@ -15,6 +15,7 @@ from typing import Any
 
 from llamaduo.config import Infer, LocalModel, Quantization, Runtime
 from llamaduo.data.chat import Chat
+from llamaduo.data.shots import nearest, with_shots
 from llamaduo.decoding import Rules, Sample, decode
 from llamaduo.local_model import load_base, load_chat
 from llamaduo.records import Example, Prediction
@@ -29,12 +30,17 @@ def infer(
     runtime: Runtime,
     quantization: Quantization,
     progress: Callable[[int, int], None],
+    pool: Sequence[Example] = (),
 ) -> list[Prediction]:
-    """Return `config.samples` predictions a prompt; `adapter` is a folder, or None for the bare base model."""
+    """Return `config.samples` predictions a prompt; `adapter` is a folder, or None for the bare base model.
+
+    `pool` is where the pairs of a few-shot prompt come from (`config.shots`), as many of them as leave room.
+    """
     chat = load_chat(model)
     endings = _Endings(chat, config.stop)
-    prompts = [chat.prompt_ids(example.messages) for example in examples]
     room = model.context - config.max_new_tokens
+    shots = nearest(examples, pool, config.shots)
+    prompts = [_prompt_ids(chat, example, near, room) for example, near in zip(examples, shots, strict=True)]
     different = config.samples if config.temperature > 0 else 1
     jobs = [(at, k) for at in range(len(examples)) for k in range(different) if len(prompts[at]) <= room]
     samples = [Sample(at, _seed(runtime.seed, examples[at].prompt_id, k), config.max_new_tokens) for at, k in jobs]
@@ -53,6 +59,15 @@ def infer(
         for at, example in enumerate(examples)
         for k in range(config.samples)
     ]
+
+
+def _prompt_ids(chat: Chat, example: Example, shots: Sequence[Example], room: int) -> list[int]:
+    """Return a prompt's tokens, behind the most alike of the shots that there is room for."""
+    for count in range(len(shots), 0, -1):
+        ids = chat.prompt_ids(with_shots(example, shots[:count]).messages)
+        if len(ids) <= room:
+            return ids
+    return chat.prompt_ids(example.messages)
 
 
 def _network(model: LocalModel, runtime: Runtime, quantization: Quantization, adapter: str | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def answers(
     model: LocalModel = MODEL,
     quantization: Quantization = Quantization.none,
     attention: str | None = None,
+    pool: Sequence[Example] = (),
     **options: Any,
 ) -> list[Prediction]:
     return infer(
@@ -42,6 +44,7 @@ def answers(
         config=Infer(**{"samples": 2, "max_new_tokens": 12, "batch_size": 4} | options),
         runtime=Runtime(threads=1, device="cpu", attention=attention),
         quantization=quantization,
+        pool=pool,
         progress=lambda done, total: None,
     )
 
@@ -194,3 +197,16 @@ def test_on_a_gpu() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device on this machine")
     assert len(answers(examples(2))) == 4
+
+
+def test_few_shot_prompts_hold_as_many_pairs_as_there_is_room_for() -> None:
+    rows, pool = examples(2), examples(40)[8:]
+    bare = answers(rows, samples=1)
+    tokens = {shots: answers(rows, samples=1, shots=shots, pool=pool) for shots in (1, 3, 30)}
+    for at in range(2):
+        lengths = [bare[at].prompt_tokens, *(tokens[shots][at].prompt_tokens for shots in (1, 3, 30))]
+        assert lengths == sorted(set(lengths))
+        assert lengths[-1] <= MODEL.context - 12
+        assert {found[at].prompt_id for found in tokens.values()} == {bare[at].prompt_id}
+        assert {found[at].prompt for found in tokens.values()} == {bare[at].prompt}
+    assert "prompt_too_long" not in {p.finish_reason for p in tokens[30]}
