@@ -26,6 +26,7 @@ from llamaduo.config import (
     plain,
 )
 from llamaduo.environment import gpus
+from llamaduo.errors import PICKLE
 from llamaduo.redaction import literal_key, name_secret, refusal
 
 _POCKET_TASKS = ("classification", "closed_qa", "coding", "summarization")
@@ -312,6 +313,8 @@ def _model_problems(experiment: Experiment) -> list[str]:
             "local_model.tokenizer_revision has no local_model.tokenizer to be of: "
             "the model's own tokenizer comes with local_model.revision."
         )
+    for key in ("path", "tokenizer"):
+        found += _folder_problems(f"local_model.{key}", getattr(experiment.local_model, key), key == "path")
     if experiment.train.max_length > experiment.local_model.context:
         found.append(
             f"train.max_length={experiment.train.max_length} exceeds the model's context of "
@@ -325,3 +328,18 @@ def _model_problems(experiment: Experiment) -> list[str]:
     if not all(experiment.infer.stop):
         found.append("infer.stop: an empty string would end every answer before it begins; take it out.")
     return found
+
+
+def _folder_problems(key: str, path: str | None, is_model: bool) -> list[str]:
+    """Look at a model's or a tokenizer's folder; what is on the Hub is seen when it is loaded."""
+    if not path or is_pocket(path):
+        return []
+    folder = Path(path)
+    if not folder.is_dir():
+        looks_like_one = path.startswith(("/", ".", "~")) or path.count("/") > 1
+        return [f"{key}={path}: no such folder."] if looks_like_one else []
+    if is_model and not (folder / "config.json").is_file():
+        return [f"{key}={path}: this folder has no config.json, so it is no model's."]
+    if is_model and not any(folder.glob("*.safetensors")):
+        return [f"{key}={path} has no safetensors weights: {PICKLE}; convert them."]
+    return []

@@ -19,6 +19,9 @@ work, what to do. `cli.main` prints it without a traceback.
 
 from __future__ import annotations
 
+PICKLE = "pickle can run code when it is read, so it is refused"
+"""Why weights have to be safetensors."""
+
 
 class LlamaduoError(Exception):
     """The root; `exit_code` is what the command line returns for it."""

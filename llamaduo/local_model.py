@@ -5,11 +5,14 @@ Weights are safetensors only, and code from a repository is not run unless `trus
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.config import LocalModel, Quantization, Runtime, model_location
 from llamaduo.data.chat import CHATML, Chat
+from llamaduo.embedding import fit_embedding
 from llamaduo.errors import ConfigError, InputError
+from llamaduo.hub import refused
 
 if TYPE_CHECKING:
     import torch
@@ -19,8 +22,8 @@ def load_chat(model: LocalModel) -> Chat:
     """Return the model's tokenizer, ready to render chats. Imports transformers, not torch."""
     from transformers import AutoTokenizer
 
-    path, revision = (model.tokenizer, model.tokenizer_revision) if model.tokenizer else (model.path, model.revision)
-    tokenizer = _from_hub(path, AutoTokenizer, model, revision=revision)
+    field, revision = ("tokenizer", model.tokenizer_revision) if model.tokenizer else ("path", model.revision)
+    tokenizer = _loaded(AutoTokenizer, model, field, revision=revision)
     if model.chat_template == "chatml":
         tokenizer.chat_template = CHATML
     elif model.chat_template is not None:
@@ -47,10 +50,11 @@ def pick_device(runtime: Runtime) -> torch.device:
     return device
 
 
-def load_base(model: LocalModel, runtime: Runtime, quantization: Quantization) -> Any:
-    """Return the base model on its device, in evaluation mode.
+def load_base(model: LocalModel, runtime: Runtime, quantization: Quantization, tokenizer: Any = None) -> Any:
+    """Return the base model on its device, in evaluation mode, with an embedding row for every token of a tokenizer.
 
-    float32 on CPU and bfloat16 on GPU unless `runtime.dtype` says otherwise.
+    float32 on CPU and bfloat16 on GPU unless `runtime.dtype` says otherwise. Its `untrained_rows` are the tokens
+    whose rows training has to make (see `embedding.py`); without a tokenizer the embedding stays as it is.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -60,20 +64,20 @@ def load_base(model: LocalModel, runtime: Runtime, quantization: Quantization) -
     if name not in ("float32", "bfloat16", "float16"):
         raise ConfigError(f"runtime.dtype={name}: take auto, float32, bfloat16 or float16.")
     dtype = getattr(torch, name)
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "ignore_mismatched_sizes": True}
     if runtime.attention is not None:
         options["attn_implementation"] = runtime.attention
     if quantization is not Quantization.none:
         options["quantization_config"] = _quantized(quantization, dtype)
         options["device_map"] = {"": device}
-    loaded = _from_hub(model.path, AutoModelForCausalLM, model, revision=model.revision, **options)
+    options |= {"revision": model.revision, "output_loading_info": True}
+    loaded, info = _loaded(AutoModelForCausalLM, model, "path", **options)
+    _refuse_other_weights(model, info)
     if quantization is Quantization.none:
         loaded = loaded.to(device)
-    for module in loaded.modules():
-        if hasattr(
-            module, "support_avx512bf16_for_cpu"
-        ):  # bitsandbytes' answers on CPU would be those of other weights
-            module.support_avx512bf16_for_cpu = False  # (bfloat16) than were trained, or of none: blocks must fit rows
+    else:
+        _as_in_training(loaded)
+    loaded.untrained_rows = [] if tokenizer is None else fit_embedding(loaded, tokenizer)
     return loaded.eval()
 
 
@@ -87,9 +91,38 @@ def _quantized(quantization: Quantization, dtype: torch.dtype) -> Any:
     )
 
 
-def _from_hub(path: str, loader: Any, model: LocalModel, **options: Any) -> Any:
+def _as_in_training(network: Any) -> None:
+    """Keep bitsandbytes' weights as they are: for answers on some CPUs it packs them anew and rounds their scales.
+
+    The answers would be another model's than the trained one's, and layers whose width is no multiple of 64 fail.
+    """
+    for module in network.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _loaded(loader: Any, model: LocalModel, field: str, **options: Any) -> Any:
+    """Return what a loader of transformers makes of `model.path` or `model.tokenizer`."""
+    path = getattr(model, field)
     try:
         return loader.from_pretrained(model_location(path), trust_remote_code=model.trust_remote_code, **options)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:240]
-        raise InputError(f"local model {path} can't be loaded: {reason}") from error
+    except Exception as error:  # tokenizers and safetensors raise what nobody else does
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise InputError(refused(error, f"local_model.{field}", path)) from error
+
+
+def _refuse_other_weights(model: LocalModel, info: dict[str, Any]) -> None:
+    """Refuse weights of another model: transformers would fill what is missing with random numbers."""
+    beyond = {name for name in info["unexpected_keys"] if re.match(r"model\.layers\.\d+\.", name)}
+    wrong = {
+        "are missing": set(info["missing_keys"]),
+        "have another shape": {name for name, *_ in info["mismatched_keys"]},
+        "belong to layers that it has not": beyond,
+    }
+    found = [f"{len(names)} {what} ({min(names)})" for what, names in wrong.items() if names]
+    if found:
+        raise InputError(
+            f"local_model.path={model.path}: its weights are not those that its config.json describes: "
+            f"of its tensors {', '.join(found)}. Download it again."
+        )

@@ -70,6 +70,10 @@ def test_help_version_and_light_commands_load_nothing_heavy() -> None:
         (("run", "data=file", "data.path=broken.jsonl", *OFFLINE), 2, ["broken.jsonl:2"]),
         (("run", "data=file", "data.path=latin.jsonl", *OFFLINE), 2, ["latin.jsonl:1", "UTF-8"]),
         (("run", "data=file", "data.path=twice.jsonl", *OFFLINE), 2, ["twice.jsonl:2", "twice.jsonl:1"]),
+        (("run", "local_model.path=./nosuch"), 2, ["local_model.path=./nosuch", "no such folder"]),
+        (("run", "local_model.path=pickled"), 2, ["local_model.path=pickled", "no safetensors", "pickle"]),
+        (("run", "local_model=gemma_7b"), 2, ["local_model.tokenizer", "cache", "hf download"]),
+        (("run", "train.target_modules=[wq]"), 2, ["train.target_modules=['wq']", "llama has no wq", "q_proj"]),
         (("run", "runtime.results=empty.jsonl"), 2, ["empty.jsonl", "runtime.results"]),
         (("run", "service_llm.api_key=sk-1234"), 2, ["environment", "api_key_env"]),
         (("run", "-m", "task=coding,nosuch"), 2, ["nosuch"]),
@@ -84,6 +88,9 @@ def test_bad_input_is_two_lines_and_touches_nothing(arguments: tuple[str, ...], 
     Path("broken.jsonl").write_text(row + '{"prompt": \n')
     Path("latin.jsonl").write_bytes('{"prompt": "é", "response": "b"}\n'.encode("latin-1"))
     Path("twice.jsonl").write_text(row + row)
+    Path("pickled").mkdir()
+    Path("pickled/config.json").write_text("{}")
+    Path("pickled/pytorch_model.bin").touch()
     done = llamaduo(*arguments)
     assert done.returncode == code
     assert "Traceback" not in done.stderr

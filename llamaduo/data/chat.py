@@ -39,15 +39,23 @@ class Chat:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self._backend = _backend(tokenizer)
+        self._leads: dict[str, list[int]] = {}
+        """Tokens of what stands before responses."""
         if not tokenizer.chat_template:
             raise InputError("the tokenizer has no chat template: set local_model.chat_template=chatml.")
-        ask = [{"role": "user", "content": "x"}]
-        behind = self._text([*ask, {"role": "assistant", "content": "x"}])[len(self._text(ask)) :]
-        suffix = self._ids(behind.strip().removeprefix("x"))
+        (asked,), (rest,) = self._split([([{"role": "user", "content": "x"}], "x")])
+        opening, _, suffix = rest.partition("x")
+        if opening.strip():
+            raise InputError(
+                f"the chat template puts {opening!r} between a prompt and its response, where inference would not: "
+                "set local_model.chat_template=chatml."
+            )
+        self._lead = self._needed_lead(asked)
+        ends = self._behind(asked + opening + "x", suffix.strip())
         self.end_ids = {tokenizer.eos_token_id}
-        if suffix and suffix[0] in set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder):
-            self.end_ids.add(suffix[0])
-        self._ends = sum(token in self.end_ids for token in suffix)
+        if ends and ends[0] in set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder):
+            self.end_ids.add(ends[0])
+        self._ends = sum(token in self.end_ids for token in ends)
 
     def prompt_ids(self, messages: Turns) -> list[int]:
         """Return the tokens of a prompt, up to where the response begins."""
@@ -55,8 +63,8 @@ class Chat:
 
     def response_ids(self, messages: Turns, response: str) -> list[int] | None:
         """Return the tokens of the response to a prompt, the end mark last; None if an end mark is in its text."""
-        _, (behind,) = self._split([(messages, response)])
-        return self._ended(self._ids(behind))
+        (asked,), (behind,) = self._split([(messages, response)])
+        return self._ended(self._behind(asked, behind))
 
     def pairs(self, conversations: Sequence[tuple[Turns, str]]) -> list[tuple[list[int], list[int] | None]]:
         """Return what `prompt_ids` and `response_ids` return for each (prompt, response), but sooner.
@@ -64,8 +72,10 @@ class Chat:
         Threads that call this work side by side: the interpreter is free while texts become tokens.
         """
         asked, behind = self._split(conversations)
-        ids = self._many_ids([*asked, *behind])
-        return [(prompt, self._ended(rest)) for prompt, rest in zip(ids[: len(asked)], ids[len(asked) :], strict=True)]
+        leads = [self._lead_of(text) for text in asked]
+        ids = self._many_ids([*asked, *(lead + text for lead, text in zip(leads, behind, strict=True))])
+        rests = map(self._without, leads, behind, ids[len(asked) :])
+        return [(prompt, self._ended(rest)) for prompt, rest in zip(ids[: len(asked)], rests, strict=True)]
 
     def fingerprint(self) -> str | None:
         """Return a hash of all that decides which tokens turns become; None if it can't be told.
@@ -113,7 +123,8 @@ class Chat:
         for text, whole in zip(asked, self._texts(answered), strict=True):
             if not whole.startswith(text):
                 raise InputError(
-                    "the chat template changes a prompt when a response follows: no loss mask can be made."
+                    "the chat template changes a prompt when a response follows: no loss mask can be made; leave "
+                    "system turns out of the rows, or set local_model.chat_template=chatml."
                 )
             behind.append(whole[len(text) :])
         return asked, behind
@@ -126,6 +137,28 @@ class Chat:
         if self._backend is None:
             return [self._ids(text) for text in texts]
         return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    # SentencePiece tokenizers put a space in front of a text, and a response is no text of its own
+
+    def _needed_lead(self, asked: str) -> str:
+        """Return what a prompt ends with, if a response has to stand behind it to get its own tokens; else nothing."""
+        added = [token.content for token in self.tokenizer.added_tokens_decoder.values()]
+        lead = max((text for text in added if asked.endswith(text)), key=len, default=asked[-1:])
+        return "" if self._without(lead, "x", self._ids(f"{lead}x")) == self._ids("x") else lead
+
+    def _lead_of(self, asked: str) -> str:
+        return self._lead if asked.endswith(self._lead) else asked[-1:]
+
+    def _without(self, lead: str, text: str, ids: list[int]) -> list[int]:
+        """Return the tokens of a text out of those of lead and text; its own, where the two have grown together."""
+        if not lead:
+            return ids
+        before = self._leads.get(lead) or self._leads.setdefault(lead, self._ids(lead))
+        return ids[len(before) :] if ids[: len(before)] == before else self._ids(text)
+
+    def _behind(self, asked: str, text: str) -> list[int]:
+        lead = self._lead_of(asked)
+        return self._without(lead, text, self._ids(lead + text))
 
     def _ended(self, ids: list[int]) -> list[int] | None:
         """Cut off what the template writes behind a response's end mark; None if there are marks in the response."""

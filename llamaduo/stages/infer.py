@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from llamaduo.adapter import load_adapter
 from llamaduo.config import Infer, LocalModel, Quantization, Runtime
 from llamaduo.data.chat import Chat
 from llamaduo.data.shots import nearest, with_shots
@@ -51,7 +52,7 @@ def infer(
         progress(len(answers), len(jobs))
 
     if jobs:
-        network = _network(model, runtime, quantization, adapter)
+        network = _network(model, runtime, quantization, adapter, chat)
         rules = Rules(config.temperature, endings.marks, endings.stopped if config.stop else None)
         decode(network, prompts, samples, rules, slots=config.batch_size, finished=finished)
     return [
@@ -70,15 +71,11 @@ def _prompt_ids(chat: Chat, example: Example, shots: Sequence[Example], room: in
     return chat.prompt_ids(example.messages)
 
 
-def _network(model: LocalModel, runtime: Runtime, quantization: Quantization, adapter: str | None) -> Any:
-    base = load_base(model, runtime, quantization)
+def _network(model: LocalModel, runtime: Runtime, quantization: Quantization, adapter: str | None, chat: Chat) -> Any:
+    base = load_base(model, runtime, quantization, chat.tokenizer)
     if base.config.get_text_config()._attn_implementation not in ("eager", "sdpa"):
         base.set_attn_implementation("sdpa")  # the others don't take the masks of slots
-    if adapter is None:
-        return base
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(base, adapter).eval()
+    return base if adapter is None else load_adapter(base, adapter, model).eval()
 
 
 def _seed(seed: int, prompt_id: str, sample: int) -> int:

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from llamaduo.adapter import load_adapter, new_adapter
 from llamaduo.config import Keep, LocalModel, Runtime, Train, plain
 from llamaduo.data.rows import Rows, tokenised
-from llamaduo.errors import ConfigError, InputError, RunFolderError
+from llamaduo.errors import InputError, RunFolderError
 from llamaduo.local_model import load_base, load_chat
 from llamaduo.records import COVERAGE, Adapter, Example
 from llamaduo.training.checkpoints import Checkpoints
@@ -56,6 +57,8 @@ def train(
     """
     import torch
 
+    if not examples:
+        raise InputError("there are no rows to train on: check data.path and data.train_rows.")
     devices = devices or Devices()
     torch.manual_seed(runtime.seed)
     chat = load_chat(model)
@@ -68,7 +71,8 @@ def train(
     held_out = tokenised(dev, chat, config.max_length, None) if config.keep is Keep.best else None
     if held_out is not None and not len(held_out):
         raise InputError("train.keep=best: no dev row can be used; raise data.dev_rows, or take train.keep=last.")
-    network = _with_adapter(load_base(model, runtime, config.quantization), model, config, start_from)
+    base = load_base(model, runtime, config.quantization, chat.tokenizer)
+    network = _with_adapter(base, model, config, start_from, rows)
     tuning = FineTuning(
         network,
         rows,
@@ -121,9 +125,7 @@ def _save(tuning: FineTuning, folder: Path) -> None:
         ) from error
 
 
-def _with_adapter(base: Any, model: LocalModel, config: Train, start_from: str | None) -> Any:
-    from peft import LoraConfig, PeftModel, get_peft_model
-
+def _with_adapter(base: Any, model: LocalModel, config: Train, start_from: str | None, rows: Rows) -> Any:
     if config.liger:
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
 
@@ -131,20 +133,5 @@ def _with_adapter(base: Any, model: LocalModel, config: Train, start_from: str |
     if config.gradient_checkpointing:
         base.activation_checkpointing_enable()
     if start_from is not None:
-        return PeftModel.from_pretrained(base, start_from, is_trainable=True).train()
-    targets: Any = config.target_modules or None
-    if targets == ["all-linear"]:
-        targets = "all-linear"
-    lora = LoraConfig(
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        network = get_peft_model(base, lora)
-    except ValueError as error:
-        raise ConfigError(f"train.target_modules={config.target_modules}: {error}") from error
-    network.peft_config["default"].base_model_name_or_path = model.path
-    return network.train()
+        return load_adapter(base, start_from, model, trainable=True).train()
+    return new_adapter(base, model, config, rows.ids).train()

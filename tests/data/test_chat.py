@@ -124,3 +124,16 @@ def test_a_template_that_changes_the_prompt_afterwards_is_refused(
     monkeypatch.setattr(chatml.tokenizer, "chat_template", changes)
     with pytest.raises(InputError, match="no loss mask can be made"):
         chatml.response_ids(ASK, "billing")
+
+
+@pytest.mark.parametrize("messages", [ASK, LONG], ids=["one turn", "three turns"])
+def test_the_mask_is_the_one_of_a_template_that_marks_what_is_generated(
+    own: Chat, messages: list[dict[str, str]]
+) -> None:
+    turns = [*messages, {"role": "assistant", "content": "On Monday."}]
+    marked = own.tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
+    answer = own.response_ids(messages, "On Monday.")
+    assert answer is not None
+    start = len(own.prompt_ids(messages))
+    assert marked["input_ids"][start : start + len(answer)] == answer
+    assert marked["assistant_masks"][start - 1 :] == [0] + [1] * len(answer)

@@ -32,7 +32,10 @@ MISTRAL = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
     "{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
 )
-UNMARKED = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+UNMARKED = (
+    "{% for m in messages %}{{ m['role'] }}:\n{{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:\n{% endif %}"
+)
 TEMPLATES = {"chatml": CHATML, "llama3": LLAMA3, "gemma": GEMMA, "mistral": MISTRAL, "no end mark": UNMARKED}
 MARKS = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|eot_id|>", "<start_of_turn>"]
 MARKS += ["<end_of_turn>", "[INST]", "[/INST]"]
@@ -126,11 +129,18 @@ def conversations(seed: int, count: int = 60) -> list[tuple[list[dict[str, str]]
 
 
 def alone(chat: Chat, messages: list[dict[str, str]], response: str) -> Pair:
-    """Return the tokens of one chat by transformers' calls for one chat."""
+    """Return the tokens of one chat by transformers' calls for one chat.
+
+    A response's are those that it has behind its prompt, unless the two have grown together.
+    """
     tokenizer = chat.tokenizer
     asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     whole = tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": response}], tokenize=False)
-    prompt, rest = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (asked, whole[len(asked) :]))
+    prompt, rest, both = (
+        tokenizer(text, add_special_tokens=False)["input_ids"] for text in (asked, whole[len(asked) :], whole)
+    )
+    if both[: len(prompt)] == prompt:
+        rest = both[len(prompt) :]
     ends = [at for at, token in enumerate(rest) if token in chat.end_ids]
     if len(ends) > chat._ends:
         return prompt, None
@@ -184,7 +194,8 @@ def test_a_tokenizer_with_a_call_of_its_own_is_called() -> None:
 
 def test_many_refuse_what_one_refuses(tokenizer: Any) -> None:
     chats = conversations(seed=6)
-    tokenizer.chat_template = CHATML.replace("{% for", "{{ messages | length }}{% for", 1)
+    changes = "{% if messages | length > 2 %}{{ messages | length }}{% endif %}{% for"
+    tokenizer.chat_template = CHATML.replace("{% for", changes, 1)
     chat = Chat(tokenizer)
     with pytest.raises(InputError, match="no loss mask can be made"):
         chat.pairs(chats)
