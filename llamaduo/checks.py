@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llamaduo.config import (
+    Backend,
     DataSource,
     Experiment,
     GateSplit,
@@ -34,7 +35,7 @@ _POCKET_TASKS = ("classification", "closed_qa", "coding", "summarization")
 
 def problems(experiment: Experiment) -> list[str]:
     """Return every reason why this experiment can't work, a sentence each; none if it can."""
-    for llm in (experiment.service_llm, *experiment.judge.panel.values()):
+    for llm in filter(None, (experiment.service_llm, experiment.infer.server, *experiment.judge.panel.values())):
         name_secret(llm.api_key_env or "")
     return [
         *_literal_keys(plain(experiment)),
@@ -44,6 +45,7 @@ def problems(experiment: Experiment) -> list[str]:
         *_loop_problems(experiment),
         *_training_problems(experiment),
         *_model_problems(experiment),
+        *_infer_problems(experiment),
     ]
 
 
@@ -148,6 +150,8 @@ def _service_problems(experiment: Experiment) -> list[str]:
     llms = {f"judge.panel.{name}": llm for name, llm in judge.panel.items()}
     if experiment.synthesis.enabled:
         llms["service_llm"] = teacher
+    if experiment.infer.backend is Backend.endpoint and experiment.infer.server:
+        llms["infer.server"] = experiment.infer.server
     for path, llm in llms.items():
         found += _llm_problems(path, llm)
         if llm.retired and llm.retired <= datetime.date.today().isoformat() and not experiment.service.replay:
@@ -343,3 +347,22 @@ def _folder_problems(key: str, path: str | None, is_model: bool) -> list[str]:
     if is_model and not any(folder.glob("*.safetensors")):
         return [f"{key}={path} has no safetensors weights: {PICKLE}; convert them."]
     return []
+
+
+def _infer_problems(experiment: Experiment) -> list[str]:
+    infer, found = experiment.infer, []
+    if infer.backend is Backend.endpoint:
+        if infer.server is None:
+            found.append(
+                "infer.backend=endpoint needs infer=endpoint infer.server.base_url=URL infer.server.model=NAME."
+            )
+        elif "stop" in infer.server.parameters:
+            found.append("infer.server.parameters.stop: has a field of its own, infer.stop.")
+        if experiment.synthesis.enabled:
+            found.append(
+                "infer.backend=endpoint: the server answers with its own model, which no synthetic data changes: "
+                "add synthesis=none, or take infer=vllm."
+            )
+    if infer.backend is Backend.vllm and experiment.train.quantization is Quantization.int8:
+        found.append("infer.backend=vllm: vLLM can't hold train.quantization=int8 weights; take nf4 or none.")
+    return found

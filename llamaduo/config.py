@@ -345,7 +345,7 @@ class Infer:
     """Training pairs put before each prompt, those most like it: a baseline."""
     backend: Backend = Backend.transformers
     server: Optional[ServiceLLM] = None
-    """For `backend=endpoint`: the server and its name of the model."""
+    """For `backend=endpoint`: the server and its name of the model; tokens and temperature are those above."""
     vllm: str = "vllm"
     """For `backend=vllm`: the program, in an environment of its own."""
 
@@ -552,6 +552,12 @@ def model_location(path: str) -> str:
     if not is_pocket(path):
         return path
     return str(Path(__file__).parent / "pocket" / "models" / path.removeprefix(_POCKET))
+
+
+def who_answers(experiment: Experiment) -> str:
+    """Return the name of the model whose answers are judged."""
+    server = experiment.infer.server
+    return server.model if experiment.infer.backend is Backend.endpoint and server else experiment.local_model.name
 
 
 def _content_hash(path: str) -> str:

@@ -15,8 +15,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from llamaduo.config import DataSource, Experiment, JudgeKind, is_pocket
-from llamaduo.records import CoverageDataset, Iteration, RunState
+from llamaduo.config import Backend, DataSource, Experiment, JudgeKind, is_pocket, who_answers
+from llamaduo.evidence.scorecard import unanswered
+from llamaduo.records import CoverageDataset, Iteration, Prediction, RunState
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -173,9 +174,11 @@ def headline(experiment: Experiment, dataset: CoverageDataset, folder: Path) -> 
     teacher_name = experiment.service_llm.name if experiment.synthesis.enabled else "no synthesis"
     panel = ", ".join(experiment.judge.panel) if experiment.judge.kind is JudgeKind.service else "chrF and ROUGE-L"
     sizes = f"{len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test"
+    server = experiment.infer.server if experiment.infer.backend is Backend.endpoint else None
     return [
         *pocket_label(experiment),
-        f"{experiment.task.name}: {teacher_name} -> {experiment.local_model.name}, judged by {panel} ({sizes})",
+        f"{experiment.task.name}: {teacher_name} -> {who_answers(experiment)}, judged by {panel} ({sizes})",
+        *([f"{server.model} at {server.base_url} answers; what is trained here is not asked."] if server else []),
         f"{folder}",
     ]
 
@@ -189,6 +192,21 @@ def pocket_label(experiment: Experiment) -> list[str]:
         parts.append("a program as the service LLM")
     if any(llm.provider == "pocket" for llm in experiment.judge.panel.values()):
         parts.append("a program as the judge")
-    if is_pocket(experiment.local_model.path):
+    if is_pocket(experiment.local_model.path) and experiment.infer.backend is not Backend.endpoint:
         parts.append("a local model of one million parameters")
     return [f"POCKET PROFILE: {', '.join(parts)}. The loop around them is the real one."] if parts else []
+
+
+def missing_answers(experiment: Experiment, predictions: Sequence[Prediction]) -> list[str]:
+    """Return a sentence for each way in which answers are missing; none if none is."""
+    notes, count = [], len(predictions)
+    too_long = sum(prediction.finish_reason == "prompt_too_long" for prediction in predictions)
+    if too_long:
+        room = f"{experiment.local_model.context - experiment.infer.max_new_tokens} tokens that the model's context"
+        told = "server's context" if experiment.infer.backend is Backend.endpoint else f"{room} leaves for them"
+        notes.append(f"{too_long} of {count} answers are missing: their prompts exceed the {told}. Nothing was cut.")
+    reasons = unanswered(predictions)
+    if reasons:
+        told = ", ".join(f"{name} {number}" for name, number in reasons.items())
+        notes.append(f"{reasons.total()} of {count} answers did not come ({told}): they count as unscored.")
+    return notes

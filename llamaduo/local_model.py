@@ -81,6 +81,20 @@ def load_base(model: LocalModel, runtime: Runtime, quantization: Quantization, t
     return loaded.eval()
 
 
+def skeleton(model: LocalModel) -> Any:
+    """Return the model without its weights, on the meta device: its configuration and shapes, at no memory."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = _loaded(AutoConfig, model, "path", revision=model.revision)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:240]
+        raise InputError(f"local model {model.path} can't be loaded: {reason}") from error
+
+
 def _quantized(quantization: Quantization, dtype: torch.dtype) -> Any:
     from transformers import BitsAndBytesConfig
 

@@ -104,6 +104,10 @@ class Adapter:
     """Mean loss per response token on dev of that adapter (nats), where it was measured."""
 
 
+ANSWERED = ("stop", "length")
+"""The finish reasons of an answer."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """One sampled answer of the local model."""
@@ -119,11 +123,17 @@ class Prediction:
     text: str
     """The answer, special tokens removed; empty where there is none."""
     finish_reason: str
-    """`stop` (end mark or stop string), `length` (cut at the limit of new tokens), or `prompt_too_long` (no answer)."""
+    """`stop` (end mark or stop string), `length` (cut at the limit of new tokens), or why there is no answer: one of
+    `UNSCORED_REASONS`."""
     prompt_tokens: int
     """Tokens of the rendered prompt."""
     completion_tokens: int
     """Tokens drawn, those of the end mark or the stop string included."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is an answer to judge."""
+        return self.finish_reason in ANSWERED
 
 
 @dataclass(frozen=True)
@@ -156,7 +166,7 @@ class Verdict:
 
 UNSCORED_REASONS = (
     "prompt_too_long",  # the local model gave no answer to judge
-    "no_reply",  # the service LLM did not answer, retries included
+    "no_reply",  # the service LLM, or the server that answers for the local model, did not answer, retries included
     "refused",  # its safety filter refused the request, or held the reply back
     "truncated",  # the reply was cut at its token limit
     "unfinished",  # the service said that the reply ended for another reason than being finished

@@ -15,12 +15,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from llamaduo.config import DataSource, Experiment, GateSplit, Growth, JudgeKind, Start, plain
+from llamaduo.config import Backend, DataSource, Experiment, GateSplit, Growth, JudgeKind, Start, plain
 from llamaduo.data.coverage import load_coverage
-from llamaduo.display import Display, Progress, headline
+from llamaduo.display import Display, Progress, headline, missing_answers
 from llamaduo.environment import describe
 from llamaduo.errors import InputError, ServiceError
-from llamaduo.evidence.scorecard import score, unscored
+from llamaduo.evidence.scorecard import score, unanswered, unscored
+from llamaduo.memory import refuse_if_too_large
 from llamaduo.pocket import teacher
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import (
@@ -46,6 +47,7 @@ from llamaduo.stages.synthesize import Batch, requests, synthesize
 from llamaduo.stages.train import Places
 from llamaduo.tracking import Tracker, write_metrics
 from llamaduo.train_process import trainer
+from llamaduo.vllm_server import program
 
 SYNTHESIS_ROUNDS = 3
 
@@ -63,6 +65,7 @@ class Steps:
         self._service = _open_service(experiment, folder.path)
         self.dataset = load_data(experiment)
         self._tracker = Tracker(experiment, folder.path)
+        self._make_sure = cache(partial(_make_sure_it_can_run, experiment))
         self._judged_usd: dict[str, float] = {}
         """Price of each judge request that was used, by its key."""
         self._grown_usd = 0.0
@@ -117,6 +120,7 @@ class Steps:
         places = Places(here / "checkpoints", Path(runtime.cache) if runtime.cache else home() / "rows")
 
         def trained_to(folder: Path) -> Adapter:
+            self._make_sure()
             with self.display.stage("train", _place(number)) as progress:
                 return trainer(runtime, here)(
                     rows,
@@ -144,8 +148,9 @@ class Steps:
         """Answer the prompts of a split, K samples each."""
 
         def answered() -> list[Prediction]:
+            self._make_sure()
             with self.display.stage("infer", _place(where)) as progress:
-                return infer(
+                made = infer(
                     examples,
                     str(adapter) if self.experiment.train.enabled else None,
                     model=self.experiment.local_model,
@@ -154,19 +159,29 @@ class Steps:
                     quantization=self.experiment.train.quantization,
                     progress=progress,
                     pool=self.dataset.train,
+                    service=self._service,
                 )
+            self._refuse_if_unanswered(made)
+            return made
 
         path = self._folder.iteration(where) / "predictions.jsonl"
         predictions = self._folder.rows(path, Prediction, answered)
         too_long = sum(p.finish_reason == "prompt_too_long" for p in predictions)
         if too_long:
-            room = self.experiment.local_model.context - self.experiment.infer.max_new_tokens
             self._refuse_if_hopeless(where, too_long, len(predictions))
-            self.display.note(
-                f"{too_long} of {len(predictions)} answers are missing: their prompts exceed the {room} tokens that "
-                "the model's context leaves for them. Nothing was cut."
-            )
+        for note in missing_answers(self.experiment, predictions):
+            self.display.note(note)
         return predictions
+
+    def _refuse_if_unanswered(self, predictions: list[Prediction]) -> None:
+        """Keep a server's outage from becoming an artifact: the same command asks again."""
+        reasons, limit = unanswered(predictions), self.experiment.judge.max_unscored
+        if reasons.total() > limit * len(predictions):
+            told = ", ".join(f"{name} {count}" for name, count in reasons.items())
+            raise ServiceError(
+                f"{reasons.total()} of {len(predictions)} answers did not come ({told}); with more than "
+                f"{limit:.0%} missing nothing is decided. Run the same command again when infer.server answers."
+            )
 
     def _refuse_if_hopeless(self, where: int | str, too_long: int, answers: int) -> None:
         """Buy no data for a gate that can't be passed: which prompts are too long doesn't change with training."""
@@ -288,6 +303,7 @@ class Steps:
     def _synthesize(self, where: int | str, pool: list[Example], wanted: int) -> Batch:
         """Ask until `wanted` rows survive curation, in a bounded number of rounds."""
         assert self._service is not None
+        self._make_sure()
         total = Batch((), 0, 0, 0, 0.0)
         missing = wanted
         with self.display.stage("synthesize", _place(where)) as progress:
@@ -323,6 +339,13 @@ class Steps:
         self._state.test = plain(test) if test else None
         bought = self._service.spent_usd if self._service else 0.0
         self._state.cost_usd = max(self.cost_usd(), bought)
+
+
+def _make_sure_it_can_run(experiment: Experiment) -> None:
+    """Raise ConfigError, before anything is bought or loaded, for what would fail on this machine afterwards."""
+    refuse_if_too_large(experiment)
+    if experiment.infer.backend is Backend.vllm:
+        program(experiment.infer)
 
 
 def gate_rows(experiment: Experiment, dataset: CoverageDataset) -> tuple[Example, ...]:
@@ -384,6 +407,9 @@ def _open_service(experiment: Experiment, folder: Path) -> Service | None:
     """Return access to service LLMs, keys and prices checked; None if nobody will be asked."""
     llms = list(experiment.judge.panel.values()) if experiment.judge.kind is JudgeKind.service else []
     llms += [experiment.service_llm] if experiment.synthesis.enabled else []
+    llms += (
+        [experiment.infer.server] if experiment.infer.backend is Backend.endpoint and experiment.infer.server else []
+    )
     if not llms:
         return None
     transport.register("pocket", teacher.reply)

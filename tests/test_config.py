@@ -23,6 +23,7 @@ from llamaduo import checks
 from llamaduo.checks import problems
 from llamaduo.compose import conf_dir
 from llamaduo.config import (
+    Backend,
     DataSource,
     Experiment,
     GateSplit,
@@ -87,6 +88,7 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
     "judge/endpoint": ("judge.panel.endpoint.base_url=http://localhost:1/v1", "judge.panel.endpoint.model=m"),
     "service_llm/endpoint": ("service_llm.base_url=http://localhost:1/v1", "service_llm.model=m"),
     "judge/reference": ("synthesis=none",),
+    "infer/endpoint": ("synthesis=none", "infer.server.base_url=http://localhost:1/v1", "infer.server.model=m"),
     "train/paper_sample": ("preset=service",),
     "train/paper_gemma_2b_gpt4o_64k": ("preset=service",),
 }
@@ -98,7 +100,7 @@ CHOSEN_BY_NAME = [file for file in FILES if file not in OF_A_RECIPE]
 
 
 def test_conf_has_as_many_files_as_the_tests_look_at() -> None:
-    assert (len(CHOSEN_BY_NAME), len(OF_A_RECIPE)) == (78, 44)
+    assert (len(CHOSEN_BY_NAME), len(OF_A_RECIPE)) == (80, 44)
 
 
 @pytest.mark.usefixtures("today")
@@ -323,6 +325,15 @@ def test_infinity_is_no_number_to_work_with(path: str, experiment: Experiment) -
 NO_PRICE = Price(-1.0, 1.0, "never")
 NO_SERVICE = {"judge.kind": JudgeKind.reference, "judge.panel": {}, "synthesis.enabled": False}
 JUDGE = "judge.panel.pocket_judge"
+
+
+def by_a_server(**fields: Any) -> dict[str, Any]:
+    """Return the changes that let a server answer."""
+    known = {"name": "s", "provider": "openai", "model": "m", "base_url": "http://localhost/v1", "key_required": False}
+    server = ServiceLLM(**(known | fields))
+    return {"infer.backend": Backend.endpoint, "infer.server": server, "synthesis.enabled": False}
+
+
 ONE_BY_ONE: list[tuple[dict[str, Any], str]] = [
     ({"study": "a/b"}, "study=a/b: must be a plain folder name."),
     ({"study": ""}, "study=: must be a plain folder name."),
@@ -378,6 +389,12 @@ ONE_BY_ONE: list[tuple[dict[str, Any], str]] = [
     ({"train.max_length": 513}, "train.max_length=513 exceeds the model's context of 512 tokens: lower it."),
     ({"infer.max_new_tokens": 512}, "infer.max_new_tokens=512 leaves no room for a prompt in 512 tokens"),
     ({"infer.stop": ["\n\n", ""]}, "infer.stop: an empty string would end every answer before it begins"),
+    (by_a_server() | {"infer.server": None}, "infer.backend=endpoint needs infer=endpoint infer.server.base_url=URL"),
+    (by_a_server(model=""), "infer.server.model is missing: set infer.server.model=..."),
+    (by_a_server(base_url=None), "infer.server.base_url is not set: add infer.server.base_url=http"),
+    (by_a_server(parameters={"stop": ["x"]}), "infer.server.parameters.stop: has a field of its own, infer.stop."),
+    (by_a_server(retired="2026-11-21"), "infer.server: m no longer answers since 2026-11-21"),
+    (by_a_server() | {"synthesis.enabled": True}, "the server answers with its own model, which no synthetic data"),
 ]  # fmt: skip
 
 
@@ -390,6 +407,19 @@ def test_a_problem_is_found_and_says_what_to_do(changes: dict[str, Any], text: s
     assert len(found) == 1, found
     assert text in found[0]
     assert "\n" not in found[0]
+
+
+def test_vllm_can_not_hold_int8_weights(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "gpus", lambda: ["a GPU"])
+    eight = set_(experiment, "train.quantization", Quantization.int8)
+    assert problems(eight) == []
+    (found,) = problems(set_(eight, "infer.backend", Backend.vllm))
+    assert found == "infer.backend=vllm: vLLM can't hold train.quantization=int8 weights; take nf4 or none."
+
+
+def test_a_server_that_is_not_asked_is_not_checked(experiment: Experiment) -> None:
+    broken = ServiceLLM(name="s", provider="openai", model="", key_required=False)
+    assert problems(set_(experiment, "infer.server", broken)) == []
 
 
 def test_quantization_without_its_package_is_found(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
-from llamaduo.records import Estimate, Scorecard, Verdict
+from llamaduo.records import Estimate, Prediction, Scorecard, Verdict
 
 Answer = tuple[str, int]
 """A prompt's id and the sample's number."""
@@ -51,6 +51,12 @@ def unscored(verdicts: Sequence[Verdict]) -> tuple[float, dict[str, int]]:
     total = counted["scored"] + counted["unscored"]
     reasons = Counter(v.unscored for v in verdicts if v.unscored not in (None, "prompt_too_long"))
     return (counted["unscored"] / total if total else 0.0), {str(name): count for name, count in reasons.items()}
+
+
+def unanswered(predictions: Iterable[Prediction]) -> Counter[str]:
+    """Return how often each reason for a missing answer came up, prompts beyond the context left out."""
+    reasons = (p.finish_reason for p in predictions if not p.answered)
+    return Counter(reason for reason in reasons if reason != "prompt_too_long")
 
 
 def _counts(verdicts: Iterable[Verdict]) -> dict[str, int]:

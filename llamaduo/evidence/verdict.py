@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llamaduo.config import Experiment, GateRule
+from llamaduo.config import Backend, Experiment, GateRule, who_answers
 from llamaduo.evidence.stop import gate_value
 from llamaduo.records import Iteration, Scorecard
 
@@ -20,7 +20,7 @@ def verdict(
     experiment: Experiment, history: Sequence[Iteration], stop_reason: str, best: int | None, test: Scorecard | None
 ) -> str:
     """Return the verdict on a run that `stop_reason` has ended."""
-    model, task = experiment.local_model.name, experiment.task.name
+    model, task = who_answers(experiment), experiment.task.name
     if best is None:
         return f"No verdict on {model} for {task}: {_WHY[stop_reason]} before the first iteration was judged."
     chosen = history[best]
@@ -63,9 +63,11 @@ def _why_not(experiment: Experiment, chosen: Iteration) -> str:
     ]
     text = f" No {' and no '.join(lacking)} exists to compare with the gate." if lacking else ""
     if chosen.unanswered:
+        elsewhere = experiment.infer.backend is Backend.endpoint
+        context = "context" if elsewhere else f"{experiment.local_model.context} tokens of context"
         text += (
             f" {chosen.unanswered} of {chosen.answers} answers are missing: their prompts exceed the model's "
-            f"{experiment.local_model.context} tokens of context less infer.max_new_tokens."
+            f"{context} less infer.max_new_tokens."
         )
     return text
 

@@ -45,7 +45,7 @@ def _one_file(rows: list[_Row]) -> tuple[list[_Row], list[_Row]]:
     """Return as many of the first rows as a batch's file may hold, and the rest."""
     size = 0
     for number, (request, _) in enumerate(rows[:_MOST_ROWS]):
-        size += len(request.prompt)
+        size += request.characters
         if number and size > _MOST_CHARACTERS:
             return rows[:number], rows[number:]
     return rows[:_MOST_ROWS], rows[_MOST_ROWS:]
@@ -164,7 +164,9 @@ class Batches:
         await self._journal.write(lambda db: db.execute(statement, values))
 
     def _line(self, request: Request) -> dict[str, Any]:
-        body = batch_body(self._llm, request.prompt, schema=request.schema, seed=request.repeat)
+        body = batch_body(
+            self._llm, request.prompt, schema=request.schema, seed=request.repeat, earlier=request.earlier
+        )
         return {"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
 
     async def _look_for(self, batch: str) -> str | None:

@@ -41,6 +41,7 @@ from llamaduo.service.transport import (
     call,
     content,
     hang_up,
+    messages,
     parameters,
 )
 
@@ -60,13 +61,15 @@ class Request:
     llm: ServiceLLM
     """Whom to ask."""
     prompt: str
-    """What to ask, as one user message."""
+    """What to ask, as the user's message."""
     schema: Mapping[str, Any] | None
     """JSON schema of the reply; sent where the service LLM takes one."""
     repeat: int
     """Number of the repeat: the same request with another number is another purchase."""
     stage: str
     """Which stage asks."""
+    earlier: tuple[Mapping[str, str], ...] = ()
+    """What goes before the prompt, as `{"role", "content"}` turns: a system's, a conversation's."""
 
     @cached_property
     def sent(self) -> dict[str, Any]:
@@ -76,7 +79,7 @@ class Request:
             "provider": llm.provider,
             "base_url": llm.base_url,
             "model": llm.model,
-            "messages": [{"role": "user", "content": self.prompt}],
+            "messages": messages(self.prompt, self.earlier),
             "max_tokens": llm.max_tokens,
             "temperature": llm.temperature,
             "seed": self.repeat if llm.send_seed else None,
@@ -91,10 +94,16 @@ class Request:
         return request_key(self.sent)
 
     @property
+    def characters(self) -> int:
+        """The characters of all turns."""
+        return len(self.prompt) + sum(len(turn["content"]) for turn in self.earlier)
+
+    @property
     def longest_prompt(self) -> int:
         """The most tokens that the prompt can have: no tokenizer makes more tokens than bytes."""
         schema = len(json.dumps(self.schema)) if self.schema and self.llm.json_schema else 0
-        return len(self.prompt.encode(errors="replace")) + schema + 64
+        earlier = sum(len(turn["content"].encode(errors="replace")) + 64 for turn in self.earlier)
+        return len(self.prompt.encode(errors="replace")) + earlier + schema + 64
 
 
 @dataclass(frozen=True)
@@ -366,7 +375,7 @@ class Service:
         price = tariff(llm, self._prices)
         worst = price.cost(request.longest_prompt, llm.max_tokens)
         wish = Attempt(request.key, request.sent, self._run, request.stage, f"{llm.provider}/{llm.model}", worst)
-        tokens = len(request.prompt) // 4 + llm.max_tokens
+        tokens = request.characters // 4 + llm.max_tokens
         while True:
             async with self._gate(llm).slot(tokens=tokens, tries=tries):
                 self._in_flight.add(asyncio.current_task())
@@ -407,7 +416,9 @@ class Service:
             await self._journal.fail(attempt, cost_usd=0.0, outcome="failed")
             raise asyncio.CancelledError
         try:
-            return await call(request.llm, request.prompt, schema=request.schema, seed=request.repeat)
+            return await call(
+                request.llm, request.prompt, schema=request.schema, seed=request.repeat, earlier=request.earlier
+            )
         except UnknownOutcomeError:
             await self._journal.fail(attempt, cost_usd=worst, outcome="unknown")
             raise

@@ -14,7 +14,7 @@ import operator
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from llamaduo.config import ServiceLLM
@@ -177,7 +177,19 @@ def connection(llm: ServiceLLM) -> dict[str, Any]:
     }
 
 
-async def call(llm: ServiceLLM, prompt: str, *, schema: Mapping[str, Any] | None, seed: int) -> Any:
+def messages(prompt: str, earlier: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return the turns of a request: those that go before the prompt, and the prompt as the user's."""
+    return [*map(dict, earlier), {"role": "user", "content": prompt}]
+
+
+async def call(
+    llm: ServiceLLM,
+    prompt: str,
+    *,
+    schema: Mapping[str, Any] | None,
+    seed: int,
+    earlier: Sequence[Mapping[str, str]] = (),
+) -> Any:
     """Make one litellm call and return its response.
 
     Raises RefusedError, UnknownOutcomeError, TransientError or ServiceError.
@@ -186,7 +198,7 @@ async def call(llm: ServiceLLM, prompt: str, *, schema: Mapping[str, Any] | None
     try:
         return await litellm.acompletion(
             model=f"{llm.provider}/{llm.model}",
-            messages=[{"role": "user", "content": prompt}],
+            messages=messages(prompt, earlier),
             num_retries=0,
             **connection(llm),
             **options(llm, schema=schema, seed=seed),
@@ -195,14 +207,21 @@ async def call(llm: ServiceLLM, prompt: str, *, schema: Mapping[str, Any] | None
         raise translated(error, llm) from error
 
 
-def batch_body(llm: ServiceLLM, prompt: str, *, schema: Mapping[str, Any] | None, seed: int) -> dict[str, Any]:
+def batch_body(
+    llm: ServiceLLM,
+    prompt: str,
+    *,
+    schema: Mapping[str, Any] | None,
+    seed: int,
+    earlier: Sequence[Mapping[str, str]] = (),
+) -> dict[str, Any]:
     """Return the body of one row of a batch: what `call` would send."""
     chosen = load_litellm().get_optional_params(
         model=llm.model, custom_llm_provider=llm.provider, **options(llm, schema=schema, seed=seed)
     )
     extra = chosen.pop("extra_body", None) or {}
     chosen.pop("stream", None)
-    return {"model": llm.model, "messages": [{"role": "user", "content": prompt}], **chosen, **extra}
+    return {"model": llm.model, "messages": messages(prompt, earlier), **chosen, **extra}
 
 
 async def batch_call(llm: ServiceLLM, verb: str, **arguments: Any) -> Any:

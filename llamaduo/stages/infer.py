@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llamaduo.adapter import load_adapter
-from llamaduo.config import Infer, LocalModel, Quantization, Runtime
+from llamaduo.config import Backend, Infer, LocalModel, Quantization, Runtime
 from llamaduo.data.chat import Chat
 from llamaduo.data.shots import nearest, with_shots
 from llamaduo.decoding import Rules, Sample, decode
 from llamaduo.local_model import load_base, load_chat
 from llamaduo.records import Example, Prediction
+from llamaduo.service.answers import server_answers
+from llamaduo.service.client import Service
+from llamaduo.vllm_answers import vllm_answers
 
 
 def infer(
@@ -32,16 +36,33 @@ def infer(
     quantization: Quantization,
     progress: Callable[[int, int], None],
     pool: Sequence[Example] = (),
+    service: Service | None = None,
 ) -> list[Prediction]:
     """Return `config.samples` predictions a prompt; `adapter` is a folder, or None for the bare base model.
 
-    `pool` is where the pairs of a few-shot prompt come from (`config.shots`), as many of them as leave room.
+    `pool` is where the pairs of a few-shot prompt come from (`config.shots`), as many of them as leave room;
+    `service` reaches the server of `backend=endpoint`, which answers with a model of its own.
     """
+    shots = nearest(examples, pool, config.shots)
+    if config.backend is Backend.endpoint:
+        assert config.server is not None
+        assert service is not None
+        asked = [with_shots(example, near) for example, near in zip(examples, shots, strict=True)]
+        made = server_answers(
+            asked, config.server, config=config, seed=runtime.seed, service=service, progress=progress
+        )
+        return _without_shots(made, examples, config)
     chat = load_chat(model)
     endings = _Endings(chat, config.stop)
     room = model.context - config.max_new_tokens
-    shots = nearest(examples, pool, config.shots)
-    prompts = [_prompt_ids(chat, example, near, room) for example, near in zip(examples, shots, strict=True)]
+    fitting = [_fitting(chat, example, near, room) for example, near in zip(examples, shots, strict=True)]
+    if config.backend is Backend.vllm:
+        asked = [example for example, _ in fitting]
+        made = vllm_answers(
+            asked, adapter, model=model, config=config, runtime=runtime, quantization=quantization, progress=progress
+        )
+        return _without_shots(made, examples, config)
+    prompts = [ids for _, ids in fitting]
     different = config.samples if config.temperature > 0 else 1
     jobs = [(at, k) for at in range(len(examples)) for k in range(different) if len(prompts[at]) <= room]
     samples = [Sample(at, _seed(runtime.seed, examples[at].prompt_id, k), config.max_new_tokens) for at, k in jobs]
@@ -62,13 +83,20 @@ def infer(
     ]
 
 
-def _prompt_ids(chat: Chat, example: Example, shots: Sequence[Example], room: int) -> list[int]:
-    """Return a prompt's tokens, behind the most alike of the shots that there is room for."""
+def _fitting(chat: Chat, example: Example, shots: Sequence[Example], room: int) -> tuple[Example, list[int]]:
+    """Return a prompt behind the most alike of the shots that there is room for, and its tokens."""
     for count in range(len(shots), 0, -1):
-        ids = chat.prompt_ids(with_shots(example, shots[:count]).messages)
+        longer = with_shots(example, shots[:count])
+        ids = chat.prompt_ids(longer.messages)
         if len(ids) <= room:
-            return ids
-    return chat.prompt_ids(example.messages)
+            return longer, ids
+    return example, chat.prompt_ids(example.messages)
+
+
+def _without_shots(made: Sequence[Prediction], examples: Sequence[Example], config: Infer) -> list[Prediction]:
+    """Return predictions with the prompts as they are, not as they were asked."""
+    prompts = [example.prompt for example in examples for _ in range(config.samples)]
+    return [replace(prediction, prompt=prompt) for prediction, prompt in zip(made, prompts, strict=True)]
 
 
 def _network(model: LocalModel, runtime: Runtime, quantization: Quantization, adapter: str | None, chat: Chat) -> Any:

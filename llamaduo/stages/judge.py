@@ -32,7 +32,7 @@ def judge(
     asked = {
         at: request(config, prediction, name, repeat)
         for at, (prediction, name, repeat) in enumerate(calls)
-        if prediction.finish_reason != "prompt_too_long"
+        if prediction.answered
     }
     outcomes = _ask_until_readable(asked, config, service, progress)
     hashed = template_hash(f"judge_{config.prompt.value}")
@@ -84,7 +84,7 @@ def _read(outcome: Outcome) -> tuple[Scores | None, str | None]:
 
 
 def _verdict(prediction: Prediction, name: str, repeat: int, outcome: Outcome | None, hashed: str) -> Verdict:
-    scores, reason = _read(outcome) if outcome else (None, "prompt_too_long")
+    scores, reason = _read(outcome) if outcome else (None, prediction.finish_reason)
     replies = [*outcome.before, outcome] if outcome else []
     reasons = {"unscored": outcome.message} if isinstance(outcome, Failure) else {}
     return Verdict(
@@ -106,7 +106,6 @@ def _by_metrics(predictions: Sequence[Prediction], progress: Progress) -> list[V
     """Score closeness to the reference; precision has no metric and stays null."""
     verdicts = []
     for done, prediction in enumerate(predictions, 1):
-        answered = prediction.finish_reason != "prompt_too_long"
         for name, metric in METRICS.items():
             verdicts.append(
                 Verdict(
@@ -114,10 +113,10 @@ def _by_metrics(predictions: Sequence[Prediction], progress: Progress) -> list[V
                     sample=prediction.sample,
                     judge=name,
                     repeat=0,
-                    similarity=metric(prediction.reference, prediction.text) if answered else None,
+                    similarity=metric(prediction.reference, prediction.text) if prediction.answered else None,
                     precision=None,
                     reasons={},
-                    unscored=None if answered else "prompt_too_long",
+                    unscored=None if prediction.answered else prediction.finish_reason,
                     prompt_hash=None,
                     request=None,
                 )

@@ -49,6 +49,8 @@ NOT_SENT: dict[str, Any] = {
     "price": Price(1.0, 2.0, "another day"),
     "retired": "2099-01-01",
 }
+CONVERSATION = ({"role": "user", "content": "one"}, {"role": "assistant", "content": "two"})
+OTHER_WORDS = {"role": "assistant", "content": "three"}
 BY_ANOTHER_WAY = {"batch"}
 """Doesn't change what is asked, but how it gets there."""
 
@@ -106,6 +108,9 @@ def of_what_is_sent(request: Request, wired: Wired) -> dict[str, Request]:
         "parameters, none": changed_llm(request, parameters={}),
         "temperature, none": changed_llm(request, temperature=None),
         "prompt": dataclasses.replace(request, prompt="a prompt "),
+        "earlier": dataclasses.replace(request, earlier=({"role": "system", "content": "be brief"},)),
+        "earlier, a conversation": dataclasses.replace(request, earlier=CONVERSATION),
+        "earlier, other words": dataclasses.replace(request, earlier=(CONVERSATION[0], OTHER_WORDS)),
         "schema": dataclasses.replace(request, schema={**VERDICT_SCHEMA, "title": "another"}),
         "schema, none": dataclasses.replace(request, schema=None),
     }
@@ -160,10 +165,11 @@ def test_the_schema_is_no_part_of_the_key_where_it_is_not_sent(
 
 
 def test_a_batch_asks_the_same(base: Callable[[str], Request], arrived: Callable[[Request], Arrived | None]) -> None:
-    request = base("openai")
+    request = dataclasses.replace(base("openai"), earlier=CONVERSATION)
     batched = changed_llm(request, batch=True)
     assert batched.key == request.key
-    body = batch_body(batched.llm, batched.prompt, schema=batched.schema, seed=batched.repeat)
+    told = {"schema": batched.schema, "seed": batched.repeat, "earlier": batched.earlier}
+    body = batch_body(batched.llm, batched.prompt, **told)
     _, live = arrived(request) or ("", "")
     assert body == json.loads(live)
 
@@ -182,7 +188,16 @@ def test_the_repeat_changes_the_key_and_the_body_only_by_its_seed(
 
 def test_every_field_is_among_these() -> None:
     assert SENT | set(NOT_SENT) | BY_ANOTHER_WAY == {field.name for field in dataclasses.fields(ServiceLLM)}
-    assert {field.name for field in dataclasses.fields(Request)} == {"llm", "prompt", "schema", "repeat", "stage"}
+    assert {field.name for field in dataclasses.fields(Request)} == {
+        "llm", "prompt", "schema", "repeat", "stage", "earlier",
+    }  # fmt: skip
+
+
+def test_a_key_is_the_same_for_ever(base: Callable[[str], Request]) -> None:
+    """Replies that were bought before requests could have earlier turns are found again."""
+    llm = dataclasses.replace(base("openai").llm, base_url="http://localhost/v1")
+    known = "fecdb543993cd8f8365ff4ba1dd7ed7f432d8c3b6b4915fb2dbb37d60afbb1d4"
+    assert Request(llm, "a prompt", None, 3, "judge").key == known
 
 
 @pytest.mark.parametrize("send_seed", [True, False])

@@ -244,15 +244,19 @@ def test_no_reply_and_refusal_are_not_asked_again(llm: LLM, judged: Judged, wait
     assert len(waits) == 1
 
 
-def test_an_answer_that_does_not_exist_is_never_asked_about(llm: LLM, judged: Judged) -> None:
+MISSING = ["prompt_too_long", "no_reply", "refused", "unfinished"]
+
+
+@pytest.mark.parametrize("reason", MISSING)
+def test_an_answer_that_does_not_exist_is_never_asked_about(reason: str, llm: LLM, judged: Judged) -> None:
     script = Script()
-    answers = [prediction("p", "", finish_reason="prompt_too_long"), prediction("q", "text")]
+    answers = [prediction("p", "", finish_reason=reason), prediction("q", "text")]
     found = judged(answers, {"j": llm(script, send_seed=True)}, repeats=2)
-    assert [v.unscored for v in found] == ["prompt_too_long", "prompt_too_long", None, None]
+    assert [v.unscored for v in found] == [reason, reason, None, None]
     assert found[0].request is None
     assert len(script.prompts) == 2
     only = judged(answers[:1], {"j": llm(script, send_seed=True)})
-    assert [v.unscored for v in only] == ["prompt_too_long"]
+    assert [v.unscored for v in only] == [reason]
     assert len(script.prompts) == 2
 
 
@@ -282,10 +286,11 @@ class TestReferenceJudge:
         assert all(v.precision is None and v.unscored is None and v.cost_usd == 0 for v in found)
         assert all(v.request is None and v.prompt_hash is None for v in found)
 
-    def test_an_answer_that_does_not_exist_is_unscored(self, silent: Silent) -> None:
-        missing = [prediction("p", "", finish_reason="prompt_too_long")]
+    @pytest.mark.parametrize("reason", MISSING)
+    def test_an_answer_that_does_not_exist_is_unscored(self, reason: str, silent: Silent) -> None:
+        missing = [prediction("p", "", finish_reason=reason)]
         found = judge(missing, config=Judge(kind=JudgeKind.reference), service=None, progress=silent)
-        assert [(v.similarity, v.unscored) for v in found] == [(None, "prompt_too_long")] * 2
+        assert [(v.similarity, v.unscored) for v in found] == [(None, reason)] * 2
 
     def test_an_empty_answer_scores_zero(self, silent: Silent) -> None:
         found = judge([prediction("p", "")], config=Judge(kind=JudgeKind.reference), service=None, progress=silent)

@@ -1,0 +1,92 @@
+"""Answers: prompts go to an OpenAI-compatible server instead of a model that is loaded here.
+
+    found = server_answers(examples, server, config=config, seed=42, service=service, progress=progress)
+
+Reads examples; returns a `Prediction` for every (prompt, sample), in order. Each one is a request of its own, whose
+repeat number is drawn from the run's seed, the prompt and the sample; a server that takes a seed is sent this number.
+So no answer is taken for another one, and a run with another seed gets others. What is no answer (a call that
+failed, a reply that the server did not finish) has no text, and its finish_reason says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+
+from llamaduo.config import Infer, ServiceLLM
+from llamaduo.records import ANSWERED, Example, Prediction
+from llamaduo.service.client import Failure, Outcome, Progress, Request, Service
+
+_NO_ANSWER = {"content_filter": "refused", "refusal": "refused", "no_choices": "no_reply"}
+"""What a server's finish reason makes of its reply; any other one but `stop` and `length`: `unfinished`."""
+_TOO_LONG = "ContextWindowExceededError"
+
+
+def server_answers(
+    examples: Sequence[Example],
+    server: ServiceLLM,
+    *,
+    config: Infer,
+    seed: int,
+    service: Service,
+    progress: Progress,
+) -> list[Prediction]:
+    """Return `config.samples` predictions a prompt; raises ServiceError where the server can't be reached."""
+    llm = _asked(server, config)
+    jobs = [(example, sample) for example in examples for sample in range(config.samples)]
+    requests = [_request(llm, example, seed, sample) for example, sample in jobs]
+    outcomes = service.ask(requests, progress)
+    return [_prediction(example, sample, outcome) for (example, sample), outcome in zip(jobs, outcomes, strict=True)]
+
+
+def _asked(server: ServiceLLM, config: Infer) -> ServiceLLM:
+    """Return the server with what decides an answer taken from `infer`."""
+    stop = {"stop": list(config.stop)} if config.stop else {}
+    return dataclasses.replace(
+        server,
+        max_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        parameters={**server.parameters, **stop},
+    )
+
+
+def _request(llm: ServiceLLM, example: Example, seed: int, sample: int) -> Request:
+    *earlier, last = example.messages
+    number = repeat_number(seed, example.prompt_id, sample)
+    return Request(llm, last["content"], None, number, "infer", tuple(earlier))
+
+
+def repeat_number(seed: int, prompt_id: str, sample: int) -> int:
+    """Return the number of a (run's seed, prompt, sample), below 2 ** 31: more is no seed for some servers."""
+    digest = hashlib.sha256(f"{seed} {prompt_id} {sample}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def not_answered(example: Example, sample: int, reason: str, *, prompt_tokens: int = 0) -> Prediction:
+    """Return the prediction of an answer that does not exist."""
+    return Prediction(example.prompt_id, sample, example.prompt, example.response, "", reason, prompt_tokens, 0)
+
+
+def _prediction(example: Example, sample: int, outcome: Outcome) -> Prediction:
+    reason = _finish_reason(outcome)
+    if isinstance(outcome, Failure) or reason not in ANSWERED:
+        return not_answered(example, sample, reason)
+    return Prediction(
+        prompt_id=example.prompt_id,
+        sample=sample,
+        prompt=example.prompt,
+        reference=example.response,
+        text=outcome.text.strip(),
+        finish_reason=reason,
+        prompt_tokens=outcome.prompt_tokens,
+        completion_tokens=outcome.completion_tokens,
+    )
+
+
+def _finish_reason(outcome: Outcome) -> str:
+    if isinstance(outcome, Failure):
+        return "prompt_too_long" if _TOO_LONG in outcome.message else outcome.reason
+    if outcome.finish_reason in ANSWERED:
+        return outcome.finish_reason
+    return _NO_ANSWER.get(outcome.finish_reason, "unfinished")

@@ -1,0 +1,119 @@
+"""Answers of a server: everything asked is sent, no answer stands for another one, and no failure looks like one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sample_records import example
+from wire_double import Double
+
+from llamaduo.config import Backend, Infer, LocalModel, Quantization, Runtime, ServiceLLM
+from llamaduo.errors import ServiceError
+from llamaduo.records import Example, Prediction, prompt_id
+from llamaduo.service.answers import repeat_number
+from llamaduo.service.client import Service
+from llamaduo.stages.infer import infer
+
+Wired = Callable[..., ServiceLLM]
+Answered = Callable[..., list[Prediction]]
+
+
+@pytest.fixture
+def answered(wired: Wired, open_service: Callable[..., Service], silent: Callable[[int, int], None]) -> Answered:
+    """Return a function that lets the server behind the double answer."""
+
+    def found(rows: list[Example], seed: int = 1, llm: dict[str, Any] | None = None, **fields: Any) -> list[Prediction]:
+        server = wired("openai", **({"send_seed": True, "max_attempts": 2} | (llm or {})))
+        config = Infer(**({"samples": 2, "max_new_tokens": 40} | fields), backend=Backend.endpoint, server=server)
+        return infer(
+            rows,
+            None,
+            model=LocalModel(name="not loaded", path="nowhere", context=8),
+            config=config,
+            runtime=Runtime(seed=seed),
+            quantization=Quantization.none,
+            progress=silent,
+            service=open_service(),
+        )
+
+    return found
+
+
+def bodies(double: Double) -> list[dict[str, Any]]:
+    return [call["request"]["body"] for call in double.bill()["calls"]]
+
+
+def test_all_that_decides_an_answer_is_sent(double: Double, answered: Answered) -> None:
+    double.control(keep_requests=True)
+    turns = (
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    )
+    rows = [Example(prompt_id(turns), turns, "the reference"), example("alone")]
+    found = answered(rows, stop=["###", "\n\n"], temperature=0.7, llm={"parameters": {"top_p": 1}})
+    assert [(p.prompt_id, p.sample) for p in found] == [(row.prompt_id, k) for row in rows for k in range(2)]
+    assert [p.text for p in found[:2]] == ["echo: be brief\none\ntwo\nthree"] * 2
+    assert [(p.finish_reason, p.reference) for p in found[1:3]] == [("stop", "the reference"), ("stop", "a response")]
+    sent = {body["seed"]: body for body in bodies(double)}
+    assert sent.keys() == {repeat_number(1, row.prompt_id, k) for row in rows for k in range(2)}
+    body = sent[repeat_number(1, rows[0].prompt_id, 1)]
+    assert body["messages"] == list(turns)
+    assert (body["max_tokens"], body["temperature"], body["top_p"]) == (40, 0.7, 1)
+    assert body["stop"] == ["###", "\n\n"]
+    counted = double.bill()["billed"][0]
+    assert {(p.prompt_tokens, p.completion_tokens) for p in found} >= {
+        (counted["prompt_tokens"], counted["completion_tokens"])
+    }
+
+
+@pytest.mark.parametrize("send_seed", [True, False])
+def test_a_run_with_another_seed_asks_again_and_one_with_the_same_does_not(
+    double: Double, answered: Answered, send_seed: bool
+) -> None:
+    rows = [example("a"), example("b")]
+    first = answered(rows, seed=1, llm={"send_seed": send_seed})
+    assert answered(rows, seed=1, llm={"send_seed": send_seed}) == first
+    assert len(double.bill()["calls"]) == 4
+    answered(rows, seed=2, llm={"send_seed": send_seed})
+    assert len(double.bill()["calls"]) == 8
+    answered(rows, seed=1, llm={"send_seed": send_seed, "model": "another"})
+    assert len(double.bill()["calls"]) == 12
+
+
+def test_numbers_are_seeds_for_any_server_and_rarely_meet() -> None:
+    numbers = {repeat_number(seed, f"p{n}", k) for seed in range(5) for n in range(200) for k in range(4)}
+    assert len(numbers) == 4000
+    assert all(0 <= number < 2**31 for number in numbers)
+
+
+@pytest.mark.usefixtures("waits")
+def test_what_is_no_answer_has_no_text_and_says_why(double: Double, answered: Answered) -> None:
+    scripts = {"down": ["500"] * 9, "rude": ["policy"] * 9, "long": ["context"] * 9, "cut": ["length"] * 9}
+    double.control(scripts=scripts | {"mute": ["empty"] * 9})
+    prompts = ["down", "rude", "long", "cut", "mute", "fine"]
+    found = {p.prompt: p for p in answered([example(prompt) for prompt in prompts], samples=1)}
+    reasons = [found[prompt].finish_reason for prompt in prompts]
+    assert reasons == ["no_reply", "refused", "prompt_too_long", "length", "stop", "stop"]
+    assert [found[prompt].answered for prompt in prompts] == [False, False, False, True, True, True]
+    assert {found[prompt].text for prompt in ("down", "rude", "long", "mute")} == {""}
+    assert found["fine"].text == "echo: fine"
+
+
+@pytest.mark.parametrize(("word", "reason"), [("content_filter", "refused"), ("abort", "unfinished")])
+def test_a_reply_that_the_server_did_not_finish_is_no_answer(
+    word: str, reason: str, answered: Answered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llamaduo.service.client.content", lambda response: ("half a sen", word))
+    (found,) = answered([example("a")], samples=1)
+    assert (found.finish_reason, found.text, found.answered) == (reason, "", False)
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_server_that_is_down_is_named(double: Double, answered: Answered) -> None:
+    double.control(faults={"503": 1.0})
+    with pytest.raises(ServiceError, match="openai is out of reach"):
+        answered([example(f"prompt {n}") for n in range(20)], llm={"concurrency": 4})
