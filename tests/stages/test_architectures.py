@@ -142,23 +142,25 @@ def test_a_saved_adapter_is_the_same_model_in_a_fresh_process(
         assert torch.equal(logits, logits_when_saved[folder]), folder
 
 
+Tokens = list[int]
+
+
+def changed(patch: pytest.MonkeyPatch, change: Callable[[Tokens, Tokens], tuple[Tokens, Tokens]]) -> None:
+    """Let training see other pairs of prompt and response tokens."""
+    right = Chat.pairs
+    patch.setattr(Chat, "pairs", lambda *a: [change(prompt, response) for prompt, response in right(*a)])
+
+
 def end_mark_dropped(patch: pytest.MonkeyPatch) -> None:
-    whole = Chat.response_ids
-    patch.setattr(Chat, "response_ids", lambda *a: (ids := whole(*a)) and ids[:-1])
+    changed(patch, lambda prompt, response: (prompt, response[:-1]))
 
 
 def prompt_counted(patch: pytest.MonkeyPatch) -> None:
-    asked, answered = Chat.prompt_ids, Chat.response_ids
-    patch.setattr(Chat, "prompt_ids", lambda self, turns: asked(self, turns)[:1])
-    patch.setattr(
-        Chat, "response_ids", lambda self, turns, text: asked(self, turns)[1:] + (answered(self, turns, text) or [])
-    )
+    changed(patch, lambda prompt, response: (prompt[:1], prompt[1:] + response))
 
 
 def one_response_token_not_counted(patch: pytest.MonkeyPatch) -> None:
-    asked, answered = Chat.prompt_ids, Chat.response_ids
-    patch.setattr(Chat, "prompt_ids", lambda self, turns: [*asked(self, turns), 80])
-    patch.setattr(Chat, "response_ids", lambda *a: (ids := answered(*a)) and ids[1:])
+    changed(patch, lambda prompt, response: (prompt + response[:1], response[1:]))
 
 
 @pytest.mark.parametrize("mutant", [end_mark_dropped, prompt_counted, one_response_token_not_counted])
