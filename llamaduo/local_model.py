@@ -72,11 +72,10 @@ def load_base(model: LocalModel, runtime: Runtime, quantization: Quantization, t
         options["device_map"] = {"": device}
     options |= {"revision": model.revision, "output_loading_info": True}
     loaded, info = _loaded(AutoModelForCausalLM, model, "path", **options)
-    _refuse_other_weights(model, info)
+    _refuse_other_weights(model, info, loaded.config.get_text_config().num_hidden_layers)
     if quantization is Quantization.none:
         loaded = loaded.to(device)
-    else:
-        _as_in_training(loaded)
+    _as_in_training(loaded)
     loaded.untrained_rows = [] if tokenizer is None else fit_embedding(loaded, tokenizer)
     return loaded.eval()
 
@@ -126,9 +125,12 @@ def _loaded(loader: Any, model: LocalModel, field: str, **options: Any) -> Any:
         raise InputError(refused(error, f"local_model.{field}", path)) from error
 
 
-def _refuse_other_weights(model: LocalModel, info: dict[str, Any]) -> None:
+def _refuse_other_weights(model: LocalModel, info: dict[str, Any], layers: int) -> None:
     """Refuse weights of another model: transformers would fill what is missing with random numbers."""
-    beyond = {name for name in info["unexpected_keys"] if re.match(r"model\.layers\.\d+\.", name)}
+    numbered = {
+        name: re.match(r"(?:model\.|language_model\.)*layers\.(\d+)\.", name) for name in info["unexpected_keys"]
+    }
+    beyond = {name for name, found in numbered.items() if found and int(found[1]) >= layers}
     wrong = {
         "are missing": set(info["missing_keys"]),
         "have another shape": {name for name, *_ in info["mismatched_keys"]},

@@ -177,6 +177,19 @@ def test_the_fallback_template_mends_a_tokenizer_without_one(folder: Path) -> No
     load_chat(LocalModel(name="m", path=str(folder), context=256, chat_template="chatml"))
 
 
+def test_weights_that_were_stored_in_four_bits_load(tmp_path: Path) -> None:
+    import torch
+
+    pytest.importorskip("bitsandbytes")
+    model = LocalModel(name="m", path=str(tmp_path), context=256)
+    stored = load_base(tiny("llama"), RUNTIME, Quantization.nf4)
+    stored.save_pretrained(tmp_path)
+    ids = torch.arange(32)[None]
+    with torch.no_grad():
+        loaded = load_base(model, RUNTIME, Quantization.none)
+        assert torch.equal(loaded(input_ids=ids).logits, stored(input_ids=ids).logits)
+
+
 def test_four_bit_answers_are_those_of_the_model_that_was_trained() -> None:
     import torch
 

@@ -22,10 +22,11 @@ from llamaduo.local_model import load_base, load_chat
 
 NAMES = list(FAMILIES)
 
-Mutant = Callable[[pytest.MonkeyPatch], None]
+Pair = tuple[list[int], list[int]]
+"""Tokens of a prompt, and of its response."""
 
 
-def rows_of(chat: Chat) -> list[tuple[list[int], list[int]]]:
+def rows_of(chat: Chat) -> list[Pair]:
     """Return the prompt and response tokens of each row."""
     pairs = [(chat.prompt_ids(row.messages), chat.response_ids(row.messages, row.response)) for row in ROWS]
     return [(prompt, response) for prompt, response in pairs if response is not None]
@@ -142,38 +143,36 @@ def test_a_saved_adapter_is_the_same_model_in_a_fresh_process(
         assert torch.equal(logits, logits_when_saved[folder]), folder
 
 
-Tokens = list[int]
+def end_mark_dropped(prompt: list[int], response: list[int]) -> Pair:
+    return prompt, response[:-1]
 
 
-def changed(patch: pytest.MonkeyPatch, change: Callable[[Tokens, Tokens], tuple[Tokens, Tokens]]) -> None:
-    """Let training see other pairs of prompt and response tokens."""
-    right = Chat.pairs
-    patch.setattr(Chat, "pairs", lambda *a: [change(prompt, response) for prompt, response in right(*a)])
+def prompt_counted(prompt: list[int], response: list[int]) -> Pair:
+    return prompt[:1], prompt[1:] + response
 
 
-def end_mark_dropped(patch: pytest.MonkeyPatch) -> None:
-    changed(patch, lambda prompt, response: (prompt, response[:-1]))
+def first_token_not_counted(prompt: list[int], response: list[int]) -> Pair:
+    return prompt + response[:1], response[1:]
 
 
-def prompt_counted(patch: pytest.MonkeyPatch) -> None:
-    changed(patch, lambda prompt, response: (prompt[:1], prompt[1:] + response))
+def let_training_see(mutant: Callable[[list[int], list[int]], Pair], patch: pytest.MonkeyPatch) -> None:
+    whole = Chat.pairs
+    patch.setattr(Chat, "pairs", lambda self, chats: [mutant(*pair) for pair in whole(self, chats)])
 
 
-def one_response_token_not_counted(patch: pytest.MonkeyPatch) -> None:
-    changed(patch, lambda prompt, response: (prompt + response[:1], response[1:]))
-
-
-@pytest.mark.parametrize("mutant", [end_mark_dropped, prompt_counted, one_response_token_not_counted])
-def test_a_wrong_mask_changes_the_loss(mutant: Mutant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mutant", [end_mark_dropped, prompt_counted, first_token_not_counted])
+def test_a_wrong_mask_changes_the_loss(
+    mutant: Callable[[list[int], list[int]], Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = loss_by_hand("gemma3")
-    mutant(monkeypatch)
+    let_training_see(mutant, monkeypatch)
     with pytest.raises(AssertionError):
         check_loss("gemma3", tmp_path, wanted)
 
 
 def test_without_the_end_mark_in_training_answers_do_not_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        end_mark_dropped(patch)
+        let_training_see(end_mark_dropped, patch)
         fine_tune(tiny("llama"), tmp_path)
     with pytest.raises(AssertionError):
         check_stops("llama", tmp_path)
