@@ -12,13 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llamaduo.slots import Capture, Prefilled, Slots, prefill
+from llamaduo.slots import PREFILL_TOKENS, Capture, Prefilled, Slots, prefill
 
 if TYPE_CHECKING:
     import torch
-
-_PREFILL_TOKENS = 4096
-"""Tokens in a prefill, padding included; a longer prompt goes alone."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +198,7 @@ class _Prefills:
     def _compute(self) -> None:
         """Prefill the next prompts: the longest of them first, and others as long as little of it is padding."""
         width = len(self._prompts[self._ahead[0]])
-        most = max(1, _PREFILL_TOKENS // width)
+        most = max(1, PREFILL_TOKENS // width)
         batch: list[int] = []
         while self._ahead and len(batch) < most and 2 * len(self._prompts[self._ahead[0]]) >= width:
             batch.append(self._ahead.popleft())

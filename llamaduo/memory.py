@@ -23,6 +23,7 @@ from llamaduo.environment import available_memory, gpu_memory
 from llamaduo.errors import ConfigError
 from llamaduo.local_model import pick_device
 from llamaduo.shape import Shape, shape_of
+from llamaduo.slots import PREFILL_TOKENS
 
 GIB = 2**30
 _FLOAT = 4
@@ -56,9 +57,9 @@ class Estimate:
     logits: int = 0
     """Scores over the vocabulary: in the model's type, in float32, and their gradient."""
     kv_cache: int = 0
-    """Keys and values of all answers side by side, each as long as the context."""
+    """Keys and values of all answers side by side, each as long as the context, and of prompts read ahead."""
     overhead: int = 0
-    """Libraries, workspaces, the allocator's holes, and the largest layer while it is not quantised."""
+    """Libraries, workspaces, the allocator's holes, and matrices that are only there for a moment."""
 
     @property
     def total(self) -> int:
@@ -99,21 +100,22 @@ def training(experiment: Experiment, shape: Shape, device: str) -> Estimate:
 def answering(experiment: Experiment, shape: Shape, device: str) -> Estimate:
     """Return what answering takes; nothing where a server that already runs answers.
 
-    vLLM takes what memory it finds for answers side by side, but needs room for one.
+    Some prompts are read ahead. vLLM takes what memory it finds for answers side by side, but needs room for one.
     """
     infer, train, context = experiment.infer, experiment.train, experiment.local_model.context
     if infer.backend is Backend.endpoint:
         return Estimate()
     kept = _element(experiment, device)
-    rows = 1 if infer.backend is Backend.vllm else infer.batch_size
-    reading = context * (3 * shape.inner + 2 * shape.hidden) * (kept + _FLOAT)
+    by_vllm, read_at_once = infer.backend is Backend.vllm, max(context, PREFILL_TOKENS)
+    rows, ahead = (1, 0) if by_vllm else (infer.batch_size, read_at_once)
+    reading = read_at_once * (3 * shape.inner + 2 * shape.hidden) * (kept + _FLOAT)
     logits = rows * shape.vocabulary * (kept + 3 * _FLOAT)
     return Estimate(
         weights=_weights(shape, train.quantization, kept),
         adapter=_adapter(train, shape) if train.enabled else 0,
         activations=reading,
         logits=logits,
-        kv_cache=rows * context * 2 * shape.keys * shape.layers * kept,
+        kv_cache=(rows * context + ahead) * 2 * shape.keys * shape.layers * kept,
         overhead=_overhead(experiment, shape, device, reading + logits),
     )
 
@@ -126,9 +128,9 @@ def _element(experiment: Experiment, device: str) -> int:
 
 def _tokens(train: Train) -> int:
     """Return the tokens of a forward pass at most; a row that is longer than the limit goes alone."""
-    side_by_side = train.batch_size * train.max_length
-    limit = train.tokens_per_batch or (train.max_length if train.packing else side_by_side)
-    return min(side_by_side, max(limit, train.max_length))
+    whole = train.max_length if train.packing else train.batch_size * train.max_length
+    limit = max(train.tokens_per_batch or whole, train.max_length)
+    return limit if train.packing else min(whole, limit)
 
 
 def _adapter(train: Train, shape: Shape) -> int:
@@ -146,13 +148,16 @@ def _weights(shape: Shape, quantization: Quantization, kept: int) -> int:
 
 
 def _overhead(experiment: Experiment, shape: Shape, device: str, passing: int) -> int:
-    """Return the bytes of libraries, of the allocator's holes, and of the largest layer while it is not quantised.
+    """Return the bytes of libraries, of the allocator's holes, and of what is only there for a moment.
 
-    `passing` are the bytes that are taken and given back in every pass.
+    That is the largest layer while it is not quantised, and, where another tokenizer may bring tokens whose rows are
+    learned, what peft makes of the matrix that holds them: a copy with these rows, and its gradient. `passing` are
+    the bytes that are taken and given back in every pass.
     """
-    largest = max((inputs * outputs for _, inputs, outputs in shape.linear), default=0)
-    plain_layer = 0 if experiment.train.quantization is Quantization.none else largest * _element(experiment, device)
-    return _FIXED[device] + math.ceil(_HOLES[device] * passing) + plain_layer
+    quantised = experiment.train.quantization is not Quantization.none
+    largest = max((inputs * outputs for _, inputs, outputs in shape.linear), default=0) if quantised else 0
+    matrices = 2 * shape.vocabulary * shape.hidden if experiment.local_model.tokenizer else 0
+    return _FIXED[device] + math.ceil(_HOLES[device] * passing) + (largest + matrices) * _element(experiment, device)
 
 
 def _kept_by_layer(experiment: Experiment, shape: Shape, kept: int, device: str) -> float:

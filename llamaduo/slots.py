@@ -28,6 +28,8 @@ Forward = Callable[[], "torch.Tensor"]
 Capture = Callable[[Forward], Forward]
 """Makes another forward pass that does the same, such as the replay of a CUDA graph."""
 
+PREFILL_TOKENS = 4096
+"""Tokens in a prefill, padding included; a longer prompt goes alone."""
 _FIRST_COLUMNS = 64
 _BUCKET = 128
 """Captured forward passes have a multiple of this many columns, so that there are few of them."""
