@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import quiet
 
 from llamaduo import vllm_answers, vllm_server
-from llamaduo.config import Backend, Infer, LocalModel, Quantization, Runtime
+from llamaduo.config import Backend, Experiment, Infer, LocalModel, Quantization, Runtime
 from llamaduo.errors import ConfigError, InputError, ServiceError
 from llamaduo.local_model import load_chat
+from llamaduo.loop import run, run_folder
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example, Prediction, prompt_id
 from llamaduo.service.answers import repeat_number
@@ -89,9 +91,15 @@ def requests(place: Path) -> list[dict[str, Any]]:
 
 
 def answers(
-    program: str, adapter: Path | None, rows: list[Example], model: LocalModel = MODEL, progress: Any = None
+    program: str,
+    adapter: Path | None,
+    rows: list[Example],
+    model: LocalModel = MODEL,
+    progress: Any = None,
+    shots: int = 0,
 ) -> list[Prediction]:
     config = Infer(samples=2, max_new_tokens=12, batch_size=4, stop=["\n\n"], backend=Backend.vllm, vllm=program)
+    config.shots = shots
     return infer(
         rows,
         str(adapter) if adapter else None,
@@ -100,6 +108,7 @@ def answers(
         runtime=RUNTIME,
         quantization=Quantization.none,
         progress=progress or (lambda done, total: None),
+        pool=rows if shots else (),
     )
 
 
@@ -142,6 +151,36 @@ def test_a_prompt_without_room_is_not_sent(vllm: Callable[..., str], adapter: Pa
     assert (found[0].text, found[0].prompt_tokens > 500) == ("", True)
     assert all("bako" not in str(body) for body in requests(tmp_path))
     assert [p.finish_reason for p in answers("no such program", adapter, [long])] == ["prompt_too_long"] * 2
+
+
+def test_pairs_go_before_a_prompt_as_far_as_there_is_room(
+    vllm: Callable[..., str], adapter: Path, tmp_path: Path
+) -> None:
+    long = Example("long", ({"role": "user", "content": "bako " * 150},), "y")
+    found = answers(vllm(), adapter, [*examples(1), long], shots=2)
+    assert [p.prompt for p in found[:2]] == [examples(1)[0].prompt] * 2
+    turns = {len(body["messages"]) for body in requests(tmp_path) if "bako" not in body["messages"][-1]["content"]}
+    assert turns == {3}
+    assert {p.finish_reason for p in found} == {"stop"}
+
+
+def test_a_whole_run_is_answered_with_the_adapter_that_it_trained(
+    vllm: Callable[..., str], compose_experiment: Callable[..., Experiment]
+) -> None:
+    offline = ("preset=smoke", "synthesis=none", "judge=reference", "infer=vllm", "infer.samples=1")
+    experiment = compose_experiment(*offline, f"infer.vllm={vllm()}")
+    assert run(experiment, display=quiet()).status == "done"
+    rows = (run_folder(experiment) / "iterations/00/predictions.jsonl").read_text().splitlines()
+    assert len(rows) == 4
+    assert all(json.loads(row)["text"].startswith("adapter ") for row in rows)
+
+
+def test_a_run_without_the_program_ends_before_it_trains(compose_experiment: Callable[..., Experiment]) -> None:
+    offline = ("preset=smoke", "synthesis=none", "judge=reference", "infer=vllm")
+    experiment = compose_experiment(*offline, "infer.vllm=no-such-vllm")
+    with pytest.raises(ConfigError, match="there is no such program"):
+        run(experiment, display=quiet())
+    assert not list(run_folder(experiment).rglob("adapter*"))
 
 
 @pytest.mark.parametrize(
@@ -263,6 +302,9 @@ def test_what_can_not_work_is_said_before_anything_starts(adapter: Path, tmp_pat
         program(Infer(vllm="no-such-vllm"))
     with pytest.raises(InputError, match=r"no adapter of peft's can be read"):
         told(tmp_path)
+    (adapter / "adapter_config.json").write_text('{"r": 8, "trainable_token_indices": {"embed_tokens": [5]}}')
+    with pytest.raises(ConfigError, match=r"holds embedding rows .* which vLLM does not apply"):
+        told(adapter)
     (adapter / "adapter_config.json").write_text('{"r": 1024}')
     with pytest.raises(ConfigError, match=r"train\.lora_r=1024: vLLM takes adapters up to rank 512"):
         told(adapter)

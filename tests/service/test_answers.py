@@ -24,7 +24,13 @@ Answered = Callable[..., list[Prediction]]
 def answered(wired: Wired, open_service: Callable[..., Service], silent: Callable[[int, int], None]) -> Answered:
     """Return a function that lets the server behind the double answer."""
 
-    def found(rows: list[Example], seed: int = 1, llm: dict[str, Any] | None = None, **fields: Any) -> list[Prediction]:
+    def found(
+        rows: list[Example],
+        seed: int = 1,
+        llm: dict[str, Any] | None = None,
+        pool: list[Example] | None = None,
+        **fields: Any,
+    ) -> list[Prediction]:
         server = wired("openai", **({"send_seed": True, "max_attempts": 2} | (llm or {})))
         config = Infer(**({"samples": 2, "max_new_tokens": 40} | fields), backend=Backend.endpoint, server=server)
         return infer(
@@ -35,6 +41,7 @@ def answered(wired: Wired, open_service: Callable[..., Service], silent: Callabl
             runtime=Runtime(seed=seed),
             quantization=Quantization.none,
             progress=silent,
+            pool=pool or [],
             service=open_service(),
         )
 
@@ -68,6 +75,17 @@ def test_all_that_decides_an_answer_is_sent(double: Double, answered: Answered) 
     assert {(p.prompt_tokens, p.completion_tokens) for p in found} >= {
         (counted["prompt_tokens"], counted["completion_tokens"])
     }
+
+
+def test_pairs_before_a_prompt_are_sent_and_are_no_part_of_it(double: Double, answered: Answered) -> None:
+    double.control(keep_requests=True)
+    pool = [example("red apples", "yes"), example("green pears", "no")]
+    (found,) = answered([example("red apples or not")], pool=pool, shots=1, samples=1)
+    assert found.prompt == "red apples or not"
+    turns = [("user", "red apples"), ("assistant", "yes"), ("user", "red apples or not")]
+    assert [(turn["role"], turn["content"]) for turn in bodies(double)[0]["messages"]] == turns
+    (alone,) = answered([example("red apples or not")], samples=1)
+    assert alone.text != found.text
 
 
 @pytest.mark.parametrize("send_seed", [True, False])
