@@ -44,9 +44,9 @@ from llamaduo.stages.curate import Curated, curate
 from llamaduo.stages.infer import infer
 from llamaduo.stages.judge import judge
 from llamaduo.stages.synthesize import Batch, requests, synthesize
-from llamaduo.stages.train import Places
+from llamaduo.stages.train import Places, train
 from llamaduo.tracking import Tracker, write_metrics
-from llamaduo.train_process import trainer
+from llamaduo.train_process import train_apart, trains_apart
 from llamaduo.vllm_server import program
 
 SYNTHESIS_ROUNDS = 3
@@ -119,10 +119,12 @@ class Steps:
         here, runtime = self._folder.iteration(number), self.experiment.runtime
         places = Places(here / "checkpoints", Path(runtime.cache) if runtime.cache else home() / "rows")
 
+        how = partial(train_apart, within=here) if trains_apart(runtime) else train
+
         def trained_to(folder: Path) -> Adapter:
             self._make_sure()
             with self.display.stage("train", _place(number)) as progress:
-                return trainer(runtime, here)(
+                return how(
                     rows,
                     folder,
                     model=self.experiment.local_model,

@@ -1,6 +1,6 @@
 """The train stage in a process of its own, or in all that `accelerate launch` starts.
 
-    adapter = train_apart(rows, folder, model=..., config=..., runtime=..., job=folder_for_the_job, ...)
+    adapter = train_apart(rows, folder, model=..., config=..., runtime=..., within=folder_for_the_job, ...)
 
 What is to be done goes into the job's folder as `job.json`, `rows.jsonl` and `dev.jsonl`; what happens comes back as
 lines of `events.jsonl` (progress, notes, the adapter's record or an error), and what is printed as `output.log`. The
@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,14 +45,11 @@ _LOOK_S = 0.1
 _PATIENCE_S = 10.0
 
 
-def trainer(runtime: Runtime, place: Path) -> Callable[..., Adapter]:
-    """Return the function that trains: in this process, or with a job's folder at `place` in another one."""
-    apart = runtime.isolation is Isolation.process or runtime.launch is Launch.accelerate
-    if runtime.isolation is Isolation.auto and runtime.device != "cpu":
-        apart = apart or bool(gpus())
-    if not apart:
-        return train
-    return partial(train_apart, job=place / f".training.{socket.gethostname()}.{os.getpid()}.tmp")
+def trains_apart(runtime: Runtime) -> bool:
+    """Tell whether training gets a process of its own: on several devices, where that is asked for, or on a GPU."""
+    if runtime.launch is Launch.accelerate or runtime.isolation is Isolation.process:
+        return True
+    return runtime.isolation is Isolation.auto and runtime.device != "cpu" and bool(gpus())
 
 
 def train_apart(
@@ -68,9 +64,10 @@ def train_apart(
     dev: Sequence[Example],
     places: Places,
     note: Callable[[str], None],
-    job: Path,
+    within: Path,
 ) -> Adapter:
-    """Do what `train` does, in another process; `job` is a folder for what passes between the two."""
+    """Do what `train` does, in another process; what passes between the two goes into a private folder in `within`."""
+    job = within / f".training.{socket.gethostname()}.{os.getpid()}.tmp"
     job.mkdir(parents=True)
     for name, rows in (("rows", examples), ("dev", dev)):
         (job / f"{name}.jsonl").write_text("".join(to_json(row) + "\n" for row in rows), encoding="utf-8")

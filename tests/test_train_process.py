@@ -18,7 +18,7 @@ from llamaduo.errors import ConfigError, InputError
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Adapter, Example, prompt_id
 from llamaduo.stages.train import Places, train
-from llamaduo.train_process import train_apart, trainer
+from llamaduo.train_process import train_apart, trains_apart
 
 MODEL = LocalModel(name="pocket_llama", path="pocket:llama", context=512)
 RUNTIME = Runtime(threads=1, device="cpu")
@@ -57,7 +57,7 @@ class Job:
             dev=(),
             places=Places(),
             note=self.notes.append,
-            **({"job": self.path / "job"} if how is train_apart else {}),
+            **({"within": self.path} if how is train_apart else {}),
         )
 
     @property
@@ -139,8 +139,8 @@ Job(Path(sys.argv[1]))(train_apart, RUNTIME, rows=examples(400), epochs=50)
 def test_it_ends_when_whoever_waits_for_it_has_died(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _ORPHAN, str(tmp_path / "run"), str(Path(__file__).parent)]
     parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    job = str(tmp_path / "run" / "job")
-    _wait_until((tmp_path / "run" / "job" / "events.jsonl").exists)
+    _wait_until(lambda: list((tmp_path / "run").glob(".training.*.tmp/events.jsonl")))
+    (job,) = map(str, (tmp_path / "run").glob(".training.*.tmp"))
     assert _workers(job)
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
@@ -178,7 +178,7 @@ def _wait_until(holds: Any) -> None:
     ],
 )
 def test_training_is_apart_on_a_gpu_or_when_asked_for(
-    runtime: Runtime, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llamaduo.train_process.gpus", lambda: ["one"])
-    assert (trainer(runtime, tmp_path) is not train) == apart
+    assert trains_apart(runtime) is apart
