@@ -90,8 +90,7 @@ def skeleton(model: LocalModel) -> Any:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
     except ValueError as error:
-        reason = " ".join(str(error).split())[:240]
-        raise InputError(f"local model {model.path} can't be loaded: {reason}") from error
+        raise InputError(refused(error, "local_model.path", model.path)) from error
 
 
 def _quantized(quantization: Quantization, dtype: torch.dtype) -> Any:

@@ -92,12 +92,14 @@ def arguments(
 
 
 def _rank(adapter: Path) -> int:
-    """Return the least --max-lora-rank that holds an adapter."""
+    """Return the least --max-lora-rank that holds an adapter; raises ConfigError for one that vLLM can't hold."""
     try:
         known = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
         rank = max(known["r"], *known.get("rank_pattern", {}).values(), 0)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{adapter}: no adapter of peft's can be read there ({error}).") from error
+    if known.get("trainable_token_indices"):
+        raise ConfigError(f"{adapter} holds embedding rows of new tokens, which vLLM doesn't load; take infer=default.")
     if rank > _RANKS[-1]:
         raise ConfigError(f"train.lora_r={rank}: vLLM takes adapters up to rank {_RANKS[-1]}; take infer=default.")
     return next(least for least in _RANKS if least >= rank)

@@ -104,7 +104,7 @@ def test_a_cache_holds_the_keys_and_values_that_are_counted(kind: str, tmp_path:
 
 
 def test_a_model_that_transformers_does_not_know_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"local model .* can't be loaded"):
+    with pytest.raises(InputError, match=r"local_model\.path=.* can't be loaded"):
         shape_of(model(tmp_path / "m", "no-such-kind", {}))
 
 

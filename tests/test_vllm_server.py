@@ -266,6 +266,9 @@ def test_what_can_not_work_is_said_before_anything_starts(adapter: Path, tmp_pat
     (adapter / "adapter_config.json").write_text('{"r": 1024}')
     with pytest.raises(ConfigError, match=r"train\.lora_r=1024: vLLM takes adapters up to rank 512"):
         told(adapter)
+    (adapter / "adapter_config.json").write_text('{"r": 8, "trainable_token_indices": {"model.embed_tokens": [7]}}')
+    with pytest.raises(ConfigError, match="embedding rows of new tokens, which vLLM doesn't load"):
+        told(adapter)
 
 
 @pytest.mark.parametrize(
