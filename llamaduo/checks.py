@@ -344,7 +344,7 @@ def _folder_problems(key: str, path: str | None, is_model: bool) -> list[str]:
         return [f"{key}={path}: no such folder."] if looks_like_one else []
     if is_model and not (folder / "config.json").is_file():
         return [f"{key}={path}: this folder has no config.json, so it is no model's."]
-    if is_model and not any(folder.glob("*.safetensors")):
+    if is_model and any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
         return [f"{key}={path} has no safetensors weights: {PICKLE}; convert them."]
     return []
 

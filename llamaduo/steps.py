@@ -451,6 +451,7 @@ def _settle_libraries() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     for name in ("transformers", "peft", "bitsandbytes", "httpx", "datasets", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -72,7 +72,7 @@ def test_help_version_and_light_commands_load_nothing_heavy() -> None:
         (("run", "data=file", "data.path=twice.jsonl", *OFFLINE), 2, ["twice.jsonl:2", "twice.jsonl:1"]),
         (("run", "local_model.path=./nosuch"), 2, ["local_model.path=./nosuch", "no such folder"]),
         (("run", "local_model.path=pickled"), 2, ["local_model.path=pickled", "no safetensors", "pickle"]),
-        (("run", "local_model=gemma_7b"), 2, ["local_model.tokenizer", "cache", "hf download"]),
+        (("run", "local_model=gemma_7b"), 2, ["local_model.path=google/gemma-7b", "cache", "hf download"]),
         (("run", "train.target_modules=[wq]"), 2, ["train.target_modules=['wq']", "llama has no wq", "q_proj"]),
         (("run", "runtime.results=empty.jsonl"), 2, ["empty.jsonl", "runtime.results"]),
         (("run", "service_llm.api_key=sk-1234"), 2, ["environment", "api_key_env"]),
