@@ -51,18 +51,40 @@ def infer(
         made = server_answers(
             asked, config.server, config=config, seed=runtime.seed, service=service, progress=progress
         )
-        return _without_shots(made, examples, config)
-    chat = load_chat(model)
-    endings = _Endings(chat, config.stop)
-    room = model.context - config.max_new_tokens
-    fitting = [_fitting(chat, example, near, room) for example, near in zip(examples, shots, strict=True)]
-    if config.backend is Backend.vllm:
-        asked = [example for example, _ in fitting]
-        made = vllm_answers(
+    else:
+        chat, room = load_chat(model), model.context - config.max_new_tokens
+        asked = [_fitting(chat, example, near, room) for example, near in zip(examples, shots, strict=True)]
+        answer = vllm_answers if config.backend is Backend.vllm else _answered_here
+        made = answer(
             asked, adapter, model=model, config=config, runtime=runtime, quantization=quantization, progress=progress
         )
-        return _without_shots(made, examples, config)
-    prompts = [ids for _, ids in fitting]
+    prompts = [example.prompt for example in examples for _ in range(config.samples)]
+    return [replace(prediction, prompt=prompt) for prediction, prompt in zip(made, prompts, strict=True)]
+
+
+def _fitting(chat: Chat, example: Example, shots: Sequence[Example], room: int) -> Example:
+    """Return a prompt behind the most alike of the shots that there is room for."""
+    for count in range(len(shots), 0, -1):
+        longer = with_shots(example, shots[:count])
+        if len(chat.prompt_ids(longer.messages)) <= room:
+            return longer
+    return example
+
+
+def _answered_here(
+    examples: Sequence[Example],
+    adapter: str | None,
+    *,
+    model: LocalModel,
+    config: Infer,
+    runtime: Runtime,
+    quantization: Quantization,
+    progress: Callable[[int, int], None],
+) -> list[Prediction]:
+    chat = load_chat(model)
+    endings = _Endings(chat, config.stop)
+    prompts = [chat.prompt_ids(example.messages) for example in examples]
+    room = model.context - config.max_new_tokens
     different = config.samples if config.temperature > 0 else 1
     jobs = [(at, k) for at in range(len(examples)) for k in range(different) if len(prompts[at]) <= room]
     samples = [Sample(at, _seed(runtime.seed, examples[at].prompt_id, k), config.max_new_tokens) for at, k in jobs]
@@ -81,22 +103,6 @@ def infer(
         for at, example in enumerate(examples)
         for k in range(config.samples)
     ]
-
-
-def _fitting(chat: Chat, example: Example, shots: Sequence[Example], room: int) -> tuple[Example, list[int]]:
-    """Return a prompt behind the most alike of the shots that there is room for, and its tokens."""
-    for count in range(len(shots), 0, -1):
-        longer = with_shots(example, shots[:count])
-        ids = chat.prompt_ids(longer.messages)
-        if len(ids) <= room:
-            return longer, ids
-    return example, chat.prompt_ids(example.messages)
-
-
-def _without_shots(made: Sequence[Prediction], examples: Sequence[Example], config: Infer) -> list[Prediction]:
-    """Return predictions with the prompts as they are, not as they were asked."""
-    prompts = [example.prompt for example in examples for _ in range(config.samples)]
-    return [replace(prediction, prompt=prompt) for prediction, prompt in zip(made, prompts, strict=True)]
 
 
 def _network(model: LocalModel, runtime: Runtime, quantization: Quantization, adapter: str | None, chat: Chat) -> Any:
