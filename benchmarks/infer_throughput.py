@@ -163,16 +163,17 @@ def generated(
     width = max(len(work.prompts[at]) for at in rows)
     padding = [width - len(work.prompts[at]) for at in rows]
     lengths = [work.lengths[at][sample] for at, sample in places]
+    widths = torch.tensor(lengths, device=network.device) + width
     ids = [[0] * pad + work.prompts[at] for at, pad in zip(rows, padding, strict=True)]
     mask = [[0] * pad + [1] * (width - pad) for pad in padding]
     how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     with torch.inference_mode():
         out = network.generate(
-            input_ids=torch.tensor(ids),
-            attention_mask=torch.tensor(mask),
+            input_ids=torch.tensor(ids, device=network.device),
+            attention_mask=torch.tensor(mask, device=network.device),
             num_return_sequences=len(places) // len(rows),
             max_new_tokens=max(lengths),
-            stopping_criteria=StoppingCriteriaList([ended(torch.tensor(lengths) + width)]),
+            stopping_criteria=StoppingCriteriaList([ended(widths)]),
             eos_token_id=NO_TOKEN,
             pad_token_id=0,
             **how,
