@@ -161,6 +161,7 @@ class Steps:
                     quantization=self.experiment.train.quantization,
                     progress=progress,
                     pool=self.dataset.train,
+                    note=self.display.note,
                     service=self._service,
                 )
             self._refuse_if_unanswered(made)

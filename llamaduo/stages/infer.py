@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from llamaduo.adapter import load_adapter
@@ -19,7 +20,9 @@ from llamaduo.config import Backend, Infer, LocalModel, Quantization, Runtime
 from llamaduo.data.chat import Chat
 from llamaduo.data.shots import nearest, with_shots
 from llamaduo.decoding import Rules, Sample, decode
+from llamaduo.errors import ConfigError
 from llamaduo.local_model import load_base, load_chat
+from llamaduo.memory import is_out_of_memory
 from llamaduo.records import Example, Prediction
 from llamaduo.service.answers import server_answers
 from llamaduo.service.client import Service
@@ -37,6 +40,7 @@ def infer(
     progress: Callable[[int, int], None],
     pool: Sequence[Example] = (),
     service: Service | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[Prediction]:
     """Return `config.samples` predictions a prompt; `adapter` is a folder, or None for the bare base model.
 
@@ -54,7 +58,7 @@ def infer(
     else:
         chat, room = load_chat(model), model.context - config.max_new_tokens
         asked = [_fitting(chat, example, near, room) for example, near in zip(examples, shots, strict=True)]
-        answer = vllm_answers if config.backend is Backend.vllm else _answered_here
+        answer = vllm_answers if config.backend is Backend.vllm else partial(_answered_here, note=note)
         made = answer(
             asked, adapter, model=model, config=config, runtime=runtime, quantization=quantization, progress=progress
         )
@@ -80,6 +84,7 @@ def _answered_here(
     runtime: Runtime,
     quantization: Quantization,
     progress: Callable[[int, int], None],
+    note: Callable[[str], None],
 ) -> list[Prediction]:
     chat = load_chat(model)
     endings = _Endings(chat, config.stop)
@@ -97,12 +102,53 @@ def _answered_here(
     if jobs:
         network = _network(model, runtime, quantization, adapter, chat)
         rules = Rules(config.temperature, endings.marks, endings.stopped if config.stop else None)
-        decode(network, prompts, samples, rules, slots=config.batch_size, finished=finished)
+        _decode_what_fits(network, prompts, samples, rules, slots=config.batch_size, finished=finished, note=note)
     return [
         _prediction(example, k, len(prompts[at]), answers.get((at, k % different)), endings)
         for at, example in enumerate(examples)
         for k in range(config.samples)
     ]
+
+
+def _decode_what_fits(
+    network: Any,
+    prompts: Sequence[list[int]],
+    samples: Sequence[Sample],
+    rules: Rules,
+    *,
+    slots: int,
+    finished: Callable[[int, list[int]], None],
+    note: Callable[[str], None],
+) -> None:
+    """Draw all samples; where memory runs out, what is left of them with half as many side by side."""
+    left = dict(enumerate(samples))
+    while left:
+        numbers = list(left)
+
+        def done(at: int, ids: list[int], numbers: list[int] = numbers) -> None:
+            del left[numbers[at]]
+            finished(numbers[at], ids)
+
+        try:
+            decode(network, prompts, list(left.values()), rules, slots=slots, finished=done)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if slots == 1:
+                raise ConfigError(
+                    "out of memory with a single answer: lower infer.max_new_tokens, or take train.quantization=nf4."
+                ) from error
+            slots = max(1, slots // 2)
+            note(f"out of memory: from here on {slots} answers are drawn side by side; they are the same ones.")
+        _give_back()
+
+
+def _give_back() -> None:
+    """Give back what the last samples took on a GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _network(model: LocalModel, runtime: Runtime, quantization: Quantization, adapter: str | None, chat: Chat) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from networks import NAMES, local_model
 
 from llamaduo.config import Infer, LocalModel, Quantization, Runtime
+from llamaduo.errors import ConfigError
 from llamaduo.local_model import load_base, load_chat
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example, Prediction, prompt_id
@@ -35,6 +36,7 @@ def answers(
     quantization: Quantization = Quantization.none,
     attention: str | None = None,
     pool: Sequence[Example] = (),
+    note: Any = lambda text: None,
     **options: Any,
 ) -> list[Prediction]:
     return infer(
@@ -44,6 +46,7 @@ def answers(
         config=Infer(**{"samples": 2, "max_new_tokens": 12, "batch_size": 4} | options),
         runtime=Runtime(threads=1, device="cpu", attention=attention),
         quantization=quantization,
+        note=note,
         pool=pool,
         progress=lambda done, total: None,
     )
@@ -210,3 +213,35 @@ def test_few_shot_prompts_hold_as_many_pairs_as_there_is_room_for() -> None:
         assert {found[at].prompt_id for found in tokens.values()} == {bare[at].prompt_id}
         assert {found[at].prompt for found in tokens.values()} == {bare[at].prompt}
     assert "prompt_too_long" not in {p.finish_reason for p in tokens[30]}
+
+
+def test_where_memory_runs_out_fewer_answers_are_drawn_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from llamaduo.stages import infer as module
+
+    rows, notes, whole = examples(4), [], module.decode
+    expected = answers(rows, batch_size=8)
+
+    def too_large(*args: Any, slots: int, finished: Any, **rest: Any) -> None:
+        if slots < 3:
+            return whole(*args, slots=slots, finished=finished, **rest)
+        drawn = []
+
+        def first_only(at: int, ids: list[int]) -> None:
+            if drawn:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            drawn.append(at)
+            finished(at, ids)
+
+        return whole(*args, slots=slots, finished=first_only, **rest)
+
+    monkeypatch.setattr(module, "decode", too_large)
+    assert answers(rows, batch_size=8, note=notes.append) == expected
+    assert notes == [
+        f"out of memory: from here on {slots} answers are drawn side by side; they are the same ones."
+        for slots in (4, 2)
+    ]
+    monkeypatch.setattr(module, "decode", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA")))
+    with pytest.raises(ConfigError, match="out of memory with a single answer"):
+        answers(rows)
