@@ -269,6 +269,10 @@ def _loop_problems(experiment: Experiment) -> list[str]:
 
 def _training_problems(experiment: Experiment) -> list[str]:
     found, train, runtime = [], experiment.train, experiment.runtime
+    if train.enabled and runtime.dtype == "float16":
+        found.append(
+            "runtime.dtype=float16: gradients would vanish in it; take auto, bfloat16 or float32 for training."
+        )
     if not train.enabled and experiment.synthesis.enabled:
         found.append("train=none: more data make no difference to a model that isn't trained; add synthesis=none.")
     if train.enabled and experiment.infer.shots:

@@ -142,7 +142,8 @@ class Steps:
         if trained.skipped_rows:
             limit = self.experiment.train.max_length
             self.display.note(
-                f"{trained.skipped_rows} of {len(rows)} training rows exceed {limit} tokens: left out whole."
+                f"{trained.skipped_rows} of {len(rows)} training rows exceed {limit} tokens or hold an end mark: left "
+                "out whole."
             )
         return trained
 

@@ -74,7 +74,7 @@ def train_apart(
     task = {"model": model, "config": config, "runtime": runtime}
     spec = {name: plain(value) for name, value in task.items()} | {
         "folder": str(folder.absolute()),
-        "start_from": start_from,
+        "start_from": start_from and str(Path(start_from).absolute()),
         "places": {name: path and str(path.absolute()) for name, path in vars(places).items()},
         "parent": os.getpid(),
         "host": socket.gethostname(),

@@ -2,9 +2,9 @@
 
 Reads examples and an adapter; returns a `Prediction` for every (prompt, sample), in order. Each sample
 draws from a generator of its own, seeded by run, prompt and sample, so an answer depends neither on the
-batch size nor on which others are drawn beside it. An answer ends at the chat's end mark or before the
-first stop string. A prompt that leaves no room for an answer is not cut: it gets a prediction without
-text whose finish_reason is `prompt_too_long`.
+batch size nor on which others are drawn beside it (in bfloat16 up to its rounding). An answer ends at
+the chat's end mark or before the first stop string. A prompt that leaves no room for an answer is not
+cut: it gets a prediction without text whose finish_reason is `prompt_too_long`.
 """
 
 from __future__ import annotations
@@ -103,6 +103,8 @@ def _answered_here(
         network = _network(model, runtime, quantization, adapter, chat)
         rules = Rules(config.temperature, endings.marks, endings.stopped if config.stop else None)
         _decode_what_fits(network, prompts, samples, rules, slots=config.batch_size, finished=finished, note=note)
+        del network
+        _give_back()  # whatever is loaded next, also by another process, finds the memory free
     return [
         _prediction(example, k, len(prompts[at]), answers.get((at, k % different)), endings)
         for at, example in enumerate(examples)
@@ -139,14 +141,17 @@ def _decode_what_fits(
                     "out of memory with a single answer: lower infer.max_new_tokens, or take train.quantization=nf4."
                 ) from error
             slots = max(1, slots // 2)
-            note(f"out of memory: from here on {slots} answers are drawn side by side; they are the same ones.")
+            note(f"out of memory: from here on {slots} answers are drawn side by side.")
         _give_back()
 
 
 def _give_back() -> None:
-    """Give back what the last samples took on a GPU."""
+    """Give back what nobody holds any more on a GPU."""
+    import gc
+
     import torch
 
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

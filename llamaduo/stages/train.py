@@ -107,7 +107,7 @@ def _identity(rows: Rows, model: LocalModel, config: Train, runtime: Runtime, st
     """Return a hash of what decides how a training goes."""
     settings = plain(replace(config, checkpoint_s=0.0))
     origin = (Path(start_from) / "adapter_model.safetensors").read_bytes() if start_from else b""
-    of = [settings, plain(model), runtime.seed, runtime.dtype, hashlib.sha256(origin).hexdigest()]
+    of = [settings, plain(model), runtime.seed, runtime.dtype, runtime.attention, hashlib.sha256(origin).hexdigest()]
     digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode())
     for array in (rows.ids, rows.starts, rows.prompts):
         digest.update(array.tobytes())

@@ -75,10 +75,10 @@ class Launched(Devices):
         return self._accelerator.unwrap_model(network)
 
     def share(self, passes: Sequence[T]) -> list[tuple[T, float]]:
-        """Return every `count`-th pass, the first one again with weight 0 where there is none left."""
+        """Return every `count`-th pass, the last one, the smallest, with weight 0 where there is none left."""
         mine = [(one, 1.0) for one in passes[self.rank :: self.count]]
         each = -(-len(passes) // self.count)
-        return mine + [(passes[0], 0.0)] * (each - len(mine))
+        return mine + [(passes[-1], 0.0)] * (each - len(mine))
 
     def accumulating(self, network: Any, last: bool) -> AbstractContextManager[Any]:
         """Exchange gradients in the last pass alone."""

@@ -160,7 +160,7 @@ class FineTuning:
                         "train.max_length, or take train.gradient_checkpointing=true or train.quantization=nf4."
                     ) from error
                 self._limits = smaller
-                self._recover()
+            self._recover()  # behind the block: the error holds on to what the pass had allocated
 
     def _recover(self) -> None:
         """Give memory back, and say that passes are smaller from here on."""
