@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from llamaduo.display import iterations_table, span
-from llamaduo.errors import InputError
-from llamaduo.records import Iteration, RunState
-from llamaduo.run_dir import read_state, write_text
-from llamaduo.tracking import read_metrics
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What a run's folder says."""
-
-    folder: Path
-    config: dict[str, Any]
-    state: RunState
-    history: list[Iteration]
-
-
-def read_runs(root: Path) -> list[RunRecord]:
-    """Return the runs at or below a folder, by path; raises InputError if there is none."""
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder.")
-    runs = []
-    for state_file in sorted(root.rglob("state.json")):
-        folder = state_file.parent
-        if (folder / "config.yaml").exists():
-            runs.append(_read_run(folder))
-    if not runs:
-        raise InputError(f"{root}: no run folder in it; a run has a config.yaml and a state.json.")
-    return runs
-
-
-def _read_run(folder: Path) -> RunRecord:
-    from omegaconf import OmegaConf
-    from yaml import YAMLError
-
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        if not isinstance(config, dict) or not config.keys() >= _NEEDED:
-            raise InputError(f"{folder / 'config.yaml'}: not a run's configuration; move the folder elsewhere.")
-        return RunRecord(folder, {str(k): v for k, v in config.items()}, read_state(folder), read_metrics(folder))
-    except (YAMLError, ValueError, TypeError, AttributeError, OSError) as error:
-        raise InputError(f"{folder}: damaged ({type(error).__name__}: {error}); move it elsewhere.") from error
-
-
-_NEEDED = {"task", "local_model", "service_llm", "synthesis", "judge", "protocol", "train"}
+from llamaduo.run_dir import write_text
+from llamaduo.studies.runs import RunRecord, read_runs
 
 
 def report(directory: str) -> str:
@@ -80,11 +38,6 @@ def report(directory: str) -> str:
     return out.getvalue()
 
 
-def _chosen(run: RunRecord) -> Iteration | None:
-    best = run.state.best_iteration
-    return run.history[best] if best is not None and best < len(run.history) else None
-
-
 def _identity(run: RunRecord, root: Path) -> dict[str, Any]:
     config = run.config
     judge = config["judge"]
@@ -100,7 +53,7 @@ def _identity(run: RunRecord, root: Path) -> dict[str, Any]:
 
 
 def _summary(run: RunRecord, root: Path) -> dict[str, Any]:
-    chosen = _chosen(run)
+    chosen = run.chosen
     row = _identity(run, root) | {
         "status": run.state.status,
         "stop_reason": run.state.stop_reason,
@@ -149,7 +102,7 @@ def _summary_table(runs: list[RunRecord], root: Path) -> Table:
                  "precision [95%]", "test precision", "cost"):  # fmt: skip
         table.add_column(name)
     for run in runs:
-        chosen, identity = _chosen(run), _identity(run, root)
+        chosen, identity = run.chosen, _identity(run, root)
         test = (run.state.test or {}).get("precision") or {}
         table.add_row(
             identity["task"],

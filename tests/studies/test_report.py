@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from llamaduo.errors import InputError
-from llamaduo.studies.report import read_runs, report
+from llamaduo.studies.report import report
+from llamaduo.studies.runs import read_runs
 
 CONFIG = """
 study: s

@@ -1,0 +1,88 @@
+"""Runs as their folders tell of them: configuration, environment, state and metrics; no answers yet.
+
+    for run in read_runs(Path("results/main_table")): print(run.name, run.state.stop_reason)
+
+Reads `config.yaml`, `environment.json`, `state.json` and `metrics.jsonl` with plain parsers: some 3 ms a run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llamaduo.errors import InputError
+from llamaduo.records import Iteration, RunState
+from llamaduo.run_dir import read_state
+from llamaduo.tracking import read_metrics
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run's folder says."""
+
+    folder: Path
+    name: str
+    """The folder's path below the one that was asked for, with `/`; its own name for a single run."""
+    config: dict[str, Any]
+    """The resolved configuration, as plain values."""
+    environment: dict[str, Any]
+    """Versions, revision, hardware and seeds; empty if the run never came so far."""
+    state: RunState
+    history: list[Iteration]
+    """The lines of `metrics.jsonl`."""
+
+    @property
+    def chosen(self) -> Iteration | None:
+        """The iteration that scored best at the gate, None if there is none yet."""
+        best = self.state.best_iteration
+        return self.history[best] if best is not None and best < len(self.history) else None
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Who judged: the panel's names, or the metrics of `judge=reference`."""
+        judge = self.config["judge"]
+        return tuple(judge["panel"]) if judge["kind"] == "service" else ("chrf", "rouge_l")
+
+    @property
+    def split(self) -> str:
+        """The split that the gate looks at, dev or test."""
+        return str(self.config["protocol"].get("gate_split", "dev"))
+
+
+def read_runs(root: Path) -> list[RunRecord]:
+    """Return the runs at or below a folder, by path; raises InputError if there is none."""
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder.")
+    found = [file.parent for file in sorted(root.rglob("state.json")) if (file.parent / "config.yaml").exists()]
+    if not found:
+        raise InputError(f"{root}: no run folder in it; a run has a config.yaml and a state.json.")
+    return [_read_run(folder, root) for folder in found]
+
+
+_NEEDED = {"task", "local_model", "service_llm", "synthesis", "judge", "protocol", "train"}
+
+
+def _read_run(folder: Path, root: Path) -> RunRecord:
+    import yaml
+
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        with open(folder / "config.yaml", encoding="utf-8") as file:
+            config = yaml.load(file, Loader=loader)  # noqa: S506 (a safe loader, in C where there is one)
+        if not isinstance(config, dict) or not config.keys() >= _NEEDED:
+            raise InputError(f"{folder / 'config.yaml'}: not a run's configuration; move the folder elsewhere.")
+        environment = folder / "environment.json"
+        name = folder.name if folder == root else folder.relative_to(root).as_posix()
+        return RunRecord(
+            folder,
+            name,
+            config,
+            json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {},
+            read_state(folder),
+            read_metrics(folder),
+        )
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, OSError) as error:
+        told = " ".join(str(error).split())
+        raise InputError(f"{folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error

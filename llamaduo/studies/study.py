@@ -1,0 +1,47 @@
+"""A study as reports see it: its runs, their tidy rows and the scores of the answers that each is reported by.
+
+study = read_study(Path("results/main_table"))
+study.reported("all")                 the rows that stand for runs in tables, scored by the whole panel
+study.scores["gemma_2b-coding-1a2b3c4d"].of_answers("precision")
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llamaduo.errors import InputError
+from llamaduo.studies.answers import Scores, reported_scores
+from llamaduo.studies.runs import RunRecord, read_runs
+from llamaduo.studies.tidy import Row, tidy
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that tables, figures and pages are made of."""
+
+    root: Path
+    """The folder that was asked for: a study's, a run's, or one above them."""
+    runs: list[RunRecord]
+    rows: list[Row]
+    """The tidy rows of all runs."""
+    scores: dict[str, Scores]
+    """By the run's name: the scores of the answers that it is reported by; none for a run without such answers."""
+
+    def reported(self, judge: str = "all") -> list[Row]:
+        """Return the rows that stand for their runs, as one judge scored them; `all` is the panel's mean."""
+        return [row for row in self.rows if row["reported"] and row["judge"] == judge]
+
+
+def read_study(root: Path) -> Study:
+    """Return the study in a folder; raises InputError if there is no run or one is damaged."""
+    runs = read_runs(root)
+    scores = {}
+    for run in runs:
+        try:
+            found = reported_scores(run)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{run.folder}: its verdicts can't be read ({error}); move the run elsewhere.") from error
+        if found is not None:
+            scores[run.name] = found
+    return Study(root, runs, tidy(runs), scores)

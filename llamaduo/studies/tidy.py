@@ -1,0 +1,177 @@
+"""The tidy table of a study: one row for each run, iteration, split and judge, with all that tells runs apart.
+
+    rows = tidy(read_runs(Path("results/main_table")))
+    write(rows, Path("results/main_table"))             runs.csv and runs.parquet
+
+A row begins with the run's identity (`IDENTITY`); `judge` is `all` for the panel's mean, or a panel member.
+`reported` marks the one row a judge that stands for its run in tables: the test split's under
+`protocol=clean`, the best iteration's under `protocol=paper`. Scores are 0 to 100, null where none exists.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llamaduo.records import Iteration
+from llamaduo.run_dir import write_text
+from llamaduo.studies.runs import RunRecord
+
+Row = dict[str, Any]
+
+IDENTITY = (
+    "study", "run", "task", "local_model", "method", "service_llm", "volume", "lora_r", "lora_alpha", "epochs",
+    "learning_rate", "quantization", "start", "protocol", "judge_prompt", "judge_repeats", "samples", "temperature",
+    "seed", "data_seed",
+)  # fmt: skip
+"""Columns that say which run it is, in the order of tables."""
+
+SCORES = tuple(f"{name}_{limit}" for name in ("similarity", "precision") for limit in ("mean", "low", "high"))
+
+COLUMNS = (
+    *IDENTITY, "judge", "split", "iteration", "reported", *SCORES, "coverage", "answers", "unanswered", "scored",
+    "unscored", "train_rows", "synthetic_rows", "skipped_rows", "train_loss", "cost_usd", "seconds", "status",
+    "stop_reason", "accepted",
+)  # fmt: skip
+
+
+def identity(run: RunRecord) -> Row:
+    """Return what tells a run from others: `IDENTITY`, null where a column doesn't apply."""
+    config = run.config
+    growth = (config.get("loop") or {}).get("growth") or {}
+    volumes = growth.get("volumes") or []
+    trained = config["train"].get("enabled", True)
+    values = {
+        "study": config.get("study"),
+        "run": run.name,
+        "task": config["task"]["name"],
+        "local_model": _who_answers(config),
+        "method": method(config),
+        "service_llm": config["service_llm"]["name"] if config["synthesis"]["enabled"] else None,
+        "volume": volumes[0] if len(volumes) == 1 else None,
+        "start": (config.get("loop") or {}).get("start"),
+        "protocol": config["protocol"]["name"],
+        "judge_prompt": config["judge"].get("prompt"),
+        "judge_repeats": config["judge"].get("repeats"),
+        "samples": (config.get("infer") or {}).get("samples"),
+        "temperature": (config.get("infer") or {}).get("temperature"),
+        "seed": (config.get("runtime") or {}).get("seed"),
+        "data_seed": (config.get("data") or {}).get("seed"),
+    }
+    trains = ("lora_r", "lora_alpha", "epochs", "learning_rate", "quantization")
+    values |= {name: config["train"].get(name) if trained else None for name in trains}
+    return {name: values[name] for name in IDENTITY}
+
+
+def method(config: Mapping[str, Any]) -> str:
+    """Return how the answering model came to its task: `fine-tuned`, `base`, `4-shot`, `served` or a mixture."""
+    infer = config.get("infer") or {}
+    if infer.get("backend") == "endpoint":
+        how = "served"
+    else:
+        how = "fine-tuned" if config["train"].get("enabled", True) else "base"
+    shots = infer.get("shots") or 0
+    return how if not shots else f"{shots}-shot" if how == "base" else f"{how}, {shots}-shot"
+
+
+def _who_answers(config: Mapping[str, Any]) -> str:
+    infer = config.get("infer") or {}
+    if infer.get("backend") == "endpoint" and infer.get("server"):
+        server = infer["server"]
+        return str(server["model"] if server["name"] == "endpoint" else server["name"])
+    return str(config["local_model"]["name"])
+
+
+def tidy(runs: Iterable[RunRecord]) -> list[Row]:
+    """Return the rows of all runs; every row has all `COLUMNS`."""
+    return [row for run in runs for row in _of_run(run)]
+
+
+def _of_run(run: RunRecord) -> list[Row]:
+    known = dict.fromkeys(COLUMNS) | identity(run)
+    known |= {"status": run.state.status, "stop_reason": run.state.stop_reason, "reported": False, "accepted": False}
+    test = run.state.test
+    rows: list[Row] = []
+    for line in run.history:
+        here = known | _of_iteration(line) | {"split": run.split}
+        here["accepted"] = line.iteration == run.state.accepted_iteration
+        here["reported"] = run.state.status == "done" and not test and line is run.chosen
+        whole = {name: getattr(line, name) for name in (*SCORES, *_COUNTED, "cost_usd", "seconds")}
+        rows += _with_judges(here, whole, line.judges)
+    if test and run.chosen:
+        here = known | _of_iteration(run.chosen) | {"split": "test", "reported": run.state.status == "done"}
+        here["accepted"] = run.chosen.iteration == run.state.accepted_iteration
+        whole = {f"{name}_{limit}": (test.get(name) or {}).get(limit)
+                 for name in ("similarity", "precision") for limit in ("mean", "low", "high")}  # fmt: skip
+        whole |= {name: test.get(name) for name in (*_COUNTED, "cost_usd")}
+        rows += _with_judges(here, whole, test.get("judges") or {})
+    return rows
+
+
+_COUNTED = ("coverage", "answers", "unanswered", "scored", "unscored")
+
+
+def _of_iteration(line: Iteration) -> Row:
+    names = ("iteration", "train_rows", "synthetic_rows", "skipped_rows", "train_loss")
+    return {name: getattr(line, name) for name in names}
+
+
+def _with_judges(here: Row, whole: Row, judges: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """Return the panel's row and one for each member."""
+    rows = [here | {"judge": "all"} | whole]
+    for name, scores in judges.items():
+        answers = {"answers": whole["answers"], "unanswered": whole["unanswered"]}
+        rows.append(here | {"judge": name} | answers | {k: v for k, v in scores.items() if k in COLUMNS})
+    return rows
+
+
+def factors(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Return the identity columns in which runs differ, each with its values, sorted; `study` and `run` left out."""
+    found = {}
+    for name in IDENTITY[2:]:
+        values = {row[name] for row in rows}
+        if len(values) > 1:
+            found[name] = sorted(values, key=lambda value: (value is not None, isinstance(value, str), value))
+    return found
+
+
+def write(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Write `runs.csv` and `runs.parquet`; return their paths."""
+    write_text(folder / "runs.csv", as_csv(rows))
+    _write_parquet(rows, folder / "runs.parquet")
+    return [folder / "runs.csv", folder / "runs.parquet"]
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV; null is an empty field."""
+    out = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+_TEXT = {"study", "run", "task", "local_model", "method", "service_llm", "quantization", "start", "protocol",
+         "judge_prompt", "judge", "split", "status", "stop_reason"}  # fmt: skip
+_TRUTH = {"reported", "accepted"}
+_WHOLE = {"volume", "lora_r", "lora_alpha", "epochs", "judge_repeats", "samples", "seed", "data_seed", "iteration",
+          "answers", "unanswered", "scored", "unscored", "train_rows", "synthetic_rows", "skipped_rows"}  # fmt: skip
+
+
+def _write_parquet(rows: Sequence[Row], path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    def kind(name: str) -> Any:
+        if name in _TEXT:
+            return pyarrow.string()
+        return pyarrow.bool_() if name in _TRUTH else pyarrow.int64() if name in _WHOLE else pyarrow.float64()
+
+    schema = pyarrow.schema([(name, kind(name)) for name in COLUMNS])
+    private = path.with_name(f".{path.name}.part")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema=schema), private, compression="zstd")
+    private.replace(path)
