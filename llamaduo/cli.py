@@ -36,6 +36,7 @@ commands:
   journal               what was spent, by run, stage, service LLM and day
   journal export FILE   every request and reply as .jsonl or .parquet; import FILE takes them in, verify checks them all
   report DIR            tables from the run folders below DIR, as text and CSV; calls no model
+  verify DIR            every number below DIR, or of an archive, derived again from stored replies; offline
   doctor                what this machine can do: hardware, keys, packages, writable folders
 
 options:
@@ -103,7 +104,14 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"llamaduo {__version__}")
         return 0
-    commands = {"run": _run, "quote": _quote, "journal": _journal, "report": _report, "doctor": _doctor}
+    commands = {
+        "run": _run,
+        "quote": _quote,
+        "journal": _journal,
+        "report": _report,
+        "verify": _verify,
+        "doctor": _doctor,
+    }
     if command not in commands:
         import difflib
 
@@ -244,6 +252,12 @@ def _journal(arguments: list[str]) -> int:
     from llamaduo.journal_command import journal
 
     return journal(arguments, _console())
+
+
+def _verify(arguments: list[str]) -> int:
+    from llamaduo.verify_command import verify_command
+
+    return verify_command(arguments, _console())
 
 
 def _report(arguments: list[str]) -> int:

@@ -5,8 +5,9 @@
     ├── InputError           2    a file, a folder or a row that can't be used
     │   └── RunFolderError   2    the run's folder is locked, read-only or full
     ├── BudgetError          3    the next call could pass the budget
-    └── ServiceError         4    a service LLM failed for good, or can't be read
-        └── TransientError   4    it failed in a way that waiting may mend
+    ├── ServiceError         4    a service LLM failed for good, or can't be read
+    │   └── TransientError   4    it failed in a way that waiting may mend
+    └── DifferenceError      4    what is stored is not what it was made from
 
 The number is the command's exit code. A message is one or two lines: what was given, why it can't
 work, what to do. `cli.main` prints it without a traceback.
@@ -63,3 +64,9 @@ class TransientError(ServiceError):
     def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class DifferenceError(LlamaduoError):
+    """Numbers derived again from what they were made of are not those that are stored."""
+
+    exit_code = 4

@@ -8,6 +8,7 @@ artifact in the run's folder: a run that was broken off goes on at the first art
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from llamaduo.config import Experiment, fingerprint
@@ -43,7 +44,11 @@ def close_the_loop(steps: Steps) -> str:
             return "no_new_data"
 
 
-def run(experiment: Experiment, *, display: Display) -> RunState:
+Opens = Callable[[Experiment, RunDir, RunState, Display], Steps]
+"""Opens the steps of a run: `Steps`, or what stands in for it."""
+
+
+def run(experiment: Experiment, *, display: Display, opens: Opens = Steps) -> RunState:
     """Run one experiment to its end, from wherever it stands, and return its state.
 
     Raises LlamaduoError; the folder is resumable after any error and any interruption.
@@ -55,7 +60,7 @@ def run(experiment: Experiment, *, display: Display) -> RunState:
         state = folder.read_state()
         state.status, state.stop_reason, state.error = "running", None, None
         try:
-            with Steps(experiment, folder, state, display) as steps:
+            with opens(experiment, folder, state, display) as steps:
                 try:
                     _finish(steps, state)
                 except Exception:

@@ -52,11 +52,17 @@ def _private(path: Path) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file's content in one step: readers see the old text or the new one, never a part."""
+    with _writing(path):
+        write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file's content in one step."""
     private = _private(path)
     with _writing(path):
         try:
-            with open(private, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(private, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(private, path)
@@ -77,13 +83,19 @@ def _contents(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
-def _mark(path: Path, seconds: float) -> None:
+def contents_hash(path: Path) -> tuple[int, str]:
+    """Return the bytes and the sha256 of an artifact: a file, or all files of a folder one behind the other."""
     digest, size = hashlib.sha256(), 0
     for file in _contents(path):
         content = file.read_bytes()
         digest.update(content)
         size += len(content)
-    write_text(_marker(path), json.dumps({"bytes": size, "sha256": digest.hexdigest(), "seconds": round(seconds, 3)}))
+    return size, digest.hexdigest()
+
+
+def _mark(path: Path, seconds: float) -> None:
+    size, digest = contents_hash(path)
+    write_text(_marker(path), json.dumps({"bytes": size, "sha256": digest, "seconds": round(seconds, 3)}))
 
 
 class RunDir:

@@ -55,7 +55,14 @@ SYNTHESIS_ROUNDS = 3
 class Steps:
     """One run under way; use it as a context manager."""
 
-    def __init__(self, experiment: Experiment, folder: RunDir, state: RunState, display: Display) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: RunDir,
+        state: RunState,
+        display: Display,
+        dataset: CoverageDataset | None = None,
+    ) -> None:
         _settle_libraries()
         self.experiment = experiment
         self.display = display
@@ -63,9 +70,9 @@ class Steps:
         self._folder = folder
         self._state = state
         self._service = _open_service(experiment, folder.path)
-        self.dataset = load_data(experiment)
+        self.dataset = dataset or load_data(experiment)
         self._tracker = Tracker(experiment, folder.path)
-        self._make_sure = cache(partial(_make_sure_it_can_run, experiment))
+        self._sure = False
         self._judged_usd: dict[str, float] = {}
         """Price of each judge request that was used, by its key."""
         self._grown_usd = 0.0
@@ -331,6 +338,14 @@ class Steps:
         known = [*self.dataset.train, *pool]
         return curate(raw, known=known, held_out=held_out, config=self.experiment.curation)
 
+    def _make_sure(self) -> None:
+        """Raise ConfigError, before anything is bought or loaded, for what would fail on this machine afterwards."""
+        if not self._sure:
+            refuse_if_too_large(self.experiment)
+            if self.experiment.infer.backend is Backend.vllm:
+                program(self.experiment.infer)
+            self._sure = True
+
     def report_test(self, chosen: int | None) -> Scorecard | None:
         """Under `protocol=clean`, answer and judge the test split once, with the model that was chosen."""
         if chosen is None or self.experiment.protocol.gate_split is GateSplit.test:
@@ -343,13 +358,6 @@ class Steps:
         self._state.test = plain(test) if test else None
         bought = self._service.spent_usd if self._service else 0.0
         self._state.cost_usd = max(self.cost_usd(), bought)
-
-
-def _make_sure_it_can_run(experiment: Experiment) -> None:
-    """Raise ConfigError, before anything is bought or loaded, for what would fail on this machine afterwards."""
-    refuse_if_too_large(experiment)
-    if experiment.infer.backend is Backend.vllm:
-        program(experiment.infer)
 
 
 def gate_rows(experiment: Experiment, dataset: CoverageDataset) -> tuple[Example, ...]:

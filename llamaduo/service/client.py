@@ -172,6 +172,8 @@ class Service:
         """Held by the one call that waits for room in the budget; the others wait behind it."""
         self._shared: dict[str, asyncio.Future[Outcome]] = {}
         """Every request that this process is asking now, by its key."""
+        self.asked: set[str] = set()
+        """The keys of all requests that were asked here, bought or not."""
         self._in_flight: set[asyncio.Task[Any] | None] = set()
         """Calls that are sent: what they cost is paid, so their replies are waited for whatever happens."""
 
@@ -277,6 +279,7 @@ class Service:
 
     async def _outcome(self, request: Request) -> Outcome:
         """Return the outcome of a request, which is shared by all that ask the same at the same time."""
+        self.asked.add(request.key)
         while shared := self._shared.get(request.key):
             try:
                 return await asyncio.shield(shared)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,16 +79,17 @@ def _rows(journal: Journal) -> Iterator[dict[str, Any]]:
         ((last,),) = journal.query("SELECT id FROM requests WHERE key = ?", rows[-1][0])
 
 
-def export(journal: Journal, path: Path) -> int:
-    """Write every request with its reply to a `.jsonl` or `.parquet` file; return their number.
+def export(journal: Journal, path: Path, keys: Collection[str] | None = None) -> int:
+    """Write every request with its reply, or those of some keys, to a `.jsonl` or `.parquet` file; return their number.
 
     The file appears whole or not at all. Raises InputError for another ending.
     """
+    rows = _rows(journal) if keys is None else (row for row in _rows(journal) if row["key"] in keys)
     if path.suffix not in (".jsonl", ".parquet"):
         raise InputError(f"{path}: a journal is exported to .jsonl or .parquet.")
     private = path.with_name(f".{path.name}.part")
     try:
-        count = (_write_jsonl if path.suffix == ".jsonl" else _write_parquet)(private, _rows(journal))
+        count = (_write_jsonl if path.suffix == ".jsonl" else _write_parquet)(private, rows)
         private.replace(path)
     except OSError as error:
         raise InputError(f"{path}: can't be written ({error.strerror}).") from error

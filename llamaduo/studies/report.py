@@ -18,11 +18,14 @@ from rich.table import Table
 from llamaduo.display import iterations_table, span
 from llamaduo.run_dir import write_text
 from llamaduo.studies.runs import RunRecord, read_runs
+from llamaduo.studies.study import Study, read_study
+from llamaduo.studies.tidy import write
 
 
 def report(directory: str) -> str:
     """Write the CSV tables into the folder and return them as text."""
     root = Path(directory)
+    write_report(read_study(root), root)
     runs = read_runs(root)
     summary = [_summary(run, root) for run in runs]
     write_text(root / "summary.csv", _csv(summary))
@@ -117,3 +120,9 @@ def _summary_table(runs: list[RunRecord], root: Path) -> Table:
             f"${run.state.cost_usd:.2f}",
         )
     return table
+
+
+def write_report(study: Study, out: Path) -> None:
+    """Write the report of a study into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    write(study.rows, out)
