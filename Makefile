@@ -1,12 +1,13 @@
 # make run     set up, then run the whole loop offline (the pocket profile)
 # make test    set up, then run every test
 # make check   format, lint, types, import layers
+# make browser install Chromium for the tests of the pages, where it is missing (Debian, as root)
 # make proof   the slow proofs; figures go to docs/proof.md
 # make clean   remove the virtual environment and caches; results stay
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test check proof clean
+.PHONY: help run test check browser proof clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
@@ -28,6 +29,11 @@ check: .venv/ready
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+browser:
+	@command -v chromium chromium-browser google-chrome > /dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || \
+	  echo "No Chromium could be installed: the tests of the pages in a browser will be skipped."
 
 proof: .venv/ready
 	@$(BIN)/python benchmarks/startup.py
