@@ -15,7 +15,7 @@ from llamaduo.studies.plots.density import answer_bins, density
 from llamaduo.studies.plots.forest import forest
 from llamaduo.studies.plots.grouping import label
 from llamaduo.studies.plots.lines import learning_curves, rank_lines, volume_scaling
-from llamaduo.studies.plots.money import pareto
+from llamaduo.studies.plots.pareto import pareto
 from llamaduo.studies.plots.ranks import rank_map
 from llamaduo.studies.runs import RunRecord
 from llamaduo.studies.study import Study

@@ -205,7 +205,7 @@ def label_ends(axis: Axes, ends: Sequence[tuple[float, float, str, str]], *, lin
     for number, (y, (_, _, text, shade)) in enumerate(zip(placed, ordered, strict=True)):
         at = max(y - excess, low + number * gap)
         axis.annotate(
-            text, (1.02, at), xycoords=("axes fraction", "data"), color=shade, va="center", ha="left",
+            text, (1.03, at), xycoords=("axes fraction", "data"), color=shade, va="center", ha="left",
             fontsize=8, annotation_clip=False,
         )  # fmt: skip
 

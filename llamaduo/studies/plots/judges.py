@@ -37,8 +37,8 @@ def agreement(rows: Sequence[Row], score: str = "precision") -> Figure | None:
     n = f"n = {counts[0]:,} answers" if len(counts) == 1 else f"n = {counts[0]:,} to {counts[-1]:,} answers"
     caption = (
         f"Left: Spearman's rank correlation of two judges' {score} over the same answers. Right: how much lower "
-        f"(strict) or higher (lenient) than the panel's mean a judge scores them, in points. 95% intervals by bootstrap "
-        f"over prompts; {n}." + left_out(len(judges), len(everyone), "judges", "the tables hold them all")
+        "(strict) or higher (lenient) than the panel's mean a judge scores them, in points. Brackets and bars are 95% "
+        f"intervals over prompts; {n}." + left_out(len(judges), len(everyone), "judges", "the tables hold them all")
     )
     with style():
         from matplotlib.figure import Figure as Canvas

@@ -14,7 +14,6 @@ from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.drawing import (
     at_bottom,
     finished,
-    label_ends,
     left_out,
     n_text,
     panels,
@@ -28,7 +27,7 @@ from llamaduo.studies.tidy import Row
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_PANELS, MOST_NAMES, MOST_SYSTEMS = 6, 6, 6
+MOST_PANELS, MOST_NAMES = 6, 6
 
 
 def pareto(rows: Sequence[Row], score: str) -> Figure | None:
@@ -138,58 +137,3 @@ def _legend(axes: Sequence[Axes], models: Sequence[str]) -> None:
     ring = Line2D([], [], color=SOFT, linewidth=1, marker="o", markersize=8, markerfacecolor="none",
                   markeredgecolor=INK, label="front")  # fmt: skip
     axes[0].figure.legend(handles=[*handles, ring], loc="outside lower center", ncols=min(5, len(models) + 1))
-
-
-def cost_over_time(rows: Sequence[Row]) -> Figure | None:
-    """Return cumulative cost by month, a panel a load, a line a system; None where there is no row.
-
-    Rows hold `system`, `load`, `month` and `usd` (cumulative); `low` and `high` where a range is known.
-    """
-    known = [row for row in rows if is_score(row["usd"])]
-    by_load = grouped(known, lambda row: row["load"])
-    if not by_load:
-        return None
-    shown = list(by_load)[:MOST_PANELS]
-    systems = list(grouped(known, lambda row: row["system"]))
-    kept = systems[:MOST_SYSTEMS]
-    drawn = [row for load in shown for row in by_load[load] if row["system"] in kept]
-    months = max(row["month"] for row in drawn)
-    ranges = any(is_score(row.get("low")) for row in drawn)
-    caption = (
-        f"Cumulative cost in USD over {months:g} months under the stated assumptions (see the cost tables): a "
-        "calculation and not a measurement, so there is no n"
-        + ("; bands span the stated range of the inputs." if ranges else " and no interval.")
-        + left_out(len(kept), len(systems), "systems", "they are in the tables")
-        + left_out(len(shown), len(by_load), "loads", "they are in the tables")
-    )
-    with style():
-        from matplotlib.ticker import MaxNLocator
-
-        figure, axes = panels([f"{load} load" for load in shown], height=2.5, share_y=False)
-        for axis, load in zip(axes, shown, strict=True):
-            _draw_load(axis, [row for row in drawn if row["load"] == load], kept)
-            axis.set_xlim(0, months)
-            axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 3, 5, 6, 10]))
-            axis.set_ylabel("cumulative cost (USD)")
-            axis.grid(axis="y")
-        for axis in at_bottom(axes):
-            axis.set_xlabel("months of service")
-        return finished("cost_over_time", "Cost over time, service LLM and local model", caption, drawn, figure)
-
-
-def _draw_load(axis: Axes, rows: Sequence[Row], systems: Sequence[str]) -> None:
-    ends = []
-    for number, system in enumerate(systems):
-        here = sorted((row for row in rows if row["system"] == system), key=lambda row: row["month"])
-        if not here:
-            continue
-        at, usd = [row["month"] for row in here], [row["usd"] for row in here]
-        axis.plot(at, usd, color=colour(number))
-        axis.plot(at[-1:], usd[-1:], color=colour(number), marker=mark(number), clip_on=False)
-        if all(is_score(row.get("low")) for row in here):
-            axis.fill_between(at, [r["low"] for r in here], [r["high"] for r in here], color=colour(number),
-                              alpha=0.15, linewidth=0)  # fmt: skip
-        ends.append((at[-1], usd[-1], f"{system}\n${usd[-1]:,.0f}", colour(number)))
-    axis.set_ylim(bottom=0)
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    label_ends(axis, ends, lines=2)
