@@ -261,7 +261,8 @@ def test_cost_over_time_draws_the_rows_and_the_range_of_runs() -> None:
     assert "$23,400" in figure.svg
     assert "range" not in figure.caption
     two = [{"run": r, "local_model": "gemma", "service_llm": "gpt_4o", "task": "coding", "system": "service",
-            "load": "light", "month": m, "usd": m * usd} for r, usd in (("a", 10.0), ("b", 30.0)) for m in range(3)]  # fmt: skip
+            "load": "light", "month": m, "usd": m * usd}
+           for r, usd in (("a", 10.0), ("b", 30.0)) for m in range(3)]  # fmt: skip
     figure = cost_over_time(two)
     assert figure is not None
     assert [(r["series"], r["usd"], r["low"], r["high"], r["runs"]) for r in figure.data][-1] == (

@@ -32,7 +32,7 @@ from llamaduo.studies.tidy import Row
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_PANELS, MOST_LINES = 9, 6
+MOST_PANELS, MOST_LINES = 6, 6
 
 
 def volume_scaling(rows: Sequence[Row], score: str) -> Figure | None:
