@@ -27,7 +27,7 @@ from llamaduo.studies.tidy import Row
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_PANELS, MOST_NAMES = 6, 6
+MOST_PANELS = 6
 
 
 def pareto(rows: Sequence[Row], score: str) -> Figure | None:
@@ -47,7 +47,8 @@ def pareto(rows: Sequence[Row], score: str) -> Figure | None:
         "Each point is a run" + (", by the price of all replies that it used" if x == "usd" else
                                  ": no reply cost anything, so the wall time of its iterations stands for the cost")
         + f"; bars are 95% intervals (bootstrap over prompts), {n_text(drawn)} a point. The line joins the front: the "
-        "runs that no other beats at a lower or equal cost." + left_out(len(shown), len(by_panel), "panels")
+        "runs that no other beats at a lower or equal cost; the data name them."
+        + left_out(len(shown), len(by_panel), "panels")
     )  # fmt: skip
     with style():
         figure, axes = panels(shown, height=2.2)
@@ -122,10 +123,6 @@ def _draw_runs(axis: Axes, points: Sequence[Row], models: Sequence[str], x: str)
     axis.step([p[x] for p in front], [p["mean"] for p in front], where="post", color=SOFT, linewidth=1, zorder=1)
     axis.plot([p[x] for p in front], [p["mean"] for p in front], linestyle="none", marker="o", markersize=8.5,
               markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.8)  # fmt: skip
-    for point in front[-MOST_NAMES:]:
-        name = point["series"]
-        if name not in models and len(name) <= 30:
-            axis.annotate(name, (point[x], point["mean"]), xytext=(6, -9), textcoords="offset points", fontsize=7)
 
 
 def _legend(axes: Sequence[Axes], models: Sequence[str]) -> None:
