@@ -317,7 +317,8 @@ def test_nothing_is_drawn_from_nothing() -> None:
 
 
 def test_one_run_has_its_curve_and_its_answers(tmp_path: Path) -> None:
-    make_run(tmp_path / "run", gains=(0.0, 5.0), config=configuration("preset=service", "judge=gpt_4o"), **FEW)
+    make_run(tmp_path / "run", gains=(0.0, 5.0), config=configuration("preset=service"), judges=["gpt_4o"],
+             **FEW)  # fmt: skip
     names = [figure.name for figure in make_figures(read_study(tmp_path))]
     assert names == ["learning_precision", "learning_similarity", "density"]
 
