@@ -80,6 +80,17 @@ def load_base(model: LocalModel, runtime: Runtime, quantization: Quantization, t
     return loaded.eval()
 
 
+def give_back() -> None:
+    """Give a GPU the memory back that nobody holds any more: what is loaded next, by any process, finds it free."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def skeleton(model: LocalModel) -> Any:
     """Return the model without its weights, on the meta device: its configuration and shapes, at no memory."""
     import torch
