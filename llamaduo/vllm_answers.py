@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llamaduo.config import Infer, LocalModel, Price, Quantization, Runtime, ServiceLLM
 from llamaduo.data.chat import Chat
@@ -76,7 +76,8 @@ def _answers(
     """Ask for all answers; they cost nothing and go into no journal but one that ends with the server."""
     service = Service(Journal(server.scratch / "journal.sqlite"), run="vllm/answers", budget_usd=None)
     try:
-        return server_answers(examples, llm, config=config, seed=seed, service=service, progress=progress)
+        made = server_answers(examples, llm, config=config, seed=seed, service=service, progress=progress)
+        return [replace(prediction, request=None) for prediction in made]
     finally:
         service.close()
 

@@ -18,7 +18,7 @@ from typing import Any
 from llamaduo.adapter import load_adapter
 from llamaduo.config import Backend, Infer, LocalModel, Quantization, Runtime
 from llamaduo.data.chat import Chat
-from llamaduo.data.shots import nearest, with_shots
+from llamaduo.data.shots import nearest, with_nearest, with_shots
 from llamaduo.decoding import Rules, Sample, decode_what_fits
 from llamaduo.local_model import give_back, load_base, load_chat
 from llamaduo.records import Example, Prediction
@@ -45,16 +45,16 @@ def infer(
     `pool` is where the pairs of a few-shot prompt come from (`config.shots`), as many of them as leave room;
     `service` reaches the server of `backend=endpoint`, which answers with a model of its own.
     """
-    shots = nearest(examples, pool, config.shots)
     if config.backend is Backend.endpoint:
         assert config.server is not None
         assert service is not None
-        asked = [with_shots(example, near) for example, near in zip(examples, shots, strict=True)]
+        asked = with_nearest(examples, pool, config.shots)
         made = server_answers(
             asked, config.server, config=config, seed=runtime.seed, service=service, progress=progress
         )
     else:
         chat, room = load_chat(model), model.context - config.max_new_tokens
+        shots = nearest(examples, pool, config.shots)
         asked = [_fitting(chat, example, near, room) for example, near in zip(examples, shots, strict=True)]
         answer = vllm_answers if config.backend is Backend.vllm else partial(_answered_here, note=note)
         made = answer(
