@@ -153,7 +153,8 @@ class Steps:
             }
             told = " and ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
             self.display.note(
-                f"of {len(rows)} training rows {told}: left out whole, see {self.adapter(number) / SKIPPED}."
+                f"{trained.skipped_rows} of {len(rows)} training rows are left out whole: {told}; see "
+                f"{self.adapter(number) / SKIPPED}."
             )
         return trained
 
