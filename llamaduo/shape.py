@@ -36,6 +36,8 @@ class Shape:
     keys: int
     """Elements of a token's keys in a layer, and as many of its values."""
     vocabulary: int
+    matrices: int
+    """With a row for every token: the embedding, and the output layer where it has weights of its own."""
     window: float
     """Tokens that a layer with a sliding window looks at; infinity where all layers look at all."""
 
@@ -78,5 +80,6 @@ def shape_of(model: LocalModel) -> Shape:
         queries=heads * width,
         keys=keys * width,
         vocabulary=config.vocab_size,
+        matrices=1 if output is None or output.weight is network.get_input_embeddings().weight else 2,
         window=getattr(config, "sliding_window", None) or math.inf,
     )
