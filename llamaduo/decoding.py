@@ -9,16 +9,16 @@ change it, beyond the rounding of the network's own arithmetic.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.errors import ConfigError
 from llamaduo.local_model import give_back
 from llamaduo.memory import is_out_of_memory
-from llamaduo.slots import PREFILL_TOKENS, Capture, Forward, Prefilled, Slots, cuda_graph, prefill
+from llamaduo.prefills import Prefills
+from llamaduo.slots import Capture, Forward, Prefilled, Slots, cuda_graph
 
 if TYPE_CHECKING:
     import torch
@@ -141,7 +141,7 @@ def decode(
             finished=finished,
             device=network.device,
             slots=Slots(network, min(slots, len(samples)), columns, capture),
-            prefills=_Prefills(network, prompts, [samples[number].prompt for number in order], note),
+            prefills=Prefills(network, prompts, [samples[number].prompt for number in order], note),
             waiting=deque(order),
         ).run()
 
@@ -183,7 +183,7 @@ class _Decoding:
     finished: Callable[[int, list[int]], None]
     device: torch.device
     slots: Slots
-    prefills: _Prefills
+    prefills: Prefills
     waiting: deque[int]
     """Numbers of samples, in the order in which they begin."""
     running: dict[int, _Run] = field(default_factory=dict)
@@ -259,56 +259,3 @@ class _Decoding:
             return True
         self.finished(run.number, run.drawn)
         return False
-
-
-class _Prefills:
-    """The prompts, prefilled in batches of like length when the first of them is needed, kept until the last use."""
-
-    def __init__(
-        self, network: Any, prompts: Sequence[Sequence[int]], uses: Sequence[int], note: Callable[[str], None]
-    ) -> None:
-        """`uses` names a prompt for each of its uses, in the order in which they will come."""
-        self._network, self._prompts, self._note = network, prompts, note
-        self._limit = PREFILL_TOKENS
-        self._left = Counter(uses)
-        self._ahead = deque(self._left)
-        self._ready: dict[int, Prefilled] = {}
-
-    def holds(self, prompt: int) -> bool:
-        """Tell whether a prompt is there already."""
-        return prompt in self._ready
-
-    def take(self, prompt: int) -> Prefilled:
-        """Return a prompt's prefill, for one of its uses."""
-        if prompt not in self._ready:
-            self._compute()
-        self._left[prompt] -= 1
-        return self._ready[prompt] if self._left[prompt] else self._ready.pop(prompt)
-
-    def _compute(self) -> None:
-        """Prefill the next prompts; where memory runs out, half as many, down to one."""
-        while True:
-            batch = self._next()
-            prompts = [self._prompts[at] for at in batch]
-            try:
-                made = prefill(self._network, prompts)
-                break
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or len(batch) == 1:
-                    raise
-            give_back()  # behind the block: the error holds on to what was allocated
-            self._limit = len(prompts[0]) * (len(batch) // 2)
-            self._note(f"out of memory: from here on prompts are read {self._limit:,} tokens at a time.")
-        for _ in batch:
-            self._ahead.popleft()
-        self._ready.update(zip(batch, made, strict=True))
-
-    def _next(self) -> list[int]:
-        """Return the next prompts: the longest of them first, and others as long as little of it is padding."""
-        width = len(self._prompts[self._ahead[0]])
-        batch: list[int] = []
-        for at in islice(self._ahead, max(1, self._limit // width)):
-            if 2 * len(self._prompts[at]) < width:
-                break
-            batch.append(at)
-        return batch

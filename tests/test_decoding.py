@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from networks import NAMES, VOCABULARY, network
 
-from llamaduo import decoding, slots
+from llamaduo import decoding, prefills, slots
 from llamaduo.decoding import Rules, Sample, decode, decode_what_fits, draw
 from llamaduo.errors import ConfigError
 from llamaduo.slots import Slots
@@ -275,8 +275,8 @@ def held_at_once(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
         seen.extend(map(weakref.ref, made))
         return made
 
-    monkeypatch.setattr(decoding, "prefill", watched)
-    monkeypatch.setattr(decoding, "PREFILL_TOKENS", 30)
+    monkeypatch.setattr(prefills, "prefill", watched)
+    monkeypatch.setattr(prefills, "PREFILL_TOKENS", 30)
     assert decoded(network("llama"), count=count) == expected("llama")
     return held
 
@@ -289,7 +289,7 @@ def test_one_prefill_is_in_memory_at_a_time(count: int, monkeypatch: pytest.Monk
 
 
 def test_a_copy_that_prefills_for_all_free_slots_first_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding._Prefills, "holds", lambda self, prompt: True)
+    monkeypatch.setattr(prefills.Prefills, "holds", lambda self, prompt: True)
     assert any(held_at_once(monkeypatch, 64))
 
 
@@ -304,7 +304,7 @@ def test_where_memory_runs_out_for_prompts_fewer_are_read_at_once(monkeypatch: p
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return slots.prefill(net, prompts)
 
-    monkeypatch.setattr(decoding, "prefill", too_large)
+    monkeypatch.setattr(prefills, "prefill", too_large)
     notes: list[str] = []
     assert decoded(network("llama"), count=8, note=notes.append) == expected("llama")
     assert sum(size == 1 for size in sizes) == len(PROMPTS)
@@ -326,7 +326,7 @@ def test_where_not_even_one_prompt_can_be_read_there_are_fewer_slots(monkeypatch
     monkeypatch.setattr(
         Slots, "__init__", lambda self, net, count, *rest: taken.append(count) or init(self, net, count, *rest)
     )
-    monkeypatch.setattr(decoding, "prefill", too_large)
+    monkeypatch.setattr(prefills, "prefill", too_large)
     found: dict[int, list[int]] = {}
     notes: list[str] = []
     rules = Rules(1.0, ENDS)
