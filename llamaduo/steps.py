@@ -21,7 +21,8 @@ from llamaduo.display import Display, Progress, headline, missing_answers
 from llamaduo.environment import describe
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.evidence.scorecard import score, unanswered, unscored
-from llamaduo.memory import refuse_if_too_large
+from llamaduo.local.memory import refuse_if_too_large
+from llamaduo.local.vllm_server import program
 from llamaduo.pocket import teacher
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import (
@@ -47,7 +48,6 @@ from llamaduo.stages.synthesize import Batch, requests, synthesize
 from llamaduo.stages.train import SKIPPED, Places, train
 from llamaduo.tracking import Tracker, write_metrics
 from llamaduo.train_process import train_apart, trains_apart
-from llamaduo.vllm_server import program
 
 SYNTHESIS_ROUNDS = 3
 

@@ -308,12 +308,12 @@ def test_the_loop_closes_with_four_bit_weights_on_a_cpu(
     pytest.importorskip("bitsandbytes")
     from safetensors.torch import load_file
 
-    from llamaduo import local_model
+    from llamaduo.local.model import load_base
 
     loaded: list[set[str]] = []
 
     def watched(*args: Any) -> Any:
-        base = local_model.load_base(*args)
+        base = load_base(*args)
         loaded.append({type(module).__name__ for name, module in base.named_modules() if name.endswith("_proj")})
         return base
 

@@ -10,7 +10,7 @@
 Robots' coding rows), answers 200 to 400 tokens, 300 in the mean: each sample has a limit of its own that nobody knows
 beforehand. Prefill is in the time, and so is the making of CUDA graphs.
 
-    stage            what a run with infer.batch_size=256 does: llamaduo.decoding, 256 slots, forward passes captured as
+    stage            what a run with infer.batch_size=256 does: llamaduo.local.decoding, forward passes captured as
                      CUDA graphs (on a GPU alone), fewer slots where memory runs out. What it notes stands in the result
     slots            the same without CUDA graphs: starting the hundreds of kernels of a step takes most of its time
     generate_batch   transformers' continuous batching, as it comes. Its draws can't be repeated: they depend on what
@@ -126,7 +126,7 @@ def ready(on_cpu: bool) -> dict[str, Any]:
 def made(place: Path, on_cpu: bool) -> Any:
     """Return the network, loaded as llamaduo loads one."""
     from llamaduo.config import LocalModel, Quantization, Runtime
-    from llamaduo.local_model import load_base
+    from llamaduo.local.model import load_base
 
     prepare(place, tiny(SHAPES[SHAPE]) if on_cpu else SHAPES[SHAPE])
     runtime = Runtime(device="cpu", threads=1) if on_cpu else Runtime(device="cuda")
@@ -148,7 +148,7 @@ def drawn(size: Size, seed: int, vocabulary: int) -> Work:
 
 def in_slots(network: Any, work: Work, slots: int, note: Callable[[str], None] | None = None) -> Answers:
     """Answer as a run does, which tells `note` what it has to tell; or by its decoding alone, without CUDA graphs."""
-    from llamaduo.decoding import Rules, Sample, decode, decode_what_fits
+    from llamaduo.local.decoding import Rules, Sample, decode, decode_what_fits
 
     places = [(at, k) for at in range(len(work.prompts)) for k in range(K)]
     samples = [Sample(at, K * at + k, work.lengths[at][k]) for at, k in places]

@@ -15,16 +15,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from llamaduo.adapter import load_adapter
 from llamaduo.config import Backend, Infer, LocalModel, Quantization, Runtime
 from llamaduo.data.chat import Chat
 from llamaduo.data.shots import nearest, with_nearest, with_shots
-from llamaduo.decoding import Rules, Sample, decode_what_fits
-from llamaduo.local_model import give_back, load_base, load_chat
+from llamaduo.local.adapter import load_adapter
+from llamaduo.local.decoding import Rules, Sample, decode_what_fits
+from llamaduo.local.model import give_back, load_base, load_chat
+from llamaduo.local.vllm_answers import vllm_answers
 from llamaduo.records import Example, Prediction
 from llamaduo.service.answers import server_answers
 from llamaduo.service.client import Service
-from llamaduo.vllm_answers import vllm_answers
 
 
 def infer(

@@ -21,11 +21,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llamaduo.adapter import load_adapter, new_adapter
 from llamaduo.config import Keep, LocalModel, Runtime, TooLong, Train, plain
 from llamaduo.data.rows import Rows, left_out, tokenised
 from llamaduo.errors import InputError, RunFolderError
-from llamaduo.local_model import give_back, load_base, load_chat
+from llamaduo.local.adapter import load_adapter, new_adapter
+from llamaduo.local.model import give_back, load_base, load_chat
 from llamaduo.records import COVERAGE, TOO_LONG, Adapter, Example, Skipped, to_json
 from llamaduo.training.checkpoints import Checkpoints
 from llamaduo.training.devices import Devices

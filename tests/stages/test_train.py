@@ -11,7 +11,7 @@ import pytest
 
 from llamaduo.config import Keep, LocalModel, Runtime, TooLong, Train
 from llamaduo.errors import ConfigError, InputError
-from llamaduo.local_model import give_back, load_base, load_chat
+from llamaduo.local.model import give_back, load_base, load_chat
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Adapter, Example, Skipped, prompt_id
 from llamaduo.run_dir import read_rows

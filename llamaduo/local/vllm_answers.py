@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from llamaduo.config import Infer, LocalModel, Price, Quantization, Runtime, ServiceLLM
 from llamaduo.data.chat import Chat
 from llamaduo.errors import ServiceError
+from llamaduo.local.vllm_server import ADAPTER, BASE, KEY, Server, arguments, serving
 from llamaduo.records import Example, Prediction
 from llamaduo.service.answers import not_answered, server_answers
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
-from llamaduo.vllm_server import ADAPTER, BASE, KEY, Server, arguments, serving
 
 _REPLY_S = 1800.0
 _PROBES = 4

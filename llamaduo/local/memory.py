@@ -23,9 +23,9 @@ from llamaduo.compose import conf_dir
 from llamaduo.config import Backend, Experiment, Launch, Quantization, Runtime, Train, is_pocket, plain
 from llamaduo.environment import available_memory, gpu_memory
 from llamaduo.errors import ConfigError
-from llamaduo.local_model import pick_device
-from llamaduo.shape import Shape, shape_of
-from llamaduo.slots import PREFILL_TOKENS
+from llamaduo.local.model import pick_device
+from llamaduo.local.shape import Shape, shape_of
+from llamaduo.local.slots import PREFILL_TOKENS
 
 GIB = 2**30
 _FLOAT = 4

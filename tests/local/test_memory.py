@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from llamaduo import memory
 from llamaduo.config import Backend, Experiment, LocalModel, Quantization, Runtime, Train
 from llamaduo.errors import ConfigError, InputError
-from llamaduo.memory import (
+from llamaduo.local import memory
+from llamaduo.local.memory import (
     GIB,
     Estimate,
     answering,
@@ -27,8 +27,8 @@ from llamaduo.memory import (
     refuse_if_too_large,
     training,
 )
-from llamaduo.shape import Shape, shape_of
-from llamaduo.slots import PREFILL_TOKENS
+from llamaduo.local.shape import Shape, shape_of
+from llamaduo.local.slots import PREFILL_TOKENS
 
 Compose = Callable[..., Experiment]
 
@@ -89,8 +89,8 @@ def test_an_adapter_has_the_parameters_that_peft_gives_it(kind: str, targets: li
     """At its largest: every token that a chat may have is new."""
     from peft import LoraConfig, get_peft_model
 
-    from llamaduo.embedding import rows_to_train
-    from llamaduo.local_model import skeleton
+    from llamaduo.local.embedding import rows_to_train
+    from llamaduo.local.model import skeleton
 
     known = model(tmp_path / "m", kind, TINY | {"num_hidden_layers": 2})
     wanted: Any = "all-linear" if targets == ["all-linear"] else targets or None
@@ -203,10 +203,10 @@ REAL = """
 import dataclasses, json, sys, tempfile, threading, time
 from pathlib import Path
 from llamaduo.compose import compose
-from llamaduo.local_model import load_chat
-from llamaduo.memory import training
+from llamaduo.local.model import load_chat
+from llamaduo.local.memory import training
 from llamaduo.records import Example
-from llamaduo.shape import shape_of
+from llamaduo.local.shape import shape_of
 from llamaduo.stages.train import train
 
 def resident():

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from llamaduo.config import LocalModel, Quantization, Runtime, model_location
 from llamaduo.data.chat import CHATML, Chat
-from llamaduo.embedding import fit_embedding
 from llamaduo.errors import ConfigError, InputError
-from llamaduo.hub import refused
+from llamaduo.local.embedding import fit_embedding
+from llamaduo.local.hub import refused
 
 if TYPE_CHECKING:
     import torch

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from networks import NAMES, VOCABULARY, network
 
-from llamaduo import decoding, prefills, slots
-from llamaduo.decoding import Rules, Sample, decode, decode_what_fits, draw
 from llamaduo.errors import ConfigError
-from llamaduo.slots import Slots
+from llamaduo.local import decoding, prefills, slots
+from llamaduo.local.decoding import Rules, Sample, decode, decode_what_fits, draw
+from llamaduo.local.slots import Slots
 
 ENDS = frozenset(range(100, 140))
 """Many, so that answers end at all lengths."""

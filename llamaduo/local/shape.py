@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from llamaduo.config import LocalModel, Train
-from llamaduo.local_model import skeleton
+from llamaduo.local.model import skeleton
 
 _PEFTS_CHOICE = ("q_proj", "v_proj")
 """What peft adapts in Llama, Mistral, Gemma and Qwen where `train.target_modules` is empty."""

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.errors import ConfigError
-from llamaduo.local_model import give_back
-from llamaduo.memory import is_out_of_memory
-from llamaduo.prefills import Prefills
-from llamaduo.slots import Capture, Forward, Prefilled, Slots, cuda_graph
+from llamaduo.local.memory import is_out_of_memory
+from llamaduo.local.model import give_back
+from llamaduo.local.prefills import Prefills
+from llamaduo.local.slots import Capture, Forward, Prefilled, Slots, cuda_graph
 
 if TYPE_CHECKING:
     import torch

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from llamaduo.local_model import give_back
-from llamaduo.memory import is_out_of_memory
-from llamaduo.slots import PREFILL_TOKENS, Prefilled, prefill
+from llamaduo.local.memory import is_out_of_memory
+from llamaduo.local.model import give_back
+from llamaduo.local.slots import PREFILL_TOKENS, Prefilled, prefill
 
 
 class Prefills:

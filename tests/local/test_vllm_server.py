@@ -17,18 +17,18 @@ from typing import Any
 import pytest
 from fakes import quiet
 
-from llamaduo import vllm_answers, vllm_server
 from llamaduo.config import Backend, Experiment, Infer, LocalModel, Quantization, Runtime
 from llamaduo.errors import ConfigError, InputError, ServiceError
-from llamaduo.local_model import load_chat
+from llamaduo.local import vllm_answers, vllm_server
+from llamaduo.local.model import load_chat
+from llamaduo.local.vllm_server import arguments, program
 from llamaduo.loop import run, run_folder
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example, Prediction, prompt_id
 from llamaduo.service.answers import repeat_number
 from llamaduo.stages.infer import infer
-from llamaduo.vllm_server import arguments, program
 
-FAKE = Path(__file__).parent / "fake_vllm.py"
+FAKE = Path(__file__).parents[1] / "fake_vllm.py"
 MODEL = LocalModel(name="pocket_llama", path="pocket:llama", context=512)
 RUNTIME = Runtime(device="cpu", seed=5)
 
@@ -246,7 +246,7 @@ def test_the_server_dies_with_a_process_that_is_killed(vllm: Callable[..., str],
     code = f"""
 import time
 from llamaduo.config import Infer, LocalModel, Quantization, Runtime
-from llamaduo.vllm_server import arguments, serving
+from llamaduo.local.vllm_server import arguments, serving
 model, config = LocalModel(name="m", path="pocket:llama", context=64), Infer(vllm={vllm()!r})
 runtime = Runtime(device="cpu")
 told = arguments({str(adapter)!r}, model=model, config=config, runtime=runtime, quantization=Quantization.none)
