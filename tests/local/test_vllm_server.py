@@ -123,6 +123,9 @@ def test_the_adapter_answers_in_order_and_each_sample_has_its_own_seed(
     for row, k, prediction in zip([r for r in rows for _ in "ab"], [0, 1] * 5, found, strict=True):
         assert prediction.text == f"adapter {seeds[row.prompt_id, k]} {row.prompt}"
         assert (prediction.finish_reason, prediction.reference) == ("stop", "the reference")
+        assert (prediction.request, prediction.cost_usd) == (None, 0.0), (
+            "the journal holds no answer of a server of ours"
+        )
         assert prediction.prompt_tokens == len(load_chat(MODEL).prompt_ids(row.messages))
     asked = [body for body in requests(tmp_path) if "logprobs" not in body]
     assert len(asked) == 10
