@@ -9,7 +9,7 @@ real ones, drawn anew in each round, and so are the lengths of their answers. Ra
 sample has the length, end mark included, of a response drawn from the same data, at most 1,024 tokens as with the
 original. Nobody knows it beforehand: ours as the sample's limit, its peers as a criterion that ends this row alone.
 
-    ours               llamaduo.decoding, 8 slots
+    ours               llamaduo.local.decoding, 8 slots
     ours, 32 slots     the same with four times the memory for keys and values
     batches            the original: prompts as they come, batches of 8 padded on the left, transformers' generate, all
                        of it 4 times
@@ -122,7 +122,7 @@ def asked(tokenizer: Any, turns: Sequence[dict[str, str]]) -> list[int]:
 
 
 def ours(network: Any, work: Work, slots: int = BATCH, temperature: float = TEMPERATURE, k: int = K) -> Answers:
-    from llamaduo.decoding import Rules, Sample, decode
+    from llamaduo.local.decoding import Rules, Sample, decode
 
     places = [(at, sample) for at in range(len(work.prompts)) for sample in range(k)]
     samples = [Sample(at, K * at + sample, work.lengths[at][sample]) for at, sample in places]

@@ -72,7 +72,7 @@ def main() -> None:
 def made(place: Path, count: int) -> int:
     """Write the tokenizer and the rows; return the vocabulary's size."""
     from llamaduo.config import LocalModel
-    from llamaduo.local_model import load_chat
+    from llamaduo.local.model import load_chat
     from llamaduo.records import to_json
 
     lines = NO_ROBOTS.read_text(encoding="utf-8").splitlines()
@@ -175,7 +175,7 @@ def work(what: str, place: Path, count: int, cache: Path) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as a run has it
     begin = time.perf_counter()
     from llamaduo.config import LocalModel
-    from llamaduo.local_model import load_chat
+    from llamaduo.local.model import load_chat
     from llamaduo.records import Example
     from llamaduo.run_dir import read_rows
 

@@ -67,7 +67,7 @@ def overridden(train: Train, overrides: list[str]) -> Train:
 
 def rendered(model: Path, turns: Sequence[Turns]) -> list[Row]:
     """Return the conversations' tokens and labels as llamaduo renders them."""
-    from llamaduo.local_model import load_chat
+    from llamaduo.local.model import load_chat
 
     chat = load_chat(LocalModel(name="toy", path=str(model), context=CONTEXT))
     rows = []

@@ -68,6 +68,15 @@ class Keep(Enum):
     """That of the epoch with the lowest loss on dev."""
 
 
+class TooLong(Enum):
+    """What becomes of training rows that are longer than `train.max_length`."""
+
+    drop = "drop"
+    """They are left out whole, counted and listed."""
+    refuse = "refuse"
+    """The run ends before it trains, and says which they are."""
+
+
 class Backend(Enum):
     """Who answers with the fine-tuned model."""
 
@@ -314,7 +323,9 @@ class Train:
     """Modules that get an adapter; empty takes peft's choice for the architecture."""
     quantization: Quantization = Quantization.none
     max_length: int = MISSING
-    """Longer rows are left out whole, and counted."""
+    """Tokens that a row may have, prompt and response together."""
+    too_long: TooLong = TooLong.drop
+    """What becomes of longer rows."""
     warmup_ratio: float = 0.1
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
@@ -500,7 +511,7 @@ _NO_INFLUENCE = (
     "runtime.results", "loop.budget_usd", "task.category", "local_model.name", "local_model.learning_rate",
     "local_model.train_length", "local_model.train_batch", "local_model.accumulation",
     "local_model.gradient_checkpointing", "local_model.answer_tokens", "local_model.answer_batch",
-    "train.checkpoint_s", "runtime.isolation", "runtime.cache", "infer.vllm",
+    "train.checkpoint_s", "train.too_long", "runtime.isolation", "runtime.cache", "infer.vllm",
 )  # fmt: skip
 _NO_INFLUENCE_LLM = (
     "name",

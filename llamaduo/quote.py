@@ -5,8 +5,8 @@
 Reads the coverage data (those of the Hub from there) and the journal; calls no LLM, needs no key and writes nothing.
 How often the loop goes round is not known beforehand, so every figure is a range: from a gate that is passed at the
 first iteration to `loop.max_iterations`. Requests to synthesise are known word for word, so those that the journal
-holds already, and those that several runs of a sweep share, are left out; of judgements, those that the same run has
-bought.
+holds already, and those that several runs of a sweep share, are left out, and so it is with what a server is asked to
+answer (`infer=endpoint`); of judgements, those that the same run has bought.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from llamaduo.config import Experiment, JudgeKind, ServiceLLM
+from llamaduo.config import Backend, Experiment, JudgeKind, ServiceLLM
+from llamaduo.data.shots import with_nearest
 from llamaduo.loop import finished, run_folder
 from llamaduo.records import CoverageDataset, Example, Prediction
+from llamaduo.service import answers
 from llamaduo.service.client import Request
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import Tariff, retirement_warning, tariff
@@ -113,6 +115,7 @@ def quote(experiments: Sequence[Experiment], *, today: datetime.date) -> Quote:
         journal = _journal(experiment)
         dataset = load_data(experiment)
         _count_synthesis(experiment, dataset, lines, seen, journal)
+        _count_answers(experiment, dataset, lines, seen, journal)
         _count_judging(experiment, dataset, lines, journal)
         for line in lines.values():
             if id(line) not in experience:
@@ -170,14 +173,40 @@ def _synthesis_requests(experiment: Experiment, dataset: CoverageDataset) -> Ite
         pool, asked = pool + wanted, asked + len(made)
 
 
+def _count_answers(
+    experiment: Experiment,
+    dataset: CoverageDataset,
+    lines: Lines,
+    seen: set[str],
+    journal: Journal | None,
+) -> None:
+    """Count what a server that already runs is asked, K times a prompt; the same answer is bought once."""
+    infer = experiment.infer
+    if infer.backend is not Backend.endpoint or infer.server is None:
+        return
+    line = _line(lines, "infer", answers.as_asked(infer.server, infer), experiment)
+    for examples, reach, times in _splits(experiment, dataset):
+        asked = with_nearest(examples, dataset.train, infer.shots) if times else []
+        for request in answers.requests(asked, infer.server, config=infer, seed=experiment.runtime.seed):
+            held = request.key in seen or bool(journal and journal.find(request.key))
+            seen.add(request.key)
+            new = 0 if held else 1
+            line.add(reach, calls=times, held=times - new, characters=new * request.characters)
+            line.ceiling_usd += new * line.tariff.cost(request.longest_prompt, request.llm.max_tokens)
+
+
+def _splits(experiment: Experiment, dataset: CoverageDataset) -> list[tuple[tuple[Example, ...], tuple[int, ...], int]]:
+    """Return what is answered and judged: (rows, which figures they count towards, how often)."""
+    gate, rounds = gate_rows(experiment, dataset), _rounds(experiment, dataset)
+    splits: list[tuple[tuple[Example, ...], tuple[int, ...], int]] = [(gate, (0, 1), 1), (gate, (1,), rounds - 1)]
+    return splits if gate is dataset.test else [*splits, (dataset.test, (0, 1), 1)]
+
+
 def _count_judging(experiment: Experiment, dataset: CoverageDataset, lines: Lines, journal: Journal | None) -> None:
     """Count the judgements, as if every answer were as long as its reference."""
     if experiment.judge.kind is not JudgeKind.service:
         return
-    gate, rounds = gate_rows(experiment, dataset), _rounds(experiment, dataset)
-    splits = [(gate, (0, 1), 1), (gate, (1,), rounds - 1)]
-    if gate is not dataset.test:
-        splits.append((dataset.test, (0, 1), 1))
+    splits = _splits(experiment, dataset)
     for name, llm in experiment.judge.panel.items():
         line = _line(lines, "judge", llm, experiment)
         bought = _bought(experiment, llm, journal)
@@ -221,8 +250,9 @@ def _bought(experiment: Experiment, llm: ServiceLLM, journal: Journal | None) ->
 
 def _experience(journal: Journal | None, line: Line, experiment: Experiment, dataset: CoverageDataset) -> Experience:
     """Return what the journal's replies of the same service LLM in the same stage were like, if there are enough."""
-    query = """SELECT SUM(length(json_extract(q.request, '$.messages[0].content'))), SUM(p.prompt_tokens),
-        AVG(p.completion_tokens), COUNT(*)
+    query = """SELECT
+        SUM((SELECT SUM(length(m.value ->> '$.content')) FROM json_each(q.request, '$.messages') m)),
+        SUM(p.prompt_tokens), AVG(p.completion_tokens), COUNT(*)
         FROM (SELECT DISTINCT key FROM attempts WHERE stage = ? AND llm = ? AND outcome = 'replied' LIMIT 1000)
         JOIN replies p USING (key) JOIN requests q USING (key) WHERE p.prompt_tokens > 0"""
     if journal:
@@ -232,6 +262,9 @@ def _experience(journal: Journal | None, line: Line, experiment: Experiment, dat
             return Experience(characters / prompt_tokens, completion_tokens, count)
     if line.stage == "judge":
         return Experience(_CHARACTERS_A_TOKEN, _VERDICT_TOKENS, 0)
+    if line.stage == "infer":
+        response = sum(len(e.response) for e in dataset.train) / len(dataset.train) / _CHARACTERS_A_TOKEN
+        return Experience(_CHARACTERS_A_TOKEN, min(response, line.llm.max_tokens), 0)
     pair = sum(len(e.prompt) + len(e.response) + 40 for e in dataset.train) / len(dataset.train)
     return Experience(_CHARACTERS_A_TOKEN, experiment.synthesis.pairs_per_request * pair / _CHARACTERS_A_TOKEN, 0)
 

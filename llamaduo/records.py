@@ -89,7 +89,7 @@ class Adapter:
     synthetic_rows: int
     """Synthetic rows among them."""
     skipped_rows: int
-    """Rows left out whole: longer than the context, or with an end mark inside the response."""
+    """Rows left out whole: the next two together; each is listed in the adapter's `skipped.jsonl`."""
     steps: int
     """Optimizer steps taken."""
     tokens: int
@@ -102,6 +102,26 @@ class Adapter:
     """Epochs behind the adapter that was kept."""
     dev_loss: float | None = None
     """Mean loss per response token on dev of that adapter (nats), where it was measured."""
+    too_long_rows: int = 0
+    """Rows left out because they exceed `train.max_length`."""
+    end_mark_rows: int = 0
+    """Rows left out because an end mark is inside the response."""
+
+
+TOO_LONG, END_MARK = "too_long", "end_mark"
+"""Why a row is not trained on."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A row that training left out whole, a line of the adapter's `skipped.jsonl`."""
+
+    prompt_id: str
+    """The row's prompt."""
+    tokens: int
+    """Tokens of its prompt and its response."""
+    reason: str
+    """`too_long`, or `end_mark`: one is inside the response."""
 
 
 ANSWERED = ("stop", "length")
@@ -129,6 +149,10 @@ class Prediction:
     """Tokens of the rendered prompt."""
     completion_tokens: int
     """Tokens drawn, those of the end mark or the stop string included."""
+    request: str | None = None
+    """The reply's key in the journal; null where the model answered here, or a server of our own."""
+    cost_usd: float = 0.0
+    """Price of this answer."""
 
     @property
     def answered(self) -> bool:
@@ -251,7 +275,7 @@ class Iteration:
     train_loss: float | None
     """Mean loss per response token over the last epoch (nats)."""
     cost_usd: float
-    """Price of the replies this iteration used: its judging, and the synthesis of its new rows."""
+    """Price of the replies this iteration used: its answers', its judging's, and its new rows'."""
     seconds: float
     """Wall time of the iteration, its data's synthesis included."""
     judges: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -21,7 +21,8 @@ from llamaduo.display import Display, Progress, headline, missing_answers
 from llamaduo.environment import describe
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.evidence.scorecard import score, unanswered, unscored
-from llamaduo.memory import refuse_if_too_large
+from llamaduo.local.memory import refuse_if_too_large
+from llamaduo.local.vllm_server import program
 from llamaduo.pocket import teacher
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import (
@@ -44,10 +45,9 @@ from llamaduo.stages.curate import Curated, curate
 from llamaduo.stages.infer import infer
 from llamaduo.stages.judge import judge
 from llamaduo.stages.synthesize import Batch, requests, synthesize
-from llamaduo.stages.train import Places, train
+from llamaduo.stages.train import SKIPPED, Places, train
 from llamaduo.tracking import Tracker, write_metrics
 from llamaduo.train_process import train_apart, trains_apart
-from llamaduo.vllm_server import program
 
 SYNTHESIS_ROUNDS = 3
 
@@ -73,8 +73,8 @@ class Steps:
         self.dataset = dataset or load_data(experiment)
         self._tracker = Tracker(experiment, folder.path)
         self._sure = False
-        self._judged_usd: dict[str, float] = {}
-        """Price of each judge request that was used, by its key."""
+        self._used_usd: dict[str, float] = {}
+        """Price of each answer and each judgement that was used, by its request's key."""
         self._grown_usd = 0.0
         self._requests = 0
         """Synthesis requests made so far."""
@@ -147,10 +147,14 @@ class Steps:
         trained = self._folder.folder(self.adapter(number), Adapter, trained_to)
         shutil.rmtree(here / "checkpoints", ignore_errors=True)
         if trained.skipped_rows:
-            limit = self.experiment.train.max_length
+            reasons = {
+                f"exceed {self.experiment.train.max_length} tokens": trained.too_long_rows,
+                "hold an end mark": trained.end_mark_rows,
+            }
+            told = " and ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
             self.display.note(
-                f"{trained.skipped_rows} of {len(rows)} training rows exceed {limit} tokens or hold an end mark: left "
-                "out whole."
+                f"{trained.skipped_rows} of {len(rows)} training rows are left out whole: {told}; see "
+                f"{self.adapter(number) / SKIPPED}."
             )
         return trained
 
@@ -177,6 +181,7 @@ class Steps:
 
         path = self._folder.iteration(where) / "predictions.jsonl"
         predictions = self._folder.rows(path, Prediction, answered)
+        self._used_usd.update({p.request: p.cost_usd for p in predictions if p.request})
         too_long = sum(p.finish_reason == "prompt_too_long" for p in predictions)
         if too_long:
             self._refuse_if_hopeless(where, too_long, len(predictions))
@@ -214,7 +219,7 @@ class Steps:
             return made
 
         verdicts = self._folder.rows(self._folder.iteration(where) / "verdicts.jsonl", Verdict, judged)
-        self._judged_usd.update({v.request: v.cost_usd for v in verdicts if v.request})
+        self._used_usd.update({v.request: v.cost_usd for v in verdicts if v.request})
         return verdicts
 
     def _refuse_if_unreadable(self, verdicts: list[Verdict]) -> None:
@@ -278,7 +283,7 @@ class Steps:
 
     def cost_usd(self) -> float:
         """Return the price of all replies that this run has used so far, each distinct request once."""
-        return round(sum(self._judged_usd.values()) + self._grown_usd, 10)
+        return round(sum(self._used_usd.values()) + self._grown_usd, 10)
 
     def grow(self, where: int | str, pool: list[Example], volume: int) -> list[Example]:
         """Return new curated rows, so that the synthetic pool reaches `volume`; none if synthesis is off."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator
 
@@ -9,7 +10,7 @@ import pytest
 from fakes import quiet
 from wire_double import Double, serving
 
-from llamaduo.config import Experiment
+from llamaduo.config import Experiment, Price
 from llamaduo.errors import ServiceError
 from llamaduo.loop import run, run_folder
 from llamaduo.steps import load_data
@@ -55,6 +56,27 @@ def test_a_server_answers_from_dev_to_test(running: Double, experiment: Experime
     assert all(row["similarity"] is not None for row in rows(experiment, "00/verdicts.jsonl"))
     assert len(running.bill()["calls"]) == 2 * (4 + 4)
     assert state.cost_usd == 0.0
+
+
+def test_what_a_servers_answers_cost_counts_as_the_iterations(running: Double, experiment: Experiment) -> None:
+    priced = copy.deepcopy(experiment)
+    assert priced.infer.server is not None
+    priced.infer.server.price = Price(input=100_000.0, output=1_000_000.0, as_of="test")
+    assert run_folder(priced) == run_folder(experiment), "a price changes no result"
+    state = run(priced, display=quiet())
+    calls = running.bill()["calls"]
+    cost = {
+        place: sum(row["cost_usd"] for row in rows(priced, f"{place}/predictions.jsonl")) for place in ("00", "test")
+    }
+    answers = [row for place in cost for row in rows(priced, f"{place}/predictions.jsonl")]
+    assert len({row["request"] for row in answers}) == len(calls) == 2 * (4 + 4)
+    for row in answers:
+        tokens = 0.1 * row["prompt_tokens"] + row["completion_tokens"]
+        assert tokens > 0
+        assert row["cost_usd"] == pytest.approx(tokens)
+    (line,) = [json.loads(text) for text in (run_folder(priced) / "metrics.jsonl").read_text().splitlines()]
+    assert line["cost_usd"] == pytest.approx(cost["00"])
+    assert state.cost_usd == pytest.approx(cost["00"] + cost["test"])
 
 
 @pytest.mark.usefixtures("waits")

@@ -188,6 +188,9 @@ def test_real_coding_data_with_the_reference_judge_runs_to_the_end() -> None:
     assert line["precision_mean"] is None
     assert set(line["judges"]) == {"chrf", "rouge_l"}
     assert "answers are missing" in done.stdout
-    assert "training rows exceed" in done.stdout
+    assert "training rows are left out whole" in done.stdout
+    skipped = [json.loads(row) for row in (folder / "iterations/00/adapter/skipped.jsonl").read_text().splitlines()]
+    assert len(skipped) == line["skipped_rows"]
+    assert all(row["tokens"] > 512 for row in skipped if row["reason"] == "too_long")
     verdicts = [json.loads(row) for row in (folder / "iterations/00/verdicts.jsonl").read_text().splitlines()]
     assert all(v["precision"] is None for v in verdicts)

@@ -217,7 +217,8 @@ OF_AN_LLM = (
 WITHOUT_INFLUENCE = {
     "study", "name", "protocol.name", "task.train_rows", "task.test_rows", "runtime.results", "loop.budget_usd",
     "tracking.wandb", "tracking.project", "tracking.entity", "tracking.answers", "service.journal",
-    "service.replay", "service.study_budget_usd", "prices", "train.checkpoint_s", "runtime.isolation", "runtime.cache",
+    "service.replay", "service.study_budget_usd", "prices", "train.checkpoint_s",
+    "train.too_long", "runtime.isolation", "runtime.cache",
     "infer.vllm",
     *(f"{llm}.{key}" for llm in ("service_llm", "judge.panel.pocket_judge") for key in OF_AN_LLM),
 }  # fmt: skip

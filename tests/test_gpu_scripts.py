@@ -74,7 +74,7 @@ def test_made_up_weights_are_quantised_by_the_usual_loading_and_the_loader_is_pu
     from transformers import AutoModelForCausalLM
 
     from llamaduo.config import LocalModel, Quantization, Runtime
-    from llamaduo.local_model import load_base
+    from llamaduo.local.model import load_base
 
     random_models.prepare(tmp_path, random_models.tiny(random_models.SHAPES["mistral_7b"]))
     model = LocalModel(name="tiny", path=str(tmp_path), context=128)

@@ -60,8 +60,8 @@ def test_the_gpu_benchmark_runs_shrunk_on_cpu_and_says_that_this_is_no_figure() 
     assert (found["name"], found["figure"], found["holds"]) == ("gpu_infer", None, None)
     assert found["note"].startswith("tiny: shape shrunk, on CPU, no figure of the claim; the fastest is ")
     assert "failed" not in found["note"], lines
-    assert [line.split()[0] for line in lines] == ["slots", "graphs", "generate_batch", "original"]
-    assert set(found["spread"]) == {"slots", "graphs", "generate_batch", "original", "over original"}
+    assert [line.split()[0] for line in lines] == ["stage", "slots", "generate_batch", "original"]
+    assert set(found["spread"]) == {"stage", "slots", "generate_batch", "original", "over original"}
 
 
 def test_without_a_gpu_it_says_how_to_try_it_out() -> None:
@@ -69,6 +69,6 @@ def test_without_a_gpu_it_says_how_to_try_it_out() -> None:
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    done = gpu_script("--only", "slots")
+    done = gpu_script("--only", "stage")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "gpu/infer: there is no GPU here; --tiny tries the script out on CPU."

@@ -301,6 +301,52 @@ def test_two_runs_with_one_seed_are_identical_apart_from_times(compose_experimen
     assert metrics(first) == metrics(second)
 
 
+def test_the_loop_closes_with_four_bit_weights_on_a_cpu(
+    compose_experiment: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is a stand-in here: the pocket model is trained and answers in 4 bits, its data are synthesised."""
+    pytest.importorskip("bitsandbytes")
+    from safetensors.torch import load_file
+
+    from llamaduo.local.model import load_base
+
+    loaded: list[set[str]] = []
+
+    def watched(*args: Any) -> Any:
+        base = load_base(*args)
+        loaded.append({type(module).__name__ for name, module in base.named_modules() if name.endswith("_proj")})
+        return base
+
+    for stage in ("train", "infer"):
+        monkeypatch.setattr(f"llamaduo.stages.{stage}.load_base", watched)
+    experiment = compose_experiment(
+        "preset=smoke",
+        "train.quantization=nf4",
+        "runtime.device=cpu",
+        "runtime.threads=1",
+        "data.train_rows=8",
+        "data.dev_rows=2",
+        "data.test_rows=2",
+        "infer.max_new_tokens=8",
+        "train.min_steps=1",
+    )
+    state = run(experiment, display=quiet())
+    assert (state.status, state.iterations) == ("done", 2)
+    assert loaded == [{"Linear4bit"}] * 5  # two trainings, their answers on dev, and those of the best on test
+    assert [line["train_rows"] for line in metrics(experiment)] == [8, 16]
+    weights = []
+    for number in (0, 1):
+        here = run_folder(experiment) / f"iterations/{number:02d}"
+        weights.append(load_file(here / "adapter" / "adapter_model.safetensors"))
+        assert all(tensor.abs().max() > 0 for tensor in weights[-1].values()), "B starts at zero"
+        answered = [json.loads(line) for line in (here / "predictions.jsonl").read_text().splitlines()]
+        assert [row["finish_reason"] in ("stop", "length") for row in answered] == [True] * 2
+        judged = [json.loads(line) for line in (here / "verdicts.jsonl").read_text().splitlines()]
+        assert {(row["prompt_id"], row["sample"]) for row in judged} == {(row["prompt_id"], 0) for row in answered}
+        assert all(row["similarity"] is not None for row in judged)
+    assert any((weights[0][name] != weights[1][name]).any() for name in weights[0])
+
+
 @pytest.mark.usefixtures("quick_stages")
 class TestReplay:
     def test_a_replay_comes_to_the_same_and_asks_nobody(

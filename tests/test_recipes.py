@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from llamaduo.compose import checked, conf_dir
-from llamaduo.config import Experiment, Quantization, Train
+from llamaduo.config import Experiment, Gate, GateRule, Quantization, Train
 
 PAPER = Path(__file__).parents[2] / "shared/paper"
 MODELS = {
@@ -261,6 +261,17 @@ def test_a_volume_is_one_training_on_that_many_synthetic_rows_without_a_gate(vol
     loop = composed("protocol=paper", f"volume={volume}").loop
     assert (loop.growth.volumes, loop.growth.include_coverage) == (rows_of(volume), False)
     assert (loop.max_iterations, loop.gate.similarity, loop.gate.precision) == (1, None, None)
+
+
+def test_the_scaling_study_has_no_gate_under_the_papers_protocol_either() -> None:
+    scaling, paper = composed("loop=scaling"), composed("loop=scaling", "protocol=paper")
+    assert paper.loop == scaling.loop
+    assert (paper.loop.gate.similarity, paper.loop.gate.precision) == (None, None)
+
+
+def test_the_papers_protocol_gates_at_90_by_the_mean() -> None:
+    assert composed("protocol=paper").loop.gate == Gate(90, 90, GateRule.mean)
+    assert composed("protocol=paper", "loop.gate.similarity=80").loop.gate == Gate(80, 90, GateRule.mean)
 
 
 def test_the_papers_volumes_are_those_of_the_scaling_study() -> None:

@@ -1,7 +1,7 @@
 """Measure how many output tokens a second answering gives on a GPU, with LLaMA 3 8B's shape and random weights.
 
     python benchmarks/gpu/infer.py                       every way, bfloat16, some minutes on an H200
-    python benchmarks/gpu/infer.py --only graphs         one way (may be repeated); saves nothing
+    python benchmarks/gpu/infer.py --only stage          one way (may be repeated); saves nothing
     python benchmarks/gpu/infer.py --slots 128           another number of slots; saves nothing
     python benchmarks/gpu/infer.py --tiny                the shape shrunk, in float32 on CPU; saves nothing
     python benchmarks/gpu/infer.py --quick               one round; saves nothing
@@ -10,9 +10,9 @@
 Robots' coding rows), answers 200 to 400 tokens, 300 in the mean: each sample has a limit of its own that nobody knows
 beforehand. Prefill is in the time, and so is the making of CUDA graphs.
 
-    slots            llamaduo.decoding, 256 slots
-    graphs           the same with its forward passes captured as CUDA graphs: without them, starting the hundreds of
-                     kernels of a step is what takes most of its time. (On CPU they are captured by name only.)
+    stage            what a run with infer.batch_size=256 does: llamaduo.local.decoding, forward passes captured as
+                     CUDA graphs (on a GPU alone), fewer slots where memory runs out. What it notes stands in the result
+    slots            the same without CUDA graphs: starting the hundreds of kernels of a step takes most of its time
     generate_batch   transformers' continuous batching, as it comes. Its draws can't be repeated: they depend on what
                      else is in the batch
     original         batches of 8 padded on the left, transformers' generate; the first of its four repeats, once
@@ -32,6 +32,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from random_models import SHAPES, prepare, random_weights, tiny
 K = 4
 TEMPERATURE = 0.8
 SHAPE = "llama3_8b"
-OURS = ("slots", "graphs", "generate_batch")
+OURS = ("stage", "slots", "generate_batch")
 WAYS = (*OURS, "original")
 SPEED = 10_000
 TARGET = f">= {SPEED:,} output tokens a second on an H200"
@@ -75,6 +76,8 @@ class Way:
     seconds: list[float] = field(default_factory=list)
     peak_gib: float | None = None
     """Memory of the GPU, allocated at most."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of a run would be told: of memory that ran out, of graphs that can't be made."""
     error: str | None = None
 
     def speeds(self) -> list[float]:
@@ -123,7 +126,7 @@ def ready(on_cpu: bool) -> dict[str, Any]:
 def made(place: Path, on_cpu: bool) -> Any:
     """Return the network, loaded as llamaduo loads one."""
     from llamaduo.config import LocalModel, Quantization, Runtime
-    from llamaduo.local_model import load_base
+    from llamaduo.local.model import load_base
 
     prepare(place, tiny(SHAPES[SHAPE]) if on_cpu else SHAPES[SHAPE])
     runtime = Runtime(device="cpu", threads=1) if on_cpu else Runtime(device="cuda")
@@ -143,9 +146,9 @@ def drawn(size: Size, seed: int, vocabulary: int) -> Work:
 # The ways
 
 
-def in_slots(network: Any, work: Work, slots: int, *, graphs: bool = False) -> Answers:
-    from llamaduo.decoding import Rules, Sample, decode
-    from llamaduo.slots import cuda_graph
+def in_slots(network: Any, work: Work, slots: int, note: Callable[[str], None] | None = None) -> Answers:
+    """Answer as a run does, which tells `note` what it has to tell; or by its decoding alone, without CUDA graphs."""
+    from llamaduo.local.decoding import Rules, Sample, decode, decode_what_fits
 
     places = [(at, k) for at in range(len(work.prompts)) for k in range(K)]
     samples = [Sample(at, K * at + k, work.lengths[at][k]) for at, k in places]
@@ -154,9 +157,8 @@ def in_slots(network: Any, work: Work, slots: int, *, graphs: bool = False) -> A
     def finished(number: int, ids: list[int]) -> None:
         found[places[number]] = ids
 
-    captured = cuda_graph if network.device.type == "cuda" else (lambda forward: forward)
-    rules = Rules(TEMPERATURE, frozenset({NO_TOKEN}))
-    decode(network, work.prompts, samples, rules, slots=slots, finished=finished, capture=captured if graphs else None)
+    way = decode if note is None else partial(decode_what_fits, note=note)
+    way(network, work.prompts, samples, Rules(TEMPERATURE, frozenset({NO_TOKEN})), slots=slots, finished=finished)
     return found
 
 
@@ -200,10 +202,10 @@ def first_samples(work: Work) -> Work:
     return Work(work.prompts, [lengths[:1] for lengths in work.lengths])
 
 
-def answered(name: str, network: Any, work: Work, slots: int) -> Answers:
+def answered(name: str, network: Any, work: Work, slots: int, note: Callable[[str], None]) -> Answers:
     ways: dict[str, Callable[[], Answers]] = {
+        "stage": lambda: in_slots(network, work, slots, note),
         "slots": lambda: in_slots(network, work, slots),
-        "graphs": lambda: in_slots(network, work, slots, graphs=True),
         "generate_batch": lambda: generate_batch(network, work),
         "original": lambda: batches(network, work, k=1),
     }
@@ -218,7 +220,7 @@ def measured(name: str, network: Any, size: Size, slots: int) -> Way:
     way, vocabulary, attention = Way(), network.config.vocab_size, network.config._attn_implementation
     emptied(network)
     try:
-        answered(name, network, drawn(replace(size, prompts=8, answer=6), 100, vocabulary), slots)
+        answered(name, network, drawn(replace(size, prompts=8, answer=6), 100, vocabulary), slots, way.notes.append)
         for seed in range(1 if name == "original" else size.rounds):
             work = drawn(size, seed, vocabulary)
             timed(way, name, network, first_samples(work) if name == "original" else work, slots)
@@ -233,7 +235,7 @@ def measured(name: str, network: Any, size: Size, slots: int) -> Way:
 def timed(way: Way, name: str, network: Any, work: Work, slots: int) -> None:
     """Add a round; an answer that hasn't the length it was given is an error."""
     start = time.perf_counter()
-    answers = answered(name, network, work, slots)
+    answers = answered(name, network, work, slots, way.notes.append)
     seconds = time.perf_counter() - start
     lengths = {(at, k): length for at, row in enumerate(work.lengths) for k, length in enumerate(row)}
     if {place: len(ids) for place, ids in answers.items()} != lengths:
@@ -266,7 +268,8 @@ def told(way: Way) -> str:
     speeds = summary(way.speeds())
     memory = "" if way.peak_gib is None else f", {way.peak_gib:.1f} GiB at most"
     span = f"[{speeds['min']:,.0f}, {speeds['max']:,.0f}]"
-    return f"{speeds['median']:9,.0f} output tokens/s {span}, n = {len(way.seconds)}{memory}"
+    notes = f"; {way.notes[0]}" if way.notes else ""
+    return f"{speeds['median']:9,.0f} output tokens/s {span}, n = {len(way.seconds)}{memory}{notes}"
 
 
 def result(ways: dict[str, Way], on_cpu: bool, wanted: Options) -> Result:

@@ -175,7 +175,7 @@ def measured(name: str, size: Size, train: Train, mine: argparse.Namespace, devi
 
 def rows(model: LocalModel, size: Size, whole: bool) -> list[Example]:
     """Return rows that fill the packs of all steps: made-up text that answers a question mark."""
-    from llamaduo.local_model import load_chat
+    from llamaduo.local.model import load_chat
 
     rng, turns, made = random.Random(1), ({"role": "user", "content": "?"},), []
     overhead = len(load_chat(model).prompt_ids(turns)) + 1

@@ -4,7 +4,8 @@
     ids, prompt = rows[0]            # ids[:prompt] are the prompt's, ids[prompt:] the response's, its end mark last
     examples[rows.kept[0]]           # what they were made from
 
-Rows longer than `max_length` are left out whole, as are those with an end mark in their response's text.
+Rows longer than `max_length` are left out whole, as are those with an end mark in their response's text: `left_out`
+tells which they are.
 
 A file is named `<key>.rows`, where the key is a hash of all that decides what is in it: the examples' texts, the
 tokenizer with its template and libraries, `max_length`, and the format. It is written under a private name, synced
@@ -36,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamaduo.data.chat import Chat
 from llamaduo.errors import InputError
-from llamaduo.records import Example
+from llamaduo.records import END_MARK, TOO_LONG, Example, Skipped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,6 +111,19 @@ def tokenised(
             _trim(cache)
         found = _read(path, key)
         return made if found is None else found
+    return found
+
+
+def left_out(examples: Sequence[Example], rows: Rows, chat: Chat) -> list[Skipped]:
+    """Return the examples of which `tokenised` made no row, in order, each with its length and the reason."""
+    kept = set(rows.kept.tolist())
+    missing = [example for at, example in enumerate(examples) if at not in kept]
+    pairs = chat.pairs([(example.messages, example.response) for example in missing])
+    found = []
+    for example, (prompt, response) in zip(missing, pairs, strict=True):
+        ids = chat.tokenizer(example.response, add_special_tokens=False)["input_ids"] if response is None else response
+        reason = END_MARK if response is None else TOO_LONG
+        found.append(Skipped(example.prompt_id, len(prompt) + len(ids), reason))
     return found
 
 

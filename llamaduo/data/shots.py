@@ -37,6 +37,12 @@ def nearest(prompts: Sequence[Example], pool: Sequence[Example], count: int) -> 
     return found
 
 
+def with_nearest(prompts: Sequence[Example], pool: Sequence[Example], count: int) -> list[Example]:
+    """Return each prompt behind the `count` pairs of the pool most like it."""
+    shots = nearest(prompts, pool, count)
+    return [with_shots(example, near) for example, near in zip(prompts, shots, strict=True)]
+
+
 def with_shots(example: Example, shots: Sequence[Example]) -> Example:
     """Return the example with pairs before its turns, the first of them last, behind a system turn of its own."""
     system = tuple(turn for turn in example.messages[:1] if turn["role"] == "system")

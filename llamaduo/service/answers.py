@@ -33,14 +33,18 @@ def server_answers(
     progress: Progress,
 ) -> list[Prediction]:
     """Return `config.samples` predictions a prompt; raises ServiceError where the server can't be reached."""
-    llm = _asked(server, config)
+    outcomes = service.ask(requests(examples, server, config=config, seed=seed), progress)
     jobs = [(example, sample) for example in examples for sample in range(config.samples)]
-    requests = [_request(llm, example, seed, sample) for example, sample in jobs]
-    outcomes = service.ask(requests, progress)
     return [_prediction(example, sample, outcome) for (example, sample), outcome in zip(jobs, outcomes, strict=True)]
 
 
-def _asked(server: ServiceLLM, config: Infer) -> ServiceLLM:
+def requests(examples: Sequence[Example], server: ServiceLLM, *, config: Infer, seed: int) -> list[Request]:
+    """Return what a server is asked: `config.samples` requests a prompt, in order."""
+    llm = as_asked(server, config)
+    return [_request(llm, example, seed, sample) for example in examples for sample in range(config.samples)]
+
+
+def as_asked(server: ServiceLLM, config: Infer) -> ServiceLLM:
     """Return the server with what decides an answer taken from `infer`."""
     stop = {"stop": list(config.stop)} if config.stop else {}
     return dataclasses.replace(
@@ -70,8 +74,11 @@ def not_answered(example: Example, sample: int, reason: str, *, prompt_tokens: i
 
 def _prediction(example: Example, sample: int, outcome: Outcome) -> Prediction:
     reason = _finish_reason(outcome)
-    if isinstance(outcome, Failure) or reason not in ANSWERED:
+    if isinstance(outcome, Failure):
         return not_answered(example, sample, reason)
+    if reason not in ANSWERED:
+        missing = not_answered(example, sample, reason)
+        return dataclasses.replace(missing, request=outcome.key, cost_usd=outcome.cost_usd)
     return Prediction(
         prompt_id=example.prompt_id,
         sample=sample,
@@ -81,6 +88,8 @@ def _prediction(example: Example, sample: int, outcome: Outcome) -> Prediction:
         finish_reason=reason,
         prompt_tokens=outcome.prompt_tokens,
         completion_tokens=outcome.completion_tokens,
+        request=outcome.key,
+        cost_usd=outcome.cost_usd,
     )
 
 

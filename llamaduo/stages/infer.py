@@ -15,18 +15,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from llamaduo.adapter import load_adapter
 from llamaduo.config import Backend, Infer, LocalModel, Quantization, Runtime
 from llamaduo.data.chat import Chat
-from llamaduo.data.shots import nearest, with_shots
-from llamaduo.decoding import Rules, Sample, decode
-from llamaduo.errors import ConfigError
-from llamaduo.local_model import load_base, load_chat
-from llamaduo.memory import is_out_of_memory
+from llamaduo.data.shots import nearest, with_nearest, with_shots
+from llamaduo.local.adapter import load_adapter
+from llamaduo.local.decoding import Rules, Sample, decode_what_fits
+from llamaduo.local.model import give_back, load_base, load_chat
+from llamaduo.local.vllm_answers import vllm_answers
 from llamaduo.records import Example, Prediction
 from llamaduo.service.answers import server_answers
 from llamaduo.service.client import Service
-from llamaduo.vllm_answers import vllm_answers
 
 
 def infer(
@@ -47,20 +45,27 @@ def infer(
     `pool` is where the pairs of a few-shot prompt come from (`config.shots`), as many of them as leave room;
     `service` reaches the server of `backend=endpoint`, which answers with a model of its own.
     """
-    shots = nearest(examples, pool, config.shots)
     if config.backend is Backend.endpoint:
         assert config.server is not None
         assert service is not None
-        asked = [with_shots(example, near) for example, near in zip(examples, shots, strict=True)]
+        asked = with_nearest(examples, pool, config.shots)
         made = server_answers(
             asked, config.server, config=config, seed=runtime.seed, service=service, progress=progress
         )
     else:
         chat, room = load_chat(model), model.context - config.max_new_tokens
+        shots = nearest(examples, pool, config.shots)
         asked = [_fitting(chat, example, near, room) for example, near in zip(examples, shots, strict=True)]
         answer = vllm_answers if config.backend is Backend.vllm else partial(_answered_here, note=note)
         made = answer(
-            asked, adapter, model=model, config=config, runtime=runtime, quantization=quantization, progress=progress
+            asked,
+            adapter,
+            chat,
+            model=model,
+            config=config,
+            runtime=runtime,
+            quantization=quantization,
+            progress=progress,
         )
     prompts = [example.prompt for example in examples for _ in range(config.samples)]
     return [replace(prediction, prompt=prompt) for prediction, prompt in zip(made, prompts, strict=True)]
@@ -78,6 +83,7 @@ def _fitting(chat: Chat, example: Example, shots: Sequence[Example], room: int) 
 def _answered_here(
     examples: Sequence[Example],
     adapter: str | None,
+    chat: Chat,
     *,
     model: LocalModel,
     config: Infer,
@@ -86,7 +92,6 @@ def _answered_here(
     progress: Callable[[int, int], None],
     note: Callable[[str], None],
 ) -> list[Prediction]:
-    chat = load_chat(model)
     endings = _Endings(chat, config.stop)
     prompts = [chat.prompt_ids(example.messages) for example in examples]
     room = model.context - config.max_new_tokens
@@ -102,58 +107,14 @@ def _answered_here(
     if jobs:
         network = _network(model, runtime, quantization, adapter, chat)
         rules = Rules(config.temperature, endings.marks, endings.stopped if config.stop else None)
-        _decode_what_fits(network, prompts, samples, rules, slots=config.batch_size, finished=finished, note=note)
+        decode_what_fits(network, prompts, samples, rules, slots=config.batch_size, finished=finished, note=note)
         del network
-        _give_back()  # whatever is loaded next, also by another process, finds the memory free
+        give_back()
     return [
         _prediction(example, k, len(prompts[at]), answers.get((at, k % different)), endings)
         for at, example in enumerate(examples)
         for k in range(config.samples)
     ]
-
-
-def _decode_what_fits(
-    network: Any,
-    prompts: Sequence[list[int]],
-    samples: Sequence[Sample],
-    rules: Rules,
-    *,
-    slots: int,
-    finished: Callable[[int, list[int]], None],
-    note: Callable[[str], None],
-) -> None:
-    """Draw all samples; where memory runs out, what is left of them with half as many side by side."""
-    left = dict(enumerate(samples))
-    while left:
-        numbers = list(left)
-
-        def done(at: int, ids: list[int], numbers: list[int] = numbers) -> None:
-            del left[numbers[at]]
-            finished(numbers[at], ids)
-
-        try:
-            decode(network, prompts, list(left.values()), rules, slots=slots, finished=done)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            if slots == 1:
-                raise ConfigError(
-                    "out of memory with a single answer: lower infer.max_new_tokens, or take train.quantization=nf4."
-                ) from error
-            slots = max(1, slots // 2)
-            note(f"out of memory: from here on {slots} answers are drawn side by side.")
-        _give_back()
-
-
-def _give_back() -> None:
-    """Give back what nobody holds any more on a GPU."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _network(model: LocalModel, runtime: Runtime, quantization: Quantization, adapter: str | None, chat: Chat) -> Any:

@@ -3,8 +3,13 @@
 Reads examples; writes an adapter folder (safetensors); returns an `Adapter`. The loss counts response
 tokens only, the end mark among them, and is a mean over the tokens of a whole optimizer step, however
 that is cut into forward passes and spread over devices. Rows longer than `train.max_length` are left out
-whole and counted. A training that was broken off goes on at its newest checkpoint, and ends with the very
-bytes that it would have ended with (float32, CPU, one thread).
+whole, or refused (`train.too_long`), and so are rows with an end mark in their response; they are counted,
+and listed in the adapter's folder, a line of `skipped.jsonl` each:
+
+    {"prompt_id": "5b1f...", "tokens": 812, "reason": "too_long"}
+
+A training that was broken off goes on at its newest checkpoint, and ends with the very bytes that it would
+have ended with (float32, CPU, one thread).
 """
 
 from __future__ import annotations
@@ -16,15 +21,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llamaduo.adapter import load_adapter, new_adapter
-from llamaduo.config import Keep, LocalModel, Runtime, Train, plain
-from llamaduo.data.rows import Rows, tokenised
+from llamaduo.config import Keep, LocalModel, Runtime, TooLong, Train, plain
+from llamaduo.data.rows import Rows, left_out, tokenised
 from llamaduo.errors import InputError, RunFolderError
-from llamaduo.local_model import load_base, load_chat
-from llamaduo.records import COVERAGE, Adapter, Example
+from llamaduo.local.adapter import load_adapter, new_adapter
+from llamaduo.local.model import give_back, load_base, load_chat
+from llamaduo.records import COVERAGE, TOO_LONG, Adapter, Example, Skipped, to_json
 from llamaduo.training.checkpoints import Checkpoints
 from llamaduo.training.devices import Devices
-from llamaduo.training.tuning import FineTuning, Progress
+from llamaduo.training.tuning import FineTuning, Progress, State
+
+SKIPPED = "skipped.jsonl"
+"""In an adapter's folder: the rows that were left out of its training, a `Skipped` a line."""
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -63,49 +72,73 @@ def train(
     torch.manual_seed(runtime.seed)
     chat = load_chat(model)
     rows = tokenised(examples, chat, config.max_length, places.rows)
-    if not len(rows):
-        raise InputError(
-            f"all {len(examples)} training rows exceed {config.max_length} tokens or hold an end mark: raise "
-            "train.max_length."
-        )
+    skipped = left_out(examples, rows, chat)
+    _refuse(skipped, len(examples), config)
     held_out = tokenised(dev, chat, config.max_length, None) if config.keep is Keep.best else None
     if held_out is not None and not len(held_out):
         raise InputError("train.keep=best: no dev row can be used; raise data.dev_rows, or take train.keep=last.")
-    base = load_base(model, runtime, config.quantization, chat.tokenizer)
-    network = _with_adapter(base, model, config, start_from, rows)
-    tuning = FineTuning(
-        network,
-        rows,
-        config,
-        pad=chat.tokenizer.pad_token_id,
-        seed=runtime.seed,
-        held_out=held_out,
-        devices=devices,
-        note=note,
-    )
-    checkpoints = None
-    if places.checkpoints is not None and devices.replicated:
-        identity = _identity(rows, model, config, runtime, start_from)
-        checkpoints = Checkpoints(places.checkpoints, identity, every_s=config.checkpoint_s)
-    state = tuning.run(progress, checkpoints)
-    _save(tuning, folder)
-    synthetic = sum(examples[at].generator != COVERAGE for at in rows.kept)
+
+    def tuned() -> State:
+        base = load_base(model, runtime, config.quantization, chat.tokenizer)
+        tuning = FineTuning(
+            _with_adapter(base, model, config, start_from, rows),
+            rows,
+            config,
+            pad=chat.tokenizer.pad_token_id,
+            seed=runtime.seed,
+            held_out=held_out,
+            devices=devices,
+            note=note,
+        )
+        checkpoints = None
+        if places.checkpoints is not None and devices.replicated:
+            identity = _identity(rows, model, config, runtime, start_from)
+            checkpoints = Checkpoints(places.checkpoints, identity, every_s=config.checkpoint_s)
+        state = tuning.run(progress, checkpoints)
+        _save(tuning, folder, skipped if devices.rank == 0 else [])
+        return state
+
+    state = tuned()
+    give_back()  # all that `tuned` held: whoever answers next, in this process or another one, finds the memory free
+    return _record(examples, rows, skipped, state)
+
+
+def _record(examples: Sequence[Example], rows: Rows, skipped: Sequence[Skipped], state: State) -> Adapter:
+    too_long = sum(row.reason == TOO_LONG for row in skipped)
     return Adapter(
         train_rows=len(rows),
-        synthetic_rows=synthetic,
-        skipped_rows=len(examples) - len(rows),
+        synthetic_rows=sum(examples[at].generator != COVERAGE for at in rows.kept),
+        skipped_rows=len(skipped),
         steps=state.step,
         tokens=state.tokens,
         loss=round(state.mean_loss, 6),
         padding=round(1 - state.tokens / state.processed, 6),
         epochs=state.epoch if state.best_epoch is None else state.best_epoch + 1,
         dev_loss=None if state.best_loss is None else round(state.best_loss, 6),
+        too_long_rows=too_long,
+        end_mark_rows=len(skipped) - too_long,
     )
+
+
+def _refuse(skipped: Sequence[Skipped], count: int, config: Train) -> None:
+    """Raise InputError where no row is left of so many, or where one is too long and `train.too_long` says refuse."""
+    longer = [row for row in skipped if row.reason == TOO_LONG]
+    if config.too_long is TooLong.refuse and longer:
+        named = ", ".join(f"{row.prompt_id} ({row.tokens} tokens)" for row in longer[:_NAMED])
+        more = f" and {len(longer) - _NAMED} more" if len(longer) > _NAMED else ""
+        raise InputError(
+            f"train.too_long=refuse: {len(longer)} of {count} training rows exceed {config.max_length} tokens: "
+            f"{named}{more}. Raise train.max_length, shorten them, or take train.too_long=drop."
+        )
+    if len(skipped) == count:
+        raise InputError(
+            f"all {count} training rows exceed {config.max_length} tokens or hold an end mark: raise train.max_length."
+        )
 
 
 def _identity(rows: Rows, model: LocalModel, config: Train, runtime: Runtime, start_from: str | None) -> str:
     """Return a hash of what decides how a training goes."""
-    settings = plain(replace(config, checkpoint_s=0.0))
+    settings = plain(replace(config, checkpoint_s=0.0, too_long=TooLong.drop))
     origin = (Path(start_from) / "adapter_model.safetensors").read_bytes() if start_from else b""
     of = [settings, plain(model), runtime.seed, runtime.dtype, runtime.attention, hashlib.sha256(origin).hexdigest()]
     digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode())
@@ -114,12 +147,14 @@ def _identity(rows: Rows, model: LocalModel, config: Train, runtime: Runtime, st
     return digest.hexdigest()
 
 
-def _save(tuning: FineTuning, folder: Path) -> None:
+def _save(tuning: FineTuning, folder: Path, skipped: Sequence[Skipped]) -> None:
     from safetensors import SafetensorError
 
     try:
         tuning.save(folder)
-    except SafetensorError as error:
+        if skipped:
+            (folder / SKIPPED).write_text("".join(to_json(row) + "\n" for row in skipped), encoding="utf-8")
+    except (OSError, SafetensorError) as error:
         raise RunFolderError(
             f"{folder}: the adapter can't be written ({error}); free space, then run again."
         ) from error

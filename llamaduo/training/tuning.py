@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llamaduo.config import Train
 from llamaduo.data.rows import Rows
 from llamaduo.errors import ConfigError, InputError
-from llamaduo.memory import is_out_of_memory
+from llamaduo.local.memory import is_out_of_memory
 from llamaduo.training.batches import Limits, epoch_steps, passes
 from llamaduo.training.checkpoints import Checkpoints
 from llamaduo.training.devices import Devices

@@ -9,7 +9,7 @@ import numpy as np
 from llamaduo.config import LocalModel
 from llamaduo.data.chat import Chat
 from llamaduo.data.rows import Rows
-from llamaduo.local_model import load_chat
+from llamaduo.local.model import load_chat
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example
 

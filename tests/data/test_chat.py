@@ -12,7 +12,7 @@ import pytest
 from llamaduo.config import LocalModel
 from llamaduo.data.chat import CHATML, Chat
 from llamaduo.errors import InputError
-from llamaduo.local_model import load_chat
+from llamaduo.local.model import load_chat
 from llamaduo.pocket.tasks import TASKS, make_pairs
 
 ASK = [{"role": "user", "content": "Classify this ticket: my invoice is wrong."}]

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from llamaduo.config import LocalModel
 from llamaduo.data.chat import CHATML, Chat
 from llamaduo.errors import InputError
-from llamaduo.local_model import load_chat
+from llamaduo.local.model import load_chat
 from llamaduo.pocket.tasks import make_pairs
 
 Pair = tuple[list[int], list[int] | None]

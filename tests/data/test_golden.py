@@ -17,7 +17,7 @@ from tiny import FAMILIES, tiny
 
 from llamaduo.data.chat import Chat
 from llamaduo.errors import InputError
-from llamaduo.local_model import load_chat
+from llamaduo.local.model import load_chat
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = [name for name in FAMILIES if name != "mistral_sliding"]  # whose chats are those of mistral

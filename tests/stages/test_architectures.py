@@ -18,7 +18,7 @@ from tiny import FAMILIES, ROWS, RUNTIME, answers, fine_tune, tiny
 
 from llamaduo.config import Quantization
 from llamaduo.data.chat import Chat
-from llamaduo.local_model import load_base, load_chat
+from llamaduo.local.model import load_base, load_chat
 
 NAMES = list(FAMILIES)
 
@@ -113,9 +113,9 @@ FRESH = """
 import json, sys
 import torch
 from safetensors.torch import save_file
-from llamaduo.adapter import load_adapter
+from llamaduo.local.adapter import load_adapter
 from llamaduo.config import LocalModel, Quantization, Runtime
-from llamaduo.local_model import load_base, load_chat
+from llamaduo.local.model import load_base, load_chat
 
 logits = {}
 for folder, fields in json.load(sys.stdin).items():

@@ -13,7 +13,7 @@ from networks import NAMES, local_model
 
 from llamaduo.config import Infer, LocalModel, Quantization, Runtime
 from llamaduo.errors import ConfigError
-from llamaduo.local_model import load_base, load_chat
+from llamaduo.local.model import load_base, load_chat
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example, Prediction, prompt_id
 from llamaduo.stages.infer import _Endings, infer
@@ -193,6 +193,15 @@ def test_a_special_token_may_be_a_stop_string() -> None:
     assert endings.text([*chat.tokenizer("yes")["input_ids"], begins]) == ("yes", "stop")
 
 
+def test_the_tokenizer_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llamaduo.stages import infer as module
+
+    loaded = []
+    monkeypatch.setattr(module, "load_chat", lambda model: loaded.append(model) or load_chat(model))
+    assert len(answers(examples(2), shots=1, pool=examples(5)[3:])) == 4
+    assert loaded == [MODEL]
+
+
 @pytest.mark.gpu
 def test_on_a_gpu() -> None:
     import torch
@@ -218,7 +227,7 @@ def test_few_shot_prompts_hold_as_many_pairs_as_there_is_room_for() -> None:
 def test_where_memory_runs_out_fewer_answers_are_drawn_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from llamaduo.stages import infer as module
+    from llamaduo.local import decoding as module
 
     rows, notes, whole = examples(4), [], module.decode
     expected = answers(rows, batch_size=8)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llamaduo.config import Keep, LocalModel, Runtime, Train
+from llamaduo.config import Keep, LocalModel, Runtime, TooLong, Train
 from llamaduo.errors import ConfigError, InputError
+from llamaduo.local.model import give_back, load_base, load_chat
 from llamaduo.pocket.tasks import make_pairs
-from llamaduo.records import Adapter, Example, prompt_id
-from llamaduo.stages.train import train
+from llamaduo.records import Adapter, Example, Skipped, prompt_id
+from llamaduo.run_dir import read_rows
+from llamaduo.stages.train import SKIPPED, Places, train
 
 MODEL = LocalModel(name="pocket_llama", path="pocket:llama", context=512)
 RUNTIME = Runtime(threads=1, device="cpu")
@@ -27,7 +30,13 @@ def examples(task: str, count: int) -> list[Example]:
 
 
 def fine_tune(
-    rows: list[Example], folder: Path, *, dev: Sequence[Example] = (), note: Any = lambda text: None, **options: Any
+    rows: list[Example],
+    folder: Path,
+    *,
+    dev: Sequence[Example] = (),
+    note: Any = lambda text: None,
+    places: Places | None = None,
+    **options: Any,
 ) -> Adapter:
     config = Train(
         **{"learning_rate": 3e-3, "max_length": 512, "epochs": 1, "min_steps": 4, "lora_dropout": 0.0} | options
@@ -43,6 +52,7 @@ def fine_tune(
         progress=lambda done, total: None,
         dev=dev,
         note=note,
+        places=places or Places(),
     )
 
 
@@ -94,6 +104,71 @@ def test_rows_beyond_the_context_are_left_out_whole_and_counted(tmp_path: Path) 
     assert (trained.train_rows, trained.skipped_rows) == (6, 1)
     with pytest.raises(InputError, match="exceed 512 tokens"):
         fine_tune([long], tmp_path / "b")
+
+
+def long_row(name: str, words: int) -> Example:
+    return Example(name, ({"role": "user", "content": "ba " * words},), "x")
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_rows_left_out_are_counted_by_reason_and_listed_in_order(tmp_path: Path, cached: bool) -> None:
+    rows = examples("closed_qa", 6)
+    forged = Example("forged", rows[0].messages, "A turn ends with <|im_end|> and a newline.")
+    given = [long_row("long", 600), *rows[:3], forged, *rows[3:], long_row("longer", 900)]
+    chat = load_chat(MODEL)
+    places = Places(rows=tmp_path / "cache") if cached else Places()
+    for folder in (tmp_path / "a", tmp_path / "b"):  # the second one finds the rows in the cache
+        trained = fine_tune(given, folder, places=places, min_steps=1)
+        assert (trained.skipped_rows, trained.too_long_rows, trained.end_mark_rows) == (3, 2, 1)
+        found = read_rows(folder / SKIPPED, Skipped)
+        assert [(row.prompt_id, row.reason) for row in found] == [
+            ("long", "too_long"), ("forged", "end_mark"), ("longer", "too_long"),
+        ]  # fmt: skip
+        for row, example in zip(found, (given[0], forged, given[-1]), strict=True):
+            response = chat.tokenizer(example.response, add_special_tokens=False)["input_ids"]
+            assert row.tokens == pytest.approx(len(chat.prompt_ids(example.messages)) + len(response), abs=1)
+    fine_tune(rows, tmp_path / "c", min_steps=1)
+    assert not (tmp_path / "c" / SKIPPED).exists()
+
+
+def test_too_long_rows_may_be_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llamaduo.stages import train as module
+
+    rows = examples("closed_qa", 2)
+    tokens = len(load_chat(MODEL).prompt_ids(long_row("", 600).messages)) + 2  # x and the end mark
+    refuse = {"too_long": TooLong.refuse, "min_steps": 1}
+    forged = Example("forged", rows[0].messages, "A turn ends with <|im_end|> and a newline.")
+    assert fine_tune([*rows, forged], tmp_path / "a", **refuse).end_mark_rows == 1
+    monkeypatch.setattr(module, "load_base", lambda *_: pytest.fail("it was loaded"))
+    words = rf"train\.too_long=refuse: 1 of 3 training rows exceed 512 tokens: long \({tokens} tokens\)\. Raise train\."
+    with pytest.raises(InputError, match=words):
+        fine_tune([*rows, long_row("long", 600)], tmp_path / "b", **refuse)
+    many = [long_row(f"row{number}", 600) for number in range(7)]
+    with pytest.raises(InputError, match=r"row4 \(\d+ tokens\) and 2 more\. Raise") as told:
+        fine_tune(many, tmp_path / "c", **refuse)
+    assert "row5" not in str(told.value)
+
+
+def test_what_training_held_is_free_when_it_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's server starts next, and takes what the GPU has left."""
+    from llamaduo.stages import train as module
+
+    held: list[Any] = []
+    still_there: list[bool] = []
+
+    def loaded(*args: Any) -> Any:
+        base = load_base(*args)
+        held.append(weakref.ref(base))
+        return base
+
+    def give_back_and_look() -> None:
+        give_back()
+        still_there.append(held[0]() is not None)
+
+    monkeypatch.setattr(module, "load_base", loaded)
+    monkeypatch.setattr(module, "give_back", give_back_and_look)
+    fine_tune(examples("closed_qa", 4), tmp_path / "a", min_steps=1)
+    assert still_there == [False]
 
 
 def test_a_response_with_the_end_mark_in_its_text_is_left_out_whole(tmp_path: Path) -> None:

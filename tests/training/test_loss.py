@@ -9,7 +9,7 @@ import pytest
 
 from llamaduo.config import LocalModel, Quantization, Runtime
 from llamaduo.errors import ConfigError
-from llamaduo.local_model import load_base, load_chat
+from llamaduo.local.model import load_base, load_chat
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.training import loss as module
 from llamaduo.training.loss import ResponseLoss, Row

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from tiny import FAMILIES, ROWS, RUNTIME, WIDENED, answers, fine_tune, model_of, save, tiny, tokenizer_of
 
-from llamaduo import adapter
-from llamaduo.adapter import load_adapter, new_adapter
 from llamaduo.config import LocalModel, Quantization, Train
 from llamaduo.errors import ConfigError
-from llamaduo.local_model import load_base, load_chat
+from llamaduo.local import adapter
+from llamaduo.local.adapter import load_adapter, new_adapter
+from llamaduo.local.model import load_base, load_chat
 
 HEADERS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 CONFIG = Train(learning_rate=1e-2, max_length=256, lora_r=4)

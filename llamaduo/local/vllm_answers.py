@@ -1,6 +1,6 @@
 """Answers by a vLLM server with the adapter, once it is proved that the server applies it.
 
-    predictions = vllm_answers(examples, "run/iterations/00/adapter", model=model, config=config, ...)
+    predictions = vllm_answers(examples, "run/iterations/00/adapter", chat, model=model, config=config, ...)
 
 vLLM has been seen to serve the base model under an adapter's name, without a word (its issues 34186 and 55193). So
 before any answer counts, a few prompts are asked of both: the server has to have read them as the very tokens that
@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llamaduo.config import Infer, LocalModel, Price, Quantization, Runtime, ServiceLLM
 from llamaduo.data.chat import Chat
 from llamaduo.errors import ServiceError
-from llamaduo.local_model import load_chat
+from llamaduo.local.vllm_server import ADAPTER, BASE, KEY, Server, arguments, serving
 from llamaduo.records import Example, Prediction
 from llamaduo.service.answers import not_answered, server_answers
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
-from llamaduo.vllm_server import ADAPTER, BASE, KEY, Server, arguments, serving
 
 _REPLY_S = 1800.0
 _PROBES = 4
@@ -35,6 +34,7 @@ _LEAST_CHANGE = 1e-4
 def vllm_answers(
     examples: Sequence[Example],
     adapter: str | None,
+    chat: Chat,
     *,
     model: LocalModel,
     config: Infer,
@@ -46,7 +46,6 @@ def vllm_answers(
 
     `adapter` is a folder, or None for the bare base model.
     """
-    chat = load_chat(model)
     lengths = [len(chat.prompt_ids(example.messages)) for example in examples]
     room = model.context - config.max_new_tokens
     fitting = [example for example, length in zip(examples, lengths, strict=True) if length <= room]
@@ -77,7 +76,8 @@ def _answers(
     """Ask for all answers; they cost nothing and go into no journal but one that ends with the server."""
     service = Service(Journal(server.scratch / "journal.sqlite"), run="vllm/answers", budget_usd=None)
     try:
-        return server_answers(examples, llm, config=config, seed=seed, service=service, progress=progress)
+        made = server_answers(examples, llm, config=config, seed=seed, service=service, progress=progress)
+        return [replace(prediction, request=None) for prediction in made]
     finally:
         service.close()
 

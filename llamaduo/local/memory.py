@@ -17,13 +17,15 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from llamaduo.config import Backend, Experiment, Launch, Quantization, Train, is_pocket, plain
+from llamaduo.compose import conf_dir
+from llamaduo.config import Backend, Experiment, Launch, Quantization, Runtime, Train, is_pocket, plain
 from llamaduo.environment import available_memory, gpu_memory
 from llamaduo.errors import ConfigError
-from llamaduo.local_model import pick_device
-from llamaduo.shape import Shape, shape_of
-from llamaduo.slots import PREFILL_TOKENS
+from llamaduo.local.model import pick_device
+from llamaduo.local.shape import Shape, shape_of
+from llamaduo.local.slots import PREFILL_TOKENS
 
 GIB = 2**30
 _FLOAT = 4
@@ -36,6 +38,8 @@ _FIXED = {"cuda": GIB, "cpu": GIB // 2}
 _HOLES = {"cuda": 0.05, "cpu": 0.9}
 """What the allocator holds and can't use, as a share of what comes and goes: measured with glibc's on CPU."""
 _LEAST_LENGTH = 256
+_NEW_ROWS = 256
+"""Tokens of a chat that nobody has trained, at most: Llama 3 reserves as many."""
 _RAN_OUT = ("out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
 """How torch says so: CUDA's allocator and driver, the CPU's allocator on Linux and on Windows, cuBLAS."""
 
@@ -47,7 +51,7 @@ class Estimate:
     weights: int = 0
     """The base model: linear layers quantised if asked for, embeddings, output layer and norms never."""
     adapter: int = 0
-    """LoRA's A and B, which peft keeps in float32."""
+    """LoRA's A and B, which peft keeps in float32, and rows of tokens that the base model never saw."""
     gradients: int = 0
     """Of the adapter, in float32."""
     optimizer: int = 0
@@ -74,7 +78,10 @@ def estimate(experiment: Experiment, shape: Shape, device: str) -> Estimate:
 
 
 def training(experiment: Experiment, shape: Shape, device: str) -> Estimate:
-    """Return what training takes; nothing where nothing is trained, or where several devices share a model."""
+    """Return what training takes; nothing where nothing is trained, or where several devices share a model.
+
+    On a CPU all processes of a training share one memory, and each of them holds the whole of it.
+    """
     train, runtime = experiment.train, experiment.runtime
     sharded = runtime.launch is Launch.accelerate and runtime.accelerate != "ddp"
     if not train.enabled or sharded:
@@ -86,15 +93,31 @@ def training(experiment: Experiment, shape: Shape, device: str) -> Estimate:
     activations = shape.layers * layer
     if train.gradient_checkpointing:  # a layer is worked out again when the logits are gone
         activations = shape.layers * shape.hidden * tokens * kept + max(layer - logits, 0)
-    return Estimate(
+    alone = Estimate(
         weights=_weights(shape, train.quantization, kept),
         adapter=adapter,
         gradients=adapter,
         optimizer=2 * adapter,
         activations=activations,
         logits=logits,
-        overhead=_overhead(experiment, shape, device, activations + logits),
+        overhead=_overhead(experiment, shape, device, activations + logits, matrices=2),
     )
+    processes = _processes(runtime) if device == "cpu" and runtime.launch is Launch.accelerate else 1
+    return Estimate(*(processes * part for part in dataclasses.astuple(alone)))
+
+
+def _processes(runtime: Runtime) -> int:
+    """Return how many processes accelerate starts on a CPU of this machine: two, where its file leaves it open."""
+    import yaml
+
+    shipped = conf_dir() / "accelerate" / f"{runtime.accelerate}.yaml"
+    path = shipped if shipped.is_file() else Path(runtime.accelerate).expanduser()
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        count = int(settings.get("num_processes", -1)) // int(settings.get("num_machines", 1))
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return 2  # whoever starts them says what is wrong with the file
+    return count if count > 0 else 2
 
 
 def answering(experiment: Experiment, shape: Shape, device: str) -> Estimate:
@@ -116,7 +139,7 @@ def answering(experiment: Experiment, shape: Shape, device: str) -> Estimate:
         activations=reading,
         logits=logits,
         kv_cache=(rows * context + ahead) * 2 * shape.keys * shape.layers * kept,
-        overhead=_overhead(experiment, shape, device, reading + logits),
+        overhead=_overhead(experiment, shape, device, reading + logits, matrices=0 if by_vllm else 1),
     )
 
 
@@ -134,7 +157,9 @@ def _tokens(train: Train) -> int:
 
 
 def _adapter(train: Train, shape: Shape) -> int:
-    return _FLOAT * train.lora_r * sum(inputs + outputs for _, inputs, outputs in shape.adapted(train))
+    """Return the bytes of an adapter at its largest: LoRA's matrices, and a row for every new token in each matrix."""
+    lora = train.lora_r * sum(inputs + outputs for _, inputs, outputs in shape.adapted(train))
+    return _FLOAT * (lora + _NEW_ROWS * shape.hidden * shape.matrices)
 
 
 def _weights(shape: Shape, quantization: Quantization, kept: int) -> int:
@@ -147,17 +172,18 @@ def _weights(shape: Shape, quantization: Quantization, kept: int) -> int:
     return (linear + shape.others) * kept
 
 
-def _overhead(experiment: Experiment, shape: Shape, device: str, passing: int) -> int:
+def _overhead(experiment: Experiment, shape: Shape, device: str, passing: int, matrices: int) -> int:
     """Return the bytes of libraries, of the allocator's holes, and of what is only there for a moment.
 
-    That is the largest layer while it is not quantised, and, where another tokenizer may bring tokens whose rows are
-    learned, what peft makes of the matrix that holds them: a copy with these rows, and its gradient. `passing` are
-    the bytes that are taken and given back in every pass.
+    That is the largest layer while it is not quantised, and, since a chat may have tokens whose rows are learned, what
+    peft makes of the matrix that holds them, one such matrix at a time: a copy with these rows and, in training, its
+    gradient (`matrices` says how many of both). Only the weights tell whether there are such tokens, with the model's
+    own tokenizer too. `passing` are the bytes that are taken and given back in every pass.
     """
     quantised = experiment.train.quantization is not Quantization.none
     largest = max((inputs * outputs for _, inputs, outputs in shape.linear), default=0) if quantised else 0
-    matrices = 2 * shape.vocabulary * shape.hidden if experiment.local_model.tokenizer else 0
-    return _FIXED[device] + math.ceil(_HOLES[device] * passing) + (largest + matrices) * _element(experiment, device)
+    copies = matrices * shape.vocabulary * shape.hidden if experiment.train.enabled else 0
+    return _FIXED[device] + math.ceil(_HOLES[device] * passing) + (largest + copies) * _element(experiment, device)
 
 
 def _kept_by_layer(experiment: Experiment, shape: Shape, kept: int, device: str) -> float:

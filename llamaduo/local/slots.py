@@ -220,18 +220,25 @@ def _up(number: int, step: int) -> int:
     return -(-number // step) * step
 
 
-def cuda_graph(forward: Forward) -> Forward:
-    """Record a forward pass as a CUDA graph: its hundreds of kernels then start as one."""
+def cuda_graph(forward: Forward, pool: Any = None) -> Forward:
+    """Record a forward pass as a CUDA graph: its hundreds of kernels then start as one.
+
+    Graphs of one `pool` (torch.cuda.graph_pool_handle()) work in the same memory: each one's logits have to be used
+    before another one is replayed.
+    """
     import torch
 
-    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream())
+    here, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    aside.wait_stream(here)
     with torch.cuda.stream(aside):
         for _ in range(2):
             forward()
-    torch.cuda.current_stream().wait_stream(aside)
+    here.wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with (
+        torch.cuda.stream(here),
+        torch.cuda.graph(graph, pool=pool),
+    ):  # a recording that fails leaves another stream behind
         logits = forward()
 
     def replay() -> torch.Tensor:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from llamaduo.config import LocalModel, Train, is_pocket
-from llamaduo.embedding import rows_to_train
 from llamaduo.errors import PICKLE, ConfigError, InputError
+from llamaduo.local.embedding import rows_to_train
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -14,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from llamaduo import memory
-from llamaduo.config import Experiment, LocalModel, Quantization, Train
+from llamaduo.config import Backend, Experiment, LocalModel, Quantization, Runtime, Train
 from llamaduo.errors import ConfigError, InputError
-from llamaduo.memory import (
+from llamaduo.local import memory
+from llamaduo.local.memory import (
     GIB,
     Estimate,
     answering,
@@ -26,8 +27,8 @@ from llamaduo.memory import (
     refuse_if_too_large,
     training,
 )
-from llamaduo.shape import Shape, shape_of
-from llamaduo.slots import PREFILL_TOKENS
+from llamaduo.local.shape import Shape, shape_of
+from llamaduo.local.slots import PREFILL_TOKENS
 
 Compose = Callable[..., Experiment]
 
@@ -85,14 +86,20 @@ def test_parameters_are_those_that_are_published(kind: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("targets", [["all-linear"], [], ["q_proj", "down_proj"], ["mlp.up_proj"]])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_adapter_has_the_parameters_that_peft_gives_it(kind: str, targets: list[str], tmp_path: Path) -> None:
+    """At its largest: every token that a chat may have is new."""
     from peft import LoraConfig, get_peft_model
 
-    from llamaduo.local_model import skeleton
+    from llamaduo.local.embedding import rows_to_train
+    from llamaduo.local.model import skeleton
 
     known = model(tmp_path / "m", kind, TINY | {"num_hidden_layers": 2})
     wanted: Any = "all-linear" if targets == ["all-linear"] else targets or None
-    lora = LoraConfig(r=4, target_modules=wanted, task_type="CAUSAL_LM")
-    network = get_peft_model(skeleton(known), lora, low_cpu_mem_usage=True)
+    base, new = skeleton(known), list(range(memory._NEW_ROWS))
+    base.untrained_rows = new
+    lora = LoraConfig(
+        r=4, target_modules=wanted, task_type="CAUSAL_LM", trainable_token_indices=rows_to_train(base, new)
+    )
+    network = get_peft_model(base, lora, low_cpu_mem_usage=True)
     counted = sum(p.numel() for p in network.parameters() if p.requires_grad)
     train = Train(learning_rate=1.0, max_length=8, lora_r=4, target_modules=targets)
     assert memory._adapter(train, shape_of(known)) == 4 * counted
@@ -196,10 +203,10 @@ REAL = """
 import dataclasses, json, sys, tempfile, threading, time
 from pathlib import Path
 from llamaduo.compose import compose
-from llamaduo.local_model import load_chat
-from llamaduo.memory import training
+from llamaduo.local.model import load_chat
+from llamaduo.local.memory import training
 from llamaduo.records import Example
-from llamaduo.shape import shape_of
+from llamaduo.local.shape import shape_of
 from llamaduo.stages.train import train
 
 def resident():
@@ -347,11 +354,11 @@ def suggested(error: ConfigError) -> list[str]:
     ("gibibytes", "overrides", "wanted"),
     [
         (40, ("train.gradient_checkpointing=false",), ["train.gradient_checkpointing=true"]),
-        (30, ("infer.batch_size=32",), ["infer.batch_size=8"]),
+        (31, ("infer.batch_size=32",), ["infer.batch_size=8"]),
         (26, ("train.batch_size=16",), ["train.tokens_per_batch=4096", "infer.batch_size=4"]),
-        (14, (), ["train.tokens_per_batch=4096", "train.quantization=nf4", "infer.batch_size=2"]),
+        (16, (), ["train.tokens_per_batch=4096", "train.quantization=nf4", "infer.batch_size=4"]),
         (
-            12,
+            14,
             ("train.batch_size=1", "train.max_length=8192", "infer.batch_size=1"),
             ["train.quantization=nf4", "train.max_length=2048"],
         ),
@@ -400,7 +407,7 @@ def test_what_fits_is_not_refused(device: Callable[..., None], llama3: Callable[
 
 
 def test_only_what_is_loaded_here_counts(device: Callable[..., None], llama3: Callable[..., Experiment]) -> None:
-    device("cuda", 21)
+    device("cuda", 22)
     answers = ("synthesis=none", "infer=endpoint", "infer.server.base_url=http://h/v1", "infer.server.model=m")
     refuse_if_too_large(llama3("train=none", *answers, "local_model.path=nowhere"))
     with pytest.raises(ConfigError, match="to train"):
@@ -417,11 +424,77 @@ def test_pocket_models_are_not_looked_at(experiment: Experiment, monkeypatch: py
     refuse_if_too_large(experiment)
 
 
-def test_another_tokenizer_may_bring_rows_to_learn(llama3: Callable[..., Experiment]) -> None:
+def test_rows_of_new_tokens_count_whoevers_tokenizer_it_is(
+    llama3: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
+) -> None:
     own, another = llama3(), llama3("local_model.tokenizer=owner/name", "local_model.tokenizer_revision=abc")
     shape = shape_of(own.local_model)
-    for stage in (training, answering):
-        assert stage(another, shape, "cuda").total - stage(own, shape, "cuda").total == 2 * 128256 * 4096 * 2
+    whole = training(own, shape, "cuda")
+    assert training(another, shape, "cuda") == whole
+    monkeypatch.setattr(memory, "_NEW_ROWS", 0)
+    rows = 256 * 4096 * 4 * 2  # in float32, in the embedding and in the output layer, which has weights of its own
+    assert whole.total - training(own, shape, "cuda").total == 4 * rows  # with gradient and two moments
+    tied = dataclasses.replace(shape, matrices=1)
+    assert training(own, tied, "cuda") == training(own, shape, "cuda")
+
+
+def test_peft_keeps_one_copy_of_a_matrix_with_learned_rows(tmp_path: Path, experiment: Experiment) -> None:
+    """Another as large is its gradient; answers need no gradient, and vLLM makes no copy."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    known = model(tmp_path / "m", "llama", TINY | {"num_hidden_layers": 1, "vocab_size": 4000})
+    kept = []
+    for rows in (None, {"model.embed_tokens": [1, 2], "lm_head": [1, 2]}):
+        base = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(known.path))
+        network = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], trainable_token_indices=rows))
+        ours = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+        seen: dict[int, Any] = {}
+
+        def keep(tensor: Any, ours: set[int] = ours, seen: dict[int, Any] = seen) -> Any:
+            if (place := tensor.untyped_storage().data_ptr()) not in ours:
+                seen[place] = tensor.untyped_storage()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            network(input_ids=torch.zeros((1, 4), dtype=torch.long), use_cache=False)
+        kept.append(sum(storage.nbytes() for storage in seen.values()))
+    matrix = 4000 * 128 * 4
+    assert kept[1] - kept[0] == pytest.approx(matrix, rel=0.05)
+    shape, bare = shape_of(known), copy.deepcopy(experiment)
+    bare.train.enabled = False
+    assert answering(experiment, shape, "cpu").overhead - answering(bare, shape, "cpu").overhead == matrix
+    experiment.infer.backend = bare.infer.backend = Backend.vllm
+    assert answering(experiment, shape, "cpu").overhead == answering(bare, shape, "cpu").overhead
+
+
+@pytest.mark.parametrize(
+    ("settings", "processes"),
+    [
+        ("num_processes: -1", 2),
+        ("num_processes: 3", 3),
+        ("{num_processes: 8, num_machines: 2}", 4),
+        ("{}", 2),
+        ("no mapping", 2),
+        ("num_processes: many", 2),
+    ],
+)
+def test_processes_on_a_cpu_share_its_memory(settings: str, processes: int, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(settings)
+    assert memory._processes(Runtime(accelerate=str(tmp_path / "mine.yaml"))) == processes
+
+
+def test_two_processes_on_a_cpu_take_twice_the_memory_and_two_gpus_have_their_own(
+    llama3: Callable[..., Experiment],
+) -> None:
+    one, two = llama3(), llama3("runtime.launch=accelerate")
+    shape = shape_of(one.local_model)
+    assert dataclasses.astuple(training(two, shape, "cpu")) == tuple(
+        2 * part for part in dataclasses.astuple(training(one, shape, "cpu"))
+    )
+    assert training(two, shape, "cuda") == training(one, shape, "cuda")
+    assert answering(two, shape, "cpu") == answering(one, shape, "cpu")
 
 
 def test_an_estimate_is_that_of_its_larger_stage(llama3: Callable[..., Experiment]) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tiny import FAMILIES, RUNTIME, answers, fine_tune, model_of, save, tiny, tokenizer_of
 
-from llamaduo.adapter import load_adapter, new_adapter
 from llamaduo.config import LocalModel, Quantization, Train
 from llamaduo.errors import ConfigError, InputError
-from llamaduo.local_model import load_base, load_chat
+from llamaduo.local.adapter import load_adapter, new_adapter
+from llamaduo.local.model import load_base, load_chat
 
 
 def config(*targets: str) -> Train:

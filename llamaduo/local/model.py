@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from llamaduo.config import LocalModel, Quantization, Runtime, model_location
 from llamaduo.data.chat import CHATML, Chat
-from llamaduo.embedding import fit_embedding
 from llamaduo.errors import ConfigError, InputError
-from llamaduo.hub import refused
+from llamaduo.local.embedding import fit_embedding
+from llamaduo.local.hub import refused
 
 if TYPE_CHECKING:
     import torch
@@ -78,6 +78,17 @@ def load_base(model: LocalModel, runtime: Runtime, quantization: Quantization, t
     _as_in_training(loaded)
     loaded.untrained_rows = [] if tokenizer is None else fit_embedding(loaded, tokenizer)
     return loaded.eval()
+
+
+def give_back() -> None:
+    """Give a GPU the memory back that nobody holds any more: what is loaded next, by any process, finds it free."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def skeleton(model: LocalModel) -> Any:

@@ -6,17 +6,19 @@ The reference asks `generate` for one sample at a time. Broken copies show that 
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from networks import NAMES, VOCABULARY, network
 
-from llamaduo import decoding, slots
-from llamaduo.decoding import Rules, Sample, decode, draw
 from llamaduo.errors import ConfigError
-from llamaduo.slots import Slots
+from llamaduo.local import decoding, prefills, slots
+from llamaduo.local.decoding import Rules, Sample, decode, decode_what_fits, draw
+from llamaduo.local.slots import Slots
 
 ENDS = frozenset(range(100, 140))
 """Many, so that answers end at all lengths."""
@@ -190,6 +192,148 @@ def test_captured_forward_passes_are_few_and_draw_the_same_tokens() -> None:
         made.clear()
         assert decoded(network(name), count=6, capture=capture) == expected(name)
         assert 1 < len(made) <= 4, "6, 4, 2 and 1 slots, in 128 columns"
+
+
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch, recorded: Callable[..., Any], count: int) -> tuple[Any, list[str]]:
+    """Return what `decode_what_fits` draws where a network says that it is on a GPU, and its notes."""
+    import torch
+
+    net, whole, notes = network("llama"), decoding.decode, []
+    monkeypatch.setattr(decoding, "cuda_graph", recorded)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(decoding, "decode", lambda _, *args, **options: whole(net, *args, **options))
+    found: dict[int, list[int]] = {}
+    claims = SimpleNamespace(device=SimpleNamespace(type="cuda"))
+    rules = Rules(1.0, ENDS)
+    decode_what_fits(claims, PROMPTS, SAMPLES, rules, slots=count, finished=found.__setitem__, note=notes.append)
+    return [found[number] for number in range(len(SAMPLES))], notes
+
+
+def test_a_run_on_a_gpu_records_its_forward_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    def recorded(forward: Any, pool: Any) -> Any:
+        made.append(pool)
+        return forward
+
+    assert on_a_gpu(monkeypatch, recorded, 6) == (expected("llama"), [])
+    assert set(made) == {"pool"}
+
+
+def test_a_run_on_a_cpu_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "cuda_graph", lambda *_: pytest.fail("a graph on a CPU"))
+    found: dict[int, list[int]] = {}
+    rules = Rules(1.0, ENDS)
+    decode_what_fits(network("llama"), PROMPTS, SAMPLES, rules, slots=6, finished=found.__setitem__, note=print)
+    assert [found[number] for number in range(len(SAMPLES))] == expected("llama")
+
+
+@pytest.mark.parametrize("fails_at", [0, 1])
+def test_where_a_pass_cannot_be_recorded_the_rest_runs_as_it_is(fails_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Any] = []
+
+    def fails(forward: Any, pool: Any) -> Any:
+        tried.append(forward)
+        if len(tried) > fails_at:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
+        return forward
+
+    found, notes = on_a_gpu(monkeypatch, fails, 6)
+    assert found == expected("llama")
+    assert len(tried) == fails_at + 1
+    words = "no CUDA graph can be made of this model (CUDA error: operation not permitted when stream is capturing)."
+    assert notes == [f"answers come more slowly: {words}"]
+
+
+def test_where_recording_takes_too_much_memory_there_are_fewer_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    tried: list[Any] = []
+
+    def too_large(forward: Any, pool: Any) -> Any:
+        tried.append(forward)
+        if len(tried) < 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward
+
+    found, notes = on_a_gpu(monkeypatch, too_large, 8)
+    assert found == expected("llama")
+    assert notes == [f"out of memory: from here on {count} answers are drawn side by side." for count in (4, 2)]
+
+
+# ---------------------------------------------------------------- prefills
+
+
+def held_at_once(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
+    """Return how many prompts' prefills are still held whenever another prefill begins."""
+    seen: list[Any] = []
+    held: list[int] = []
+
+    def watched(net: Any, prompts: Any) -> Any:
+        held.append(sum(ref() is not None for ref in seen))
+        made = slots.prefill(net, prompts)
+        seen.extend(map(weakref.ref, made))
+        return made
+
+    monkeypatch.setattr(prefills, "prefill", watched)
+    monkeypatch.setattr(prefills, "PREFILL_TOKENS", 30)
+    assert decoded(network("llama"), count=count) == expected("llama")
+    return held
+
+
+@pytest.mark.parametrize("count", [1, 8, 64])
+def test_one_prefill_is_in_memory_at_a_time(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = held_at_once(monkeypatch, count)
+    assert len(held) > 3
+    assert not any(held)
+
+
+def test_a_copy_that_prefills_for_all_free_slots_first_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefills.Prefills, "holds", lambda self, prompt: True)
+    assert any(held_at_once(monkeypatch, 64))
+
+
+def test_where_memory_runs_out_for_prompts_fewer_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    sizes: list[int] = []
+
+    def too_large(net: Any, prompts: Any) -> Any:
+        sizes.append(len(prompts))
+        if len(prompts) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return slots.prefill(net, prompts)
+
+    monkeypatch.setattr(prefills, "prefill", too_large)
+    notes: list[str] = []
+    assert decoded(network("llama"), count=8, note=notes.append) == expected("llama")
+    assert sum(size == 1 for size in sizes) == len(PROMPTS)
+    assert len(notes) == sum(size > 1 for size in sizes) < 6
+    assert notes[0] == "out of memory: from here on prompts are read 30 tokens at a time."
+
+
+def test_where_not_even_one_prompt_can_be_read_there_are_fewer_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    taken: list[int] = []
+
+    def too_large(net: Any, prompts: Any) -> Any:
+        if taken[-1] > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return slots.prefill(net, prompts)
+
+    init = Slots.__init__
+    monkeypatch.setattr(
+        Slots, "__init__", lambda self, net, count, *rest: taken.append(count) or init(self, net, count, *rest)
+    )
+    monkeypatch.setattr(prefills, "prefill", too_large)
+    found: dict[int, list[int]] = {}
+    notes: list[str] = []
+    rules = Rules(1.0, ENDS)
+    decode_what_fits(network("llama"), PROMPTS, SAMPLES, rules, slots=8, finished=found.__setitem__, note=notes.append)
+    assert [found[number] for number in range(len(SAMPLES))] == expected("llama")
+    assert taken == [8, 4]
+    assert notes[-1] == "out of memory: from here on 4 answers are drawn side by side."
 
 
 # ---------------------------------------------------------------- drawing

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from llamaduo.config import LocalModel, Train
-from llamaduo.local_model import skeleton
+from llamaduo.local.model import skeleton
 
 _PEFTS_CHOICE = ("q_proj", "v_proj")
 """What peft adapts in Llama, Mistral, Gemma and Qwen where `train.target_modules` is empty."""
@@ -36,6 +36,8 @@ class Shape:
     keys: int
     """Elements of a token's keys in a layer, and as many of its values."""
     vocabulary: int
+    matrices: int
+    """With a row for every token: the embedding, and the output layer where it has weights of its own."""
     window: float
     """Tokens that a layer with a sliding window looks at; infinity where all layers look at all."""
 
@@ -78,5 +80,6 @@ def shape_of(model: LocalModel) -> Shape:
         queries=heads * width,
         keys=keys * width,
         vocabulary=config.vocab_size,
+        matrices=1 if output is None or output.weight is network.get_input_embeddings().weight else 2,
         window=getattr(config, "sliding_window", None) or math.inf,
     )

@@ -3,16 +3,22 @@
 Samples of one prompt share its prefill, prompts of like length run together, and a slot whose sample has ended takes
 the next one at once. Each sample draws from a generator of its own, so nothing that shares the network with it can
 change it, beyond the rounding of the network's own arithmetic.
+
+`decode_what_fits` is what a run does: with CUDA graphs on a GPU, and with less side by side where memory runs out.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llamaduo.slots import PREFILL_TOKENS, Capture, Prefilled, Slots, prefill
+from llamaduo.errors import ConfigError
+from llamaduo.local.memory import is_out_of_memory
+from llamaduo.local.model import give_back
+from llamaduo.local.prefills import Prefills
+from llamaduo.local.slots import Capture, Forward, Prefilled, Slots, cuda_graph
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +47,71 @@ class Rules:
     """Tells after every token whether the answer so far is complete."""
 
 
+def decode_what_fits(
+    network: Any,
+    prompts: Sequence[Sequence[int]],
+    samples: Sequence[Sample],
+    rules: Rules,
+    *,
+    slots: int,
+    finished: Callable[[int, list[int]], None],
+    note: Callable[[str], None],
+) -> None:
+    """Draw every sample; where memory runs out, what is left of them with half as many side by side.
+
+    Raises ConfigError where there is no memory for one. `note` is told what a reader should know.
+    """
+    left = dict(enumerate(samples))
+    while left:
+        numbers = list(left)
+
+        def done(at: int, ids: list[int], numbers: list[int] = numbers) -> None:
+            del left[numbers[at]]
+            finished(numbers[at], ids)
+
+        capture = _graphs(note) if network.device.type == "cuda" else None
+        try:
+            decode(network, prompts, list(left.values()), rules, slots=slots, finished=done, capture=capture, note=note)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if slots == 1:
+                raise ConfigError(
+                    "out of memory with a single answer: lower infer.max_new_tokens, or take train.quantization=nf4."
+                ) from error
+            slots = max(1, slots // 2)
+            note(f"out of memory: from here on {slots} answers are drawn side by side.")
+        give_back()  # behind the block: the error holds on to what was allocated
+
+
+def _graphs(note: Callable[[str], None]) -> Capture:
+    """Return what records forward passes as CUDA graphs; from the first that can't be recorded on they run as they are.
+
+    Some kernels of quantised layers wait for the GPU, which a recording can't.
+    """
+    import torch
+
+    works, pool = True, torch.cuda.graph_pool_handle()
+
+    def capture(forward: Forward) -> Forward:
+        nonlocal works
+        if works:
+            try:
+                return cuda_graph(forward, pool)
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                works = False
+                note(f"answers come more slowly: no CUDA graph can be made of this model ({_first_line(error)}).")
+        return forward
+
+    return capture
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def decode(
     network: Any,
     prompts: Sequence[Sequence[int]],
@@ -50,10 +121,12 @@ def decode(
     slots: int,
     finished: Callable[[int, list[int]], None],
     capture: Capture | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Draw every sample, `slots` of them side by side; `capture` is for `Slots`.
 
-    `finished` gets each sample's number in `samples` and its tokens as soon as it ends, in no special order.
+    `finished` gets each sample's number in `samples` and its tokens as soon as it ends, in no special order. Where
+    memory runs out for prompts, fewer of them are read at once, and `note` is told.
     """
     import torch
 
@@ -68,7 +141,7 @@ def decode(
             finished=finished,
             device=network.device,
             slots=Slots(network, min(slots, len(samples)), columns, capture),
-            prefills=_Prefills(network, prompts, [samples[number].prompt for number in order]),
+            prefills=Prefills(network, prompts, [samples[number].prompt for number in order], note),
             waiting=deque(order),
         ).run()
 
@@ -110,7 +183,7 @@ class _Decoding:
     finished: Callable[[int, list[int]], None]
     device: torch.device
     slots: Slots
-    prefills: _Prefills
+    prefills: Prefills
     waiting: deque[int]
     """Numbers of samples, in the order in which they begin."""
     running: dict[int, _Run] = field(default_factory=dict)
@@ -126,12 +199,22 @@ class _Decoding:
                 self._step()
 
     def _begin(self) -> None:
-        """Give free slots to waiting samples; one that ends with its first token leaves its slot free."""
+        """Give free slots to waiting samples of one prefill, so that no second one is in memory beside it.
+
+        A sample that ends with its first token leaves its slot free.
+        """
         import torch
 
-        free = [slot for slot in range(self.slots.count) if slot not in self.running][: len(self.waiting)]
-        numbers = [self.waiting.popleft() for _ in free]
-        prompts = [self.prefills.take(self.samples[number].prompt) for number in numbers]
+        free = [slot for slot in range(self.slots.count) if slot not in self.running]
+        numbers: list[int] = []
+        prompts: list[Prefilled] = []
+        while self.waiting and len(numbers) < len(free):
+            wanted = self.samples[self.waiting[0]].prompt
+            if numbers and not self.prefills.holds(wanted):
+                break
+            numbers.append(self.waiting.popleft())
+            prompts.append(self.prefills.take(wanted))
+        free = free[: len(numbers)]
         runs = [self._new(number, prompt) for number, prompt in zip(numbers, prompts, strict=True)]
         tokens = self._draw(torch.stack([prompt.logits for prompt in prompts]), runs)
         places: dict[int, tuple[Prefilled, list[int]]] = {}
@@ -176,30 +259,3 @@ class _Decoding:
             return True
         self.finished(run.number, run.drawn)
         return False
-
-
-class _Prefills:
-    """The prompts, prefilled in batches of like length when the first of them is needed, kept until the last use."""
-
-    def __init__(self, network: Any, prompts: Sequence[Sequence[int]], uses: Sequence[int]) -> None:
-        """`uses` names a prompt for each of its uses, in the order in which they will come."""
-        self._network, self._prompts = network, prompts
-        self._left = Counter(uses)
-        self._ahead = deque(self._left)
-        self._ready: dict[int, Prefilled] = {}
-
-    def take(self, prompt: int) -> Prefilled:
-        """Return a prompt's prefill, for one of its uses."""
-        if prompt not in self._ready:
-            self._compute()
-        self._left[prompt] -= 1
-        return self._ready[prompt] if self._left[prompt] else self._ready.pop(prompt)
-
-    def _compute(self) -> None:
-        """Prefill the next prompts: the longest of them first, and others as long as little of it is padding."""
-        width = len(self._prompts[self._ahead[0]])
-        most = max(1, PREFILL_TOKENS // width)
-        batch: list[int] = []
-        while self._ahead and len(batch) < most and 2 * len(self._prompts[self._ahead[0]]) >= width:
-            batch.append(self._ahead.popleft())
-        self._ready.update(zip(batch, prefill(self._network, [self._prompts[at] for at in batch]), strict=True))

@@ -18,7 +18,7 @@ from tiny import RUNTIME, tiny
 
 from llamaduo.config import LocalModel, Quantization, model_location
 from llamaduo.errors import InputError
-from llamaduo.local_model import load_base, load_chat
+from llamaduo.local.model import load_base, load_chat
 
 LOADERS = {"tokenizer": load_chat, "model": lambda model: load_base(model, RUNTIME, Quantization.none)}
 GATED = "google/gemma-2b"

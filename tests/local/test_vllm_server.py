@@ -17,18 +17,18 @@ from typing import Any
 import pytest
 from fakes import quiet
 
-from llamaduo import vllm_answers, vllm_server
 from llamaduo.config import Backend, Experiment, Infer, LocalModel, Quantization, Runtime
 from llamaduo.errors import ConfigError, InputError, ServiceError
-from llamaduo.local_model import load_chat
+from llamaduo.local import vllm_answers, vllm_server
+from llamaduo.local.model import load_chat
+from llamaduo.local.vllm_server import arguments, program
 from llamaduo.loop import run, run_folder
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example, Prediction, prompt_id
 from llamaduo.service.answers import repeat_number
 from llamaduo.stages.infer import infer
-from llamaduo.vllm_server import arguments, program
 
-FAKE = Path(__file__).parent / "fake_vllm.py"
+FAKE = Path(__file__).parents[1] / "fake_vllm.py"
 MODEL = LocalModel(name="pocket_llama", path="pocket:llama", context=512)
 RUNTIME = Runtime(device="cpu", seed=5)
 
@@ -123,6 +123,9 @@ def test_the_adapter_answers_in_order_and_each_sample_has_its_own_seed(
     for row, k, prediction in zip([r for r in rows for _ in "ab"], [0, 1] * 5, found, strict=True):
         assert prediction.text == f"adapter {seeds[row.prompt_id, k]} {row.prompt}"
         assert (prediction.finish_reason, prediction.reference) == ("stop", "the reference")
+        assert (prediction.request, prediction.cost_usd) == (None, 0.0), (
+            "the journal holds no answer of a server of ours"
+        )
         assert prediction.prompt_tokens == len(load_chat(MODEL).prompt_ids(row.messages))
     asked = [body for body in requests(tmp_path) if "logprobs" not in body]
     assert len(asked) == 10
@@ -246,7 +249,7 @@ def test_the_server_dies_with_a_process_that_is_killed(vllm: Callable[..., str],
     code = f"""
 import time
 from llamaduo.config import Infer, LocalModel, Quantization, Runtime
-from llamaduo.vllm_server import arguments, serving
+from llamaduo.local.vllm_server import arguments, serving
 model, config = LocalModel(name="m", path="pocket:llama", context=64), Infer(vllm={vllm()!r})
 runtime = Runtime(device="cpu")
 told = arguments({str(adapter)!r}, model=model, config=config, runtime=runtime, quantization=Quantization.none)
