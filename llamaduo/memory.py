@@ -74,9 +74,9 @@ def estimate(experiment: Experiment, shape: Shape, device: str) -> Estimate:
 
 
 def training(experiment: Experiment, shape: Shape, device: str) -> Estimate:
-    """Return what training takes; nothing where nothing is trained, or where several devices share a model."""
+    """Return what training takes of a device; nothing where nothing is trained, or where FSDP spreads the model."""
     train, runtime = experiment.train, experiment.runtime
-    sharded = runtime.launch is Launch.accelerate and runtime.accelerate != "ddp"
+    sharded = runtime.launch is Launch.accelerate and runtime.accelerate == "fsdp"
     if not train.enabled or sharded:
         return Estimate()
     kept, tokens = _element(experiment, device), _tokens(train)

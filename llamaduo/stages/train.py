@@ -62,7 +62,8 @@ def train(
     devices = devices or Devices()
     torch.manual_seed(runtime.seed)
     chat = load_chat(model)
-    rows = tokenised(examples, chat, config.max_length, places.rows)
+    with devices.first():
+        rows = tokenised(examples, chat, config.max_length, places.rows)
     if not len(rows):
         raise InputError(
             f"all {len(examples)} training rows exceed {config.max_length} tokens or hold an end mark: raise "
@@ -85,7 +86,10 @@ def train(
     )
     checkpoints = None
     if places.checkpoints is not None and devices.replicated:
-        identity = _identity(rows, model, config, runtime, start_from)
+        read = [rows] if held_out is None else [rows, held_out]
+        identity = _identity(
+            read, model=model, config=config, runtime=runtime, start_from=start_from, count=devices.count
+        )
         checkpoints = Checkpoints(places.checkpoints, identity, every_s=config.checkpoint_s)
     state = tuning.run(progress, checkpoints)
     _save(tuning, folder)
@@ -103,14 +107,23 @@ def train(
     )
 
 
-def _identity(rows: Rows, model: LocalModel, config: Train, runtime: Runtime, start_from: str | None) -> str:
-    """Return a hash of what decides how a training goes."""
+def _identity(
+    read: Sequence[Rows],
+    *,
+    model: LocalModel,
+    config: Train,
+    runtime: Runtime,
+    start_from: str | None,
+    count: int,
+) -> str:
+    """Return a hash of what decides how a training on `count` devices goes: rows, those of dev, and settings."""
     settings = plain(replace(config, checkpoint_s=0.0))
     origin = (Path(start_from) / "adapter_model.safetensors").read_bytes() if start_from else b""
     of = [settings, plain(model), runtime.seed, runtime.dtype, runtime.attention, hashlib.sha256(origin).hexdigest()]
-    digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode())
-    for array in (rows.ids, rows.starts, rows.prompts):
-        digest.update(array.tobytes())
+    digest = hashlib.sha256(json.dumps([*of, count], sort_keys=True).encode())
+    for rows in read:
+        for array in (rows.ids, rows.starts, rows.prompts):
+            digest.update(array.tobytes())
     return digest.hexdigest()
 
 
