@@ -91,7 +91,7 @@ def _longest_first(rows: Iterable[int], lengths: Sequence[int]) -> list[int]:
 def passes(rows: Sequence[int], lengths: Sequence[int], limits: Limits, devices: int = 1) -> list[list[int]]:
     """Return how a step's rows are cut into forward passes, the largest first: what doesn't fit shows at once.
 
-    Each of several devices gets a pass, as long as there are rows enough.
+    Several devices get passes that they can share: none takes more than its part of the rows (packed: of the tokens).
     """
     ordered = _longest_first(rows, lengths)
     shared = limits.among([lengths[row] for row in rows], devices)

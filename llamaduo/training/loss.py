@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Row = tuple[np.ndarray, int]
 """A row's tokens, and how many of them are its prompt's."""
 
-_TRIED = ((41, 150), (97, 13, 131))
-"""Lengths of packed rows of which it is tried whether they see each other: more than a block of any kernel together."""
+_TRIED = ((150, 41), (97, 131, 13))
+"""Lengths of packed rows of which it is tried whether they see each other; some begin behind a kernel's first block."""
 _ROUNDING = 1e-6
 """Nats: what is masked has no weight at all, and the rest is computed in the same way."""
 
