@@ -17,8 +17,9 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from llamaduo.config import Backend, Experiment, Launch, Quantization, Train, is_pocket, plain
+from llamaduo.config import Backend, Experiment, Launch, Quantization, Runtime, Train, is_pocket, plain
 from llamaduo.environment import available_memory, gpu_memory
 from llamaduo.errors import ConfigError
 from llamaduo.local_model import pick_device
@@ -75,9 +76,8 @@ def estimate(experiment: Experiment, shape: Shape, device: str) -> Estimate:
 
 def training(experiment: Experiment, shape: Shape, device: str) -> Estimate:
     """Return what training takes of a device; nothing where nothing is trained, or where FSDP spreads the model."""
-    train, runtime = experiment.train, experiment.runtime
-    sharded = runtime.launch is Launch.accelerate and runtime.accelerate == "fsdp"
-    if not train.enabled or sharded:
+    train = experiment.train
+    if not train.enabled or _spread(experiment.runtime):
         return Estimate()
     kept, tokens = _element(experiment, device), _tokens(train)
     adapter = _adapter(train, shape)
@@ -95,6 +95,14 @@ def training(experiment: Experiment, shape: Shape, device: str) -> Estimate:
         logits=logits,
         overhead=_overhead(experiment, shape, device, activations + logits),
     )
+
+
+def _spread(runtime: Runtime) -> bool:
+    """Tell whether FSDP spreads the model over devices, by the file that is shipped or by one of the user's."""
+    if runtime.launch is Launch.single or runtime.accelerate == "fsdp":
+        return runtime.launch is Launch.accelerate
+    own = Path(runtime.accelerate).expanduser()
+    return own.is_file() and "distributed_type: FSDP" in own.read_text(encoding="utf-8", errors="replace")
 
 
 def answering(experiment: Experiment, shape: Shape, device: str) -> Estimate:

@@ -103,7 +103,7 @@ def test_two_processes_come_to_the_loss_of_one(here: tuple[Job, Adapter], tmp_pa
 
 def test_an_error_comes_back_as_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.target_modules=\['no_such'\]"):
-        Job(tmp_path / "a")(train_apart, RUNTIME, target_modules=["no_such"])
+        Job(tmp_path / "a")(train_apart, TWO, target_modules=["no_such"])
     long = Example("long", ({"role": "user", "content": "ba " * 600},), "x")
     with pytest.raises(InputError, match="exceed 512 tokens"):
         Job(tmp_path / "b")(train_apart, RUNTIME, rows=[long])

@@ -34,7 +34,8 @@ def run_two(kind: str, out: Path) -> Path:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(several.__file__).parents[2])}
+    paths = [str(Path(several.__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     started = []
     for rank in ("0", "1"):
         with (out / f"{rank}.log").open("wb") as log:
