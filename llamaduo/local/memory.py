@@ -78,13 +78,12 @@ def estimate(experiment: Experiment, shape: Shape, device: str) -> Estimate:
 
 
 def training(experiment: Experiment, shape: Shape, device: str) -> Estimate:
-    """Return what training takes; nothing where nothing is trained, or where several devices share a model.
+    """Return what training takes of a device; nothing where nothing is trained, or where FSDP spreads the model.
 
     On a CPU all processes of a training share one memory, and each of them holds the whole of it.
     """
     train, runtime = experiment.train, experiment.runtime
-    sharded = runtime.launch is Launch.accelerate and runtime.accelerate != "ddp"
-    if not train.enabled or sharded:
+    if not train.enabled or _spread(runtime):
         return Estimate()
     kept, tokens = _element(experiment, device), _tokens(train)
     adapter = _adapter(train, shape)
@@ -118,6 +117,14 @@ def _processes(runtime: Runtime) -> int:
     except (OSError, ValueError, AttributeError, yaml.YAMLError):
         return 2  # whoever starts them says what is wrong with the file
     return count if count > 0 else 2
+
+
+def _spread(runtime: Runtime) -> bool:
+    """Tell whether FSDP spreads the model over devices, by the file that is shipped or by one of the user's."""
+    if runtime.launch is Launch.single or runtime.accelerate == "fsdp":
+        return runtime.launch is Launch.accelerate
+    own = Path(runtime.accelerate).expanduser()
+    return own.is_file() and "distributed_type: FSDP" in own.read_text(encoding="utf-8", errors="replace")
 
 
 def answering(experiment: Experiment, shape: Shape, device: str) -> Estimate:
