@@ -1,0 +1,244 @@
+"""`report.html`: one self-contained page of a run, with an explorer of its answers, and one of a study.
+
+    write_run_page(Path("results/main_table/gemma_2b-coding-1a2b3c4d"))      writes report.html into the folder
+    run_page(run, study)                                                     the same page as text, with a way back
+    study_page(study, tables, figures)
+
+A page needs no network and no second file: templates, style sheet and scripts lie in `templates/` and are written into
+it, and its content security policy lets nothing else run or load. Answers go in packed (see packing) and reach the
+document as text alone. The same folders give the same bytes; `packing.inflated` makes pages of two machines comparable.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from llamaduo.config import is_pocket
+from llamaduo.errors import InputError
+from llamaduo.redaction import redact
+from llamaduo.run_dir import write_text
+from llamaduo.studies.curves import curve, gate_of, series
+from llamaduo.studies.frame import rendered
+from llamaduo.studies.packing import SCORES, pack
+from llamaduo.studies.parts import Figure, Table
+from llamaduo.studies.runs import RunRecord, read_runs
+from llamaduo.studies.spent import data_flow, seconds, spending
+from llamaduo.studies.study import Study
+from llamaduo.studies.tidy import factors, identity
+
+_LOG = logging.getLogger(__name__)
+_OF_THIS_MACHINE = {"runtime.results", "runtime.cache", "service.journal"}
+_SHOWN_POINTS = 60
+_BROAD = 2.0  # a drawing that is so many times as wide as it is high gets a line to itself
+_OVERVIEW = "runs"  # the table of all runs: the page has its own, with links
+
+
+def write_run_page(folder: Path) -> None:
+    """Write a run's `report.html`; a page that can't be made is a warning, never an error of the run."""
+    try:
+        (run,) = read_runs(folder)
+        write_text(folder / "report.html", run_page(run))
+    except Exception as error:  # a picture of the results may fail without hurting them
+        told = " ".join(str(error).split())
+        _LOG.warning("%s: no report.html (%s: %s); try llamaduo report.", folder, type(error).__name__, told)
+
+
+def run_page(run: RunRecord, study: Study | None = None) -> str:
+    """Return the page of a run; `study` gives it a way back to the study's page in `study.root`.
+
+    Raises InputError where the run's answers, verdicts or counts can't be read.
+    """
+    try:
+        sections = _sections(run)
+        spent = {"flows": data_flow(run), "costs": spending(run), "seconds": seconds(run)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = " ".join(str(error).split())
+        raise InputError(f"{run.folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error
+    up = _link(study.root / "report.html", run.folder) if study and study.root != run.folder else None
+    values = _told(run) | spent | {"sections": sections, "up": up}
+    return rendered("run.html", ("page.js", "answers.js", "explorer.js"), values)
+
+
+def study_page(study: Study, tables: Sequence[Table], figures: Sequence[Figure]) -> str:
+    """Return the page of a study: its tables and figures, and all its runs with links to their pages."""
+    varied = {name: values for name, values in factors(study.rows).items() if name != "study"}
+    reported = {row["run"]: row for row in study.reported("all")}
+    notes = sorted({note for run in study.runs if (note := pocket_note(run.config))})
+    names = sorted({str(run.config.get("study") or study.root.name) for run in study.runs})
+    return rendered(
+        "study.html",
+        ("page.js",),
+        {
+            "title": ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
+            "study": study,
+            "varied": varied,
+            "overview": [_line(run, reported.get(run.name), study.root) for run in study.runs],
+            "unfinished": [(run, outcome(run), redact(run.state.error or "")) for run in study.runs if _open(run)],
+            "judges": sorted({name for run in study.runs for name in run.judges}),
+            "cost": sum(run.state.cost_usd for run in study.runs),
+            "pocket": notes,
+            "pocket_runs": sum(bool(pocket_note(run.config)) for run in study.runs),
+            "answers": sum(row["answers"] or 0 for row in reported.values()),
+            "tables": [(table, _footnotes(table)) for table in tables if table.name != _OVERVIEW],
+            "figures": [_drawing(figure) for figure in figures],
+            "shown_points": _SHOWN_POINTS,
+        },
+    )
+
+
+# What is said of a run
+
+
+def _told(run: RunRecord) -> dict[str, Any]:
+    """Return what the frame of a run's page says, answers and spending left out."""
+    who = identity(run)
+    return {
+        "title": f"{who['local_model']} on {who['task']}",
+        "run": run,
+        "who": who,
+        "outcome": outcome(run),
+        "pocket": pocket_note(run.config),
+        "verdict": redact(run.state.verdict or ""),
+        "error": redact(run.state.error or ""),
+        "reported": _reported(run),
+        "cut": (run.config.get("loop") or {}).get("coverage_cut"),
+        "gates": {name: gate_of(run, name) for name in SCORES},
+        "curves": {name: drawn for name in SCORES if (drawn := curve(run, name))},
+        "judges": [(name, series(number)) for number, name in enumerate(sorted(run.judges))],
+        "settings": _settings(run.config, leave_out=_OF_THIS_MACHINE),
+        "environment": _settings(run.environment),
+        "first_shown": f"{run.chosen.iteration:02d}" if run.chosen else "",
+    }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, in a word or two."""
+
+    text: str
+    kind: str
+    """`good`, `bad` or `open`: the colour of the badge, beside its text."""
+
+
+_STOPPED = {
+    "passed": Outcome("Passed", "good"),
+    "budget": Outcome("Stopped by the budget", "open"),
+}
+
+
+def outcome(run: RunRecord) -> Outcome:
+    """Return how a run ended."""
+    if run.state.status == "failed":
+        return Outcome("Failed", "bad")
+    if run.state.status != "done":
+        return Outcome("Not finished", "open")
+    if run.state.stop_reason in _STOPPED:
+        return _STOPPED[run.state.stop_reason]
+    gated = any(gate_of(run, name) is not None for name in SCORES)
+    return Outcome("Not passed", "bad") if gated else Outcome("Done", "good")
+
+
+def _open(run: RunRecord) -> bool:
+    return run.state.status != "done"
+
+
+def pocket_note(config: Mapping[str, Any]) -> str:
+    """Return what of a run is only a rehearsal, one sentence; empty for a real one."""
+    judge, infer = config["judge"], config.get("infer") or {}
+    parts = []
+    if (config.get("data") or {}).get("source") == "pocket":
+        parts.append("made-up tickets")
+    if config["synthesis"]["enabled"] and config["service_llm"].get("provider") == "pocket":
+        parts.append("a program as the service LLM")
+    if any((llm or {}).get("provider") == "pocket" for llm in (judge.get("panel") or {}).values()):
+        parts.append("a program as the judge")
+    if is_pocket(config["local_model"].get("path") or "") and infer.get("backend") != "endpoint":
+        parts.append("a local model of one million parameters")
+    return f"{', '.join(parts)}. The loop around them is the real one." if parts else ""
+
+
+def _reported(run: RunRecord) -> dict[str, Any] | None:
+    """Return the scores that a run is reported by, with the split and the number of answers behind each."""
+    chosen, test = run.chosen, run.state.test
+    if chosen is None:
+        return None
+    if test:
+        scores = {name: test.get(name) or {} for name in SCORES}
+        return {"split": "test split", "coverage": test.get("coverage"), "iteration": chosen.iteration} | scores
+    found: dict[str, Any] = {"split": f"{run.split} split", "coverage": chosen.coverage, "iteration": chosen.iteration}
+    for name in SCORES:
+        found[name] = {limit: getattr(chosen, f"{name}_{limit}") for limit in ("mean", "low", "high")}
+        found[name]["n"] = chosen.answers - chosen.unanswered
+    return found
+
+
+def _line(run: RunRecord, row: Mapping[str, Any] | None, root: Path) -> dict[str, Any]:
+    """Return a run's line in the overview; its scores are those of its tidy row, null without one."""
+    return {
+        "run": run,
+        "who": identity(run),
+        "link": _link(run.folder / "report.html", root),
+        "outcome": outcome(run),
+        "row": row,
+        "seconds": sum(line.seconds for line in run.history),
+    }
+
+
+def _link(target: Path, start: Path) -> str:
+    """Return the way from a folder to a file as a relative URL."""
+    return quote(Path(os.path.relpath(target, start)).as_posix())
+
+
+def _sections(run: RunRecord) -> list[dict[str, Any]]:
+    """Return the packed answers of each iteration, then of the test split."""
+    folders = sorted((path.name for path in (run.folder / "iterations").glob("*") if path.name.isdigit()), key=int)
+    found: list[dict[str, Any]] = []
+    for name in [*folders, "test"]:
+        packed = pack(run.folder / "iterations" / name)
+        if packed:
+            label = "test split" if name == "test" else f"iteration {int(name)}"
+            before = found[-1]["name"] if found and name != "test" else ""
+            found.append({"name": name, "label": label, "before": before, "packed": packed})
+    return found
+
+
+def _settings(tree: Mapping[str, Any], *, leave_out: set[str] | frozenset[str] = frozenset()) -> list[tuple[str, str]]:
+    """Return (dotted name, value) of every leaf, without what tells of this machine alone and without secrets."""
+    found = [(name, value) for name, value in _leaves(tree, "") if name not in leave_out]
+    texts = "\0".join(text for pair in found for text in pair)
+    clean = redact(texts).split("\0") if found else []
+    return list(zip(clean[::2], clean[1::2], strict=True))
+
+
+def _leaves(value: Any, name: str) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{name}.{key}" if name else str(key))]
+    if isinstance(value, list | tuple):
+        return [(name, ", ".join(map(str, value)))]
+    return [(name, "" if value is None or value == {} else str(value).replace("\0", " "))]
+
+
+# Tables and figures
+
+
+def _footnotes(table: Table) -> dict[str, int]:
+    """Return the notes of a table's fields with their numbers, in order of appearance."""
+    notes = dict.fromkeys(cell.note for row in table.rows for cell in row if cell.note)
+    return {note: number for number, note in enumerate(notes, 1)}
+
+
+def _drawing(figure: Figure) -> dict[str, Any]:
+    """Return a figure with its drawing as a data URL: as an image it runs no script and shares no id with another."""
+    source = base64.b64encode(figure.svg.encode()).decode()
+    names = list(dict.fromkeys(name for row in figure.data for name in row))
+    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', figure.svg)
+    broad = size is not None and float(size[1]) > _BROAD * float(size[2])
+    return {"figure": figure, "source": f"data:image/svg+xml;base64,{source}", "names": names, "broad": broad}
