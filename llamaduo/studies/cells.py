@@ -107,20 +107,20 @@ def label(value: object) -> Cell:
     return Cell(shown(value), float(value) if numeric else None)  # type: ignore[arg-type]
 
 
-def said_n(found: Iterable[Measure]) -> str:
+def said_n(usual: tuple[int, int] | None) -> str:
     """Return the n that most fields have, as a sentence; those that differ say so themselves (`odd_n`)."""
-    usual = _usual(found)
     return f"n = {usual[0]:,} answers to {usual[1]:,} prompts where a field says no other." if usual else ""
 
 
-def odd_n(one: Measure, found: Iterable[Measure]) -> str:
+def odd_n(one: Measure, usual: tuple[int, int] | None) -> str:
     """Return what a field says of its n, where that is not the usual one."""
-    if one.value is None or (one.n, one.prompts) == _usual(found):
+    if one.value is None or (one.n, one.prompts) == usual:
         return ""
     return f"n = {one.n:,} answers to {one.prompts:,} prompts" if one.n else "n is not known: verdicts.jsonl is missing"
 
 
-def _usual(found: Iterable[Measure]) -> tuple[int, int] | None:
+def usual_n(found: Iterable[Measure]) -> tuple[int, int] | None:
+    """Return the answers and prompts that most fields stand for."""
     counted = Counter((one.n, one.prompts) for one in found if one.value is not None and one.n)
     return max(counted, key=lambda pair: (counted[pair], pair)) if counted else None
 

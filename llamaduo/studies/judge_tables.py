@@ -186,10 +186,10 @@ def _habits(panel: Panel, *, named: bool) -> Iterator[tuple[Cell, ...]]:
 _FAMILY = (
     "Gap: mean score by the judges of the family minus the mean by the others, over the answers of models fine-tuned "
     "on data that the family's service LLM wrote. Reference gap: the same judges' gap over the answers, to the same "
-    "tasks, of models that are not of the family and learnt from nobody's or another family's synthetic data. Difference: "
-    "gap minus reference gap; above zero, judges favour their own family's students (preference leakage). It is no proof "
-    "where the models compared differ much in how good they are. A family is a service LLM's provider. Points of 100, "
-    "95% intervals over prompts; only answers that all judges scored. Empty where a study has no reference."
+    "tasks, of models that are not of the family and learnt from nobody's or another family's synthetic data. "
+    "Difference: gap minus reference gap; above zero, judges favour their own family's students (preference leakage). "
+    "It is no proof where the models compared differ much in how good they are. A family is a service LLM's provider. "
+    "Points of 100, 95% intervals over prompts; only answers that all judges scored. Empty without a reference."
 )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from llamaduo.evidence.compare import by_prompt, mean
 from llamaduo.evidence.resample import NOTHING, Measure
-from llamaduo.studies.cells import SCORES, Scored, best, grouped, label, number, odd_n, row_names, said_n
+from llamaduo.studies.cells import SCORES, Scored, best, grouped, label, number, odd_n, row_names, said_n, usual_n
 from llamaduo.studies.parts import Table
 from llamaduo.studies.study import Study
 from llamaduo.studies.swept import NAMES, identities
@@ -108,16 +108,16 @@ class Grid:
         places = [p for p in self.groups if any(found[p, column].value is not None for column in across)]
         if not places:
             return
-        known = list(found.values())
+        usual = usual_n(found.values())
         rows = []
         for place in places:
             fields = [
-                number(found[place, c], bold=(place, c) in bold, note=odd_n(found[place, c], known)) for c in across
+                number(found[place, c], bold=(place, c) in bold, note=odd_n(found[place, c], usual)) for c in across
             ]
             rows.append((*map(label, place), *fields))
         header = (*(NAMES.get(column, column) for column in self.names), *(column.header for column in across))
         title = name.removeprefix("main_").capitalize()
-        yield Table(name, title, f"{note} {said_n(known)}", header, tuple(rows), labels=len(self.names))
+        yield Table(name, title, f"{note} {said_n(usual)}", header, tuple(rows), labels=len(self.names))
 
 
 def score_tables(study: Study, scored: Scored) -> Iterator[Table]:

@@ -35,13 +35,14 @@ def identities(study: Study) -> list[Row]:
 def swept(rows: Sequence[Row]) -> list[str]:
     """Return the columns needed to tell runs apart, the study first if it is one of them.
 
-    A column that goes with others (an alpha that is always twice the rank) is left out, the later one of the two.
+    A column that goes with others (an alpha that is always twice the rank) is left out, the later one of the two. The
+    method always stays: that a base model has no rank is no reason to call it rank none.
     """
     needed = [name for name in _ORDER if len({row[name] for row in rows}) > 1]
     apart = len(_keys(rows, needed))
     for name in reversed(needed.copy()):
         rest = [other for other in needed if other != name]
-        if len(_keys(rows, rest)) == apart:
+        if name != "method" and len(_keys(rows, rest)) == apart:
             needed = rest
     return sorted(needed, key=lambda name: name != "study")
 
