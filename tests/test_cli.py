@@ -129,7 +129,7 @@ def test_smoke_run_then_no_op_then_report() -> None:
     report = llamaduo("report", "results")
     assert report.returncode == 0
     assert "pocket_llama" in report.stdout
-    assert len((Path("results") / "summary.csv").read_text().splitlines()) == 2
+    assert len((Path("results") / "tables/runs.csv").read_text().splitlines()) == 2
     assert loaded_modules("report", "results") == set()
 
 

@@ -78,22 +78,46 @@ def read_scores(path: Path) -> Scores:
         read_options=pyarrow.json.ReadOptions(block_size=1 << 22),
         parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
     )
-    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in schema.names}
-    keys = np.array([f"{p}\0{s:09d}" for p, s in zip(columns["prompt_id"], columns["sample"], strict=True)])
-    answers, where = np.unique(keys, return_inverse=True)
-    judges = tuple(dict.fromkeys(columns["judge"]))
-    judge = np.array([judges.index(name) for name in columns["judge"]])
-    repeat = columns["repeat"].astype(int)
-    shape = (len(answers), len(judges), int(repeat.max()) + 1)
-    without = np.array([reason is not None for reason in columns["unscored"]])
+    columns = {name: table.column(name).combine_chunks() for name in schema.names}
+    if any(columns[name].null_count for name in ("prompt_id", "sample", "judge", "repeat")):
+        raise ValueError("a verdict names no prompt_id, sample, judge or repeat")
+    prompt, prompts = _coded(columns["prompt_id"])
+    judge, judges = _coded(columns["judge"])
+    in_order = sorted(range(len(prompts)), key=prompts.__getitem__)
+    place = np.argsort(np.array(in_order))[prompt]  # of the prompt of each verdict, among the sorted ones
+    sample, repeat = _numbers(columns["sample"]), _numbers(columns["repeat"])
+    samples = int(sample.max()) + 1
+    answers, where = np.unique(place * samples + sample, return_inverse=True)
+    scored = ~_there(columns["unscored"])
     made = {}
     for name in ("similarity", "precision"):
-        values = np.full(shape, np.nan)
-        values[where, judge, repeat] = np.where(without, np.nan, columns[name].astype(float))
+        values = np.full((len(answers), len(judges), int(repeat.max()) + 1), np.nan)
+        known = scored & _there(columns[name])
+        values[where, judge, repeat] = np.where(known, _numbers(columns[name]), np.nan)
         made[name] = values
-    split = [answer.split("\0") for answer in answers.tolist()]
-    prompts, samples = np.array([prompt for prompt, _ in split]), np.array([int(sample) for _, sample in split])
-    return Scores(prompts, samples, judges, made["similarity"], made["precision"])
+    ids = np.array([prompts[at] for at in in_order])[answers // samples]
+    return Scores(ids, answers % samples, tuple(judges), made["similarity"], made["precision"])
+
+
+def _coded(column: Any) -> tuple[NDArray[np.int64], list[str]]:
+    """Return a column of text as (rows,) numbers, and the texts that they stand for, in order of appearance."""
+    coded = column.dictionary_encode()
+    return _numbers(coded.indices).astype("int64"), coded.dictionary.to_pylist()
+
+
+def _numbers(column: Any) -> NDArray[Any]:
+    """Return a column of numbers, anything where it is null; `to_numpy` would import pandas."""
+    import numpy as np
+    import pyarrow
+
+    full = pyarrow.Array.from_buffers(column.type, len(column), [None, column.buffers()[1]], offset=column.offset)
+    return np.from_dlpack(full)
+
+
+def _there(column: Any) -> NDArray[np.bool_]:
+    """Return where a column is not null."""
+    found: NDArray[np.bool_] = _numbers(column.is_valid().cast("int8")) == 1
+    return found
 
 
 def reported_scores(run: RunRecord) -> Scores | None:

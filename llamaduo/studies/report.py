@@ -1,128 +1,106 @@
-"""Report: summary tables of all runs below a folder, as text and CSV, from what the runs recorded.
+"""Report: what a folder of runs shows, as tables and files, from what the runs recorded; no model is asked or loaded.
 
-Writes `summary.csv` (a row a run) and `iterations.csv` (a row an iteration) into the folder; returns the
-text. Reads `config.yaml`, `state.json` and `metrics.jsonl`; calls no model and loads none.
+    llamaduo report results/main_table
+
+Writes into the folder `runs.csv` and `runs.parquet` (the tidy table, see `tidy`) and `tables/NAME.{md,tex,html,csv}`.
+Reads the runs' configurations, states, metrics and verdicts. The same run folders give the same bytes.
 """
 
 from __future__ import annotations
 
-import csv
 import io
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Screen
 
-from llamaduo.display import iterations_table, span
+from llamaduo.display import iterations_table
 from llamaduo.run_dir import write_text
-from llamaduo.studies.runs import RunRecord, read_runs
+from llamaduo.studies import table as forms
+from llamaduo.studies import tidy
+from llamaduo.studies.parts import Table
 from llamaduo.studies.study import Study, read_study
-from llamaduo.studies.tidy import write
+from llamaduo.studies.tables import make_tables
+
+_LINES = 40
+"""Runs that the terminal shows."""
+_WHOLE = 3
+"""Up to this many runs are shown with their iterations."""
 
 
 def report(directory: str) -> str:
-    """Write the CSV tables into the folder and return them as text."""
+    """Write the report of the runs at or below a folder into it; return what the terminal shows."""
     root = Path(directory)
-    write_report(read_study(root), root)
-    runs = read_runs(root)
-    summary = [_summary(run, root) for run in runs]
-    write_text(root / "summary.csv", _csv(summary))
-    write_text(root / "iterations.csv", _csv([row for run in runs for row in _iterations(run, root)]))
+    study = read_study(root)
+    tables = make_tables(study)
+    written = write_report(study, root, tables)
+    return _on_screen(study, tables, written)
+
+
+def write_report(study: Study, out: Path, tables: Sequence[Table] | None = None) -> list[Path]:
+    """Write every file of the report below `out`, made if it isn't there; return their paths.
+
+    `tables` are the study's, where they have been made already.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    written = tidy.write(study.rows, out)
+    for table in make_tables(study) if tables is None else tables:
+        written += _write_table(table, out / "tables")
+    return written
+
+
+def _write_table(table: Table, folder: Path) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    texts = {
+        "md": forms.markdown(table),
+        "tex": forms.latex(table),
+        "html": forms.document(table),
+        "csv": tidy.as_csv(forms.as_rows(table)),
+    }
+    paths = []
+    for kind, text in texts.items():
+        paths.append(folder / f"{table.name}.{kind}")
+        write_text(paths[-1], text)
+    return paths
+
+
+def _on_screen(study: Study, tables: Sequence[Table], written: Sequence[Path]) -> str:
+    """Return the runs, their scores and what was written, for a terminal."""
     out = io.StringIO()
     console = Console(file=out, width=160, highlight=False, markup=False)
-    console.print(_summary_table(runs, root))
-    for run in runs:
-        console.print()
-        console.print(iterations_table(run.history, title=str(run.folder.relative_to(root))))
-        console.print(run.state.verdict or f"status: {run.state.status}")
-    console.print(f"\n{root / 'summary.csv'}\n{root / 'iterations.csv'}")
+    (overview,) = [table for table in tables if table.name == "runs"]
+    console.print(_runs(study, overview))
+    if len(overview.rows) > _LINES:
+        console.print(f"and {len(overview.rows) - _LINES:,} more, see {study.root / 'runs.csv'}")
+    if len(study.runs) <= _WHOLE:
+        for run in study.runs:
+            console.print()
+            console.print(iterations_table(run.history, title=run.name))
+            console.print(run.state.verdict or f"status: {run.state.status}")
+            if run.state.error:
+                console.print(run.state.error)
+    folders = sorted({path.parent for path in written if path.parent != study.root})
+    console.print()
+    for path in written:
+        if path.parent == study.root:
+            console.print(str(path), soft_wrap=True)
+    for folder in folders:
+        names = sorted({path.stem for path in written if path.parent == folder})
+        console.print(f"{folder}/: {', '.join(names)}", soft_wrap=True)
     return out.getvalue()
 
 
-def _identity(run: RunRecord, root: Path) -> dict[str, Any]:
-    config = run.config
-    judge = config["judge"]
-    return {
-        "run": str(run.folder.relative_to(root)),
-        "task": config["task"]["name"],
-        "local_model": config["local_model"]["name"],
-        "service_llm": config["service_llm"]["name"] if config["synthesis"]["enabled"] else "",
-        "judges": " ".join(judge["panel"]) if judge["kind"] == "service" else "chrf rouge_l",
-        "protocol": config["protocol"]["name"],
-        "lora_r": config["train"]["lora_r"],
-    }
+_LEFT_OUT = ("synthetic rows", "unscored", "seconds", "run")
 
 
-def _summary(run: RunRecord, root: Path) -> dict[str, Any]:
-    chosen = run.chosen
-    row = _identity(run, root) | {
-        "status": run.state.status,
-        "stop_reason": run.state.stop_reason,
-        "iterations": run.state.iterations,
-        "accepted_iteration": run.state.accepted_iteration,
-        "best_iteration": run.state.best_iteration,
-        "cost_usd": run.state.cost_usd,
-        "seconds": round(sum(line.seconds for line in run.history), 1),
-    }
-    for name in ("train_rows", "similarity_mean", "similarity_low", "similarity_high", "precision_mean",
-                 "precision_low", "precision_high", "coverage", "answers", "unanswered", "unscored"):  # fmt: skip
-        row[name] = getattr(chosen, name) if chosen else None
-    for name in ("similarity", "precision"):
-        found = (run.state.test or {}).get(name) or {}
-        row |= {f"test_{name}_{limit}": found.get(limit) for limit in ("mean", "low", "high")}
-    return row
-
-
-def _iterations(run: RunRecord, root: Path) -> list[dict[str, Any]]:
-    rows = []
-    for line in run.history:
-        tree = asdict(line)
-        judges = tree.pop("judges")
-        rows.append(_identity(run, root) | {"judge": "all"} | tree)
-        for name, scores in judges.items():
-            rows.append(_identity(run, root) | {"judge": name} | dict.fromkeys(tree) | _of_iteration(tree) | scores)
-    return rows
-
-
-def _of_iteration(tree: dict[str, Any]) -> dict[str, Any]:
-    return {name: tree[name] for name in ("iteration", "train_rows", "synthetic_rows")}
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    out = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def _summary_table(runs: list[RunRecord], root: Path) -> Table:
-    table = Table(title=f"{len(runs)} runs in {root}", title_justify="left", box=None, pad_edge=False)
-    for name in ("task", "local model", "judges", "stopped by", "iterations", "rows", "similarity [95%]",
-                 "precision [95%]", "test precision", "cost"):  # fmt: skip
-        table.add_column(name)
-    for run in runs:
-        chosen, identity = run.chosen, _identity(run, root)
-        test = (run.state.test or {}).get("precision") or {}
-        table.add_row(
-            identity["task"],
-            identity["local_model"],
-            identity["judges"],
-            run.state.stop_reason or run.state.status,
-            str(run.state.iterations),
-            f"{chosen.train_rows:,}" if chosen else "",
-            span(chosen.similarity_mean, chosen.similarity_low, chosen.similarity_high) if chosen else "",
-            span(chosen.precision_mean, chosen.precision_low, chosen.precision_high) if chosen else "",
-            span(test["mean"], test["low"], test["high"]) if test else "",
-            f"${run.state.cost_usd:.2f}",
-        )
-    return table
-
-
-def write_report(study: Study, out: Path) -> None:
-    """Write the report of a study into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    write(study.rows, out)
+def _runs(study: Study, overview: Table) -> Screen:
+    kept = [at for at, name in enumerate(overview.header) if name not in _LEFT_OUT]
+    done = sum(run.state.status == "done" for run in study.runs)
+    title = f"{len(study.runs)} runs in {study.root}, {done} done; scores with 95% intervals"
+    screen = Screen(title=title, title_justify="left", box=None, pad_edge=False)
+    for at in kept:
+        screen.add_column(overview.header[at], justify="left" if at <= overview.labels else "right")
+    for row in overview.rows[:_LINES]:
+        screen.add_row(*(row[at].text for at in kept))
+    return screen

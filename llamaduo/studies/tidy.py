@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.records import Iteration
-from llamaduo.run_dir import write_text
+from llamaduo.run_dir import write_bytes, write_text
 from llamaduo.studies.runs import RunRecord
 
 Row = dict[str, Any]
@@ -172,6 +172,6 @@ def _write_parquet(rows: Sequence[Row], path: Path) -> None:
         return pyarrow.bool_() if name in _TRUTH else pyarrow.int64() if name in _WHOLE else pyarrow.float64()
 
     schema = pyarrow.schema([(name, kind(name)) for name in COLUMNS])
-    private = path.with_name(f".{path.name}.part")
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema=schema), private, compression="zstd")
-    private.replace(path)
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema=schema), out, compression="zstd")
+    write_bytes(path, out.getvalue())

@@ -1,4 +1,4 @@
-"""The report: tables from what runs recorded, whole or broken off, without asking any model.
+"""The report: files and tables from what runs recorded, whole or broken off, without asking any model.
 
 Run folders are written by hand here, so that the format is tested and not the code that writes it.
 """
@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from llamaduo.errors import InputError
-from llamaduo.studies.report import report
+from llamaduo.studies.report import report, write_report
 from llamaduo.studies.runs import read_runs
+from llamaduo.studies.study import read_study
+from tests.made_runs import make_study
 
 CONFIG = """
 study: s
@@ -40,7 +42,8 @@ STATE: dict[str, Any] = {
     "status": "done", "stop_reason": "passed", "iterations": 1, "accepted_iteration": 0, "cost_usd": 1.25,
     "best_iteration": 0, "verdict": "Passed: the model takes over [see the gate].", "error": None,
     "test": {"similarity": {"mean": 80.0, "low": 78.0, "high": 82.0, "n": 96},
-             "precision": {"mean": 90.0, "low": 88.0, "high": 92.0, "n": 96}},
+             "precision": {"mean": 90.0, "low": 88.0, "high": 92.0, "n": 96},
+             "judges": {"gpt_4o": {"similarity_mean": 80.0, "precision_mean": 90.0}}},
 }  # fmt: skip
 
 
@@ -67,62 +70,66 @@ def table(name: str, root: str = "results") -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_run_is_a_row_of_the_summary() -> None:
-    run_folder("study/run-1a2b3c4d")
+def test_a_run_has_a_row_for_each_iteration_and_judge_and_one_is_reported() -> None:
+    run_folder("study/run-1a2b3c4d", lines=[LINE, {**LINE, "iteration": 1, "similarity_mean": None}])
     report("results")
-    (row,) = table("summary.csv")
-    assert row["run"] == "study/run-1a2b3c4d"
-    assert (row["task"], row["local_model"], row["service_llm"], row["judges"]) == (
-        "coding",
-        "gemma",
-        "pocket_teacher",
-        "gpt_4o",
-    )
-    assert (row["status"], row["stop_reason"], row["accepted_iteration"], row["best_iteration"]) == (
-        "done",
-        "passed",
-        "0",
-        "0",
-    )
-    assert (row["train_rows"], row["similarity_mean"], row["similarity_low"]) == ("1064", "81.25", "79.5")
-    assert (row["precision_low"], row["answers"], row["unanswered"], row["unscored"]) == ("", "96", "1", "2")
-    assert (row["test_similarity_mean"], row["test_precision_high"]) == ("80.0", "92.0")
-    assert (row["cost_usd"], row["seconds"], row["lora_r"], row["protocol"]) == ("1.25", "12.5", "16", "clean")
-
-
-def test_an_iteration_is_a_row_for_all_and_one_a_judge() -> None:
-    run_folder("a", lines=[LINE, {**LINE, "iteration": 1, "similarity_mean": None}])
-    report("results")
-    rows = table("iterations.csv")
-    assert [(row["iteration"], row["judge"]) for row in rows] == [
-        ("0", "all"),
-        ("0", "gpt_4o"),
-        ("1", "all"),
-        ("1", "gpt_4o"),
+    rows = table("runs.csv")
+    assert [(row["split"], row["iteration"], row["judge"], row["reported"]) for row in rows] == [
+        ("dev", "0", "all", "False"),
+        ("dev", "0", "gpt_4o", "False"),
+        ("dev", "1", "all", "False"),
+        ("dev", "1", "gpt_4o", "False"),
+        ("test", "0", "all", "True"),
+        ("test", "0", "gpt_4o", "True"),
     ]
+    assert {(row["run"], row["task"], row["local_model"]) for row in rows} == {
+        ("study/run-1a2b3c4d", "coding", "gemma")
+    }
     assert (rows[0]["similarity_mean"], rows[1]["similarity_mean"], rows[2]["similarity_mean"]) == ("81.25", "80.0", "")
-    assert (rows[1]["train_rows"], rows[1]["answers"], rows[1]["scored"]) == ("1064", "", "95")
-    assert {row["judges"] for row in rows} == {"gpt_4o"}  # the panel
+    assert (rows[0]["train_rows"], rows[0]["similarity_low"], rows[0]["precision_low"]) == ("1064", "79.5", "")
+    assert (rows[4]["similarity_mean"], rows[4]["precision_high"], rows[4]["lora_r"]) == ("80.0", "92.0", "16")
+
+
+def test_parquet_says_the_same_as_csv() -> None:
+    import pyarrow.parquet
+
+    run_folder("a")
+    report("results")
+    rows = pyarrow.parquet.read_table("results/runs.parquet").to_pylist()
+    told = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+    assert told == table("runs.csv")
 
 
 def test_the_text_shows_scores_with_their_intervals_and_the_verdict() -> None:
     run_folder("study/run")
     text = report("results")
-    assert "1 runs in results" in text
-    assert "81.2 [79.5, 83.0]" in text
-    assert "90.0 [88.0, 92.0]" in text
-    assert "91.0" in text
+    assert "1 runs in results, 1 done" in text
+    assert "81.2 [79.5, 83.0]" in text  # the iteration
+    assert "90.0 [88.0, 92.0]" in text  # the test split
     assert "1,064" in text
     assert "$1.25" in text
     assert "takes over [see the gate]." in text
-    assert text.rstrip().endswith("results/summary.csv\nresults/iterations.csv")
+    assert "\nresults/runs.csv\nresults/runs.parquet\n" in text
+    assert text.rstrip().splitlines()[-1].startswith("results/tables/: ")
 
 
-def test_the_best_iteration_is_the_one_in_the_summary() -> None:
-    lines = [{**LINE, "iteration": n, "similarity_mean": 50.0 + n} for n in range(3)]
-    run_folder("a", lines=lines, state={**STATE, "best_iteration": 1, "iterations": 3})
+def test_a_terminal_gets_no_more_than_forty_runs() -> None:
+    for number in range(43):
+        run_folder(f"run-{number:02d}", task=f"task_{number}")
+    lines = report("results").splitlines()
+    assert sum("gemma" in line for line in lines) == 40
+    assert "and 3 more, see results/runs.csv" in lines
+    assert len(lines) < 50
+
+
+def test_every_table_comes_as_markdown_latex_html_and_csv() -> None:
+    run_folder("a")
     report("results")
-    assert table("summary.csv")[0]["similarity_mean"] == "51.0"
+    written = {path.name for path in Path("results/tables").iterdir()}
+    assert {f"runs.{kind}" for kind in ("md", "tex", "html", "csv")} <= written
+    assert {path.rsplit(".")[0] for path in written} >= {"main_precision", "main_similarity", "runs"}
+    (row,) = table("tables/main_precision.csv")
+    assert row == {"model": "gemma", "coding, gpt_4o": "90.0"}
 
 
 def test_runs_are_found_at_any_depth_and_in_order() -> None:
@@ -130,58 +137,77 @@ def test_runs_are_found_at_any_depth_and_in_order() -> None:
         run_folder(name, task="coding" if name == "c" else "closed_qa")
     assert [run.folder.as_posix() for run in read_runs(Path("results"))] == ["results/a/1", "results/b/2", "results/c"]
     report("results")
-    assert [row["run"] for row in table("summary.csv")] == ["a/1", "b/2", "c"]
+    assert [row["run"] for row in table("tables/runs.csv")] == ["a/1", "b/2", "c"]
 
 
 def test_one_runs_own_folder_can_be_reported_on() -> None:
     folder = run_folder("study/run")
     text = report(str(folder))
     assert "1 runs" in text
-    assert table("summary.csv", str(folder))[0]["task"] == "coding"
+    assert table("runs.csv", str(folder))[0]["task"] == "coding"
 
 
 @pytest.mark.parametrize(
     ("state", "shown"),
     [
         ({"status": "running", "iterations": 0}, "running"),
-        ({"status": "failed", "iterations": 0, "error": "gpt_4o is out of reach"}, "failed"),
+        ({"status": "failed", "iterations": 0, "error": "gpt_4o is out of reach"}, "gpt_4o is out of reach"),
         ({"status": "done", "stop_reason": "budget", "best_iteration": None, "verdict": "No verdict"}, "budget"),
     ],
 )
 def test_a_run_without_iterations_is_shown_as_it_stands(state: dict[str, Any], shown: str) -> None:
     run_folder("a", lines=[], state=state)
     assert shown in report("results")
-    (row,) = table("summary.csv")
-    assert row["status"] == state["status"]
-    assert row["similarity_mean"] == row["test_precision_mean"] == row["train_rows"] == ""
-    assert table("iterations.csv") == []
+    assert table("runs.csv") == []
+    (row,) = table("tables/runs.csv")
+    assert row["status"] == state.get("stop_reason", state["status"])
+    assert row["precision"] == row["rows"] == row["n"] == ""
+    assert not Path("results/tables/main_precision.md").exists()
 
 
 def test_a_run_under_way_shows_what_it_has() -> None:
     run_folder("a", state={"status": "running", "iterations": 1, "cost_usd": 0.5})
     text = report("results")
     assert "status: running" in text
-    assert "81.2 [79.5, 83.0]" in text  # among its iterations, though none is the best one yet
-    assert table("summary.csv")[0]["similarity_mean"] == ""
+    assert "81.2 [79.5, 83.0]" in text  # among its iterations
+    assert table("tables/runs.csv")[0]["similarity"] == ""  # but nothing stands for the run yet
+    assert not any(row["reported"] == "True" for row in table("runs.csv"))
 
 
-def test_the_reference_judge_and_no_synthesis_are_named_as_such() -> None:
-    run_folder("a", kind="reference", panel="", synthesis="false")
+def test_finished_runs_are_in_the_tables_beside_broken_off_ones() -> None:
+    run_folder("a", model="gemma")
+    run_folder("b", model="llama", state={"status": "failed", "error": "out of memory"})
+    run_folder("c", model="mistral", lines=[], state={"status": "running"})
     report("results")
-    (row,) = table("summary.csv")
-    assert (row["judges"], row["service_llm"]) == ("chrf rouge_l", "")
+    assert [row["model"] for row in table("tables/main_precision.csv")] == ["gemma"]
+    assert [row["status"] for row in table("tables/runs.csv")] == ["passed", "failed", "running"]
 
 
-def test_every_member_of_a_panel_is_named() -> None:
-    run_folder("a", panel="gpt_4o: {}, claude: {}")
+def test_the_reference_judge_scores_no_precision() -> None:
+    unscored = {**STATE, "test": {"similarity": {"mean": 40.0, "low": 30.0, "high": 50.0, "n": 9}, "precision": {}}}
+    run_folder("a", kind="reference", panel="", synthesis="false", state=unscored)
     report("results")
-    assert table("summary.csv")[0]["judges"] == "gpt_4o claude"
+    (row,) = table("tables/main_similarity.csv")
+    assert row["panel"] == "40.0 [30.0, 50.0]"
+    assert not Path("results/tables/main_precision.csv").exists()
 
 
-def test_reporting_again_gives_the_same_and_reads_no_table_as_a_run() -> None:
-    run_folder("a")
-    assert report("results") == report("results")
-    assert len(table("summary.csv")) == 1
+def test_reporting_again_gives_the_same_bytes() -> None:
+    make_study(Path("results/s"), models=("gemma_2b", "llama3_8b"), tasks=("coding",), prompts=8)
+
+    def written() -> dict[str, bytes]:
+        report("results/s")
+        found = [path for path in Path("results/s").rglob("*") if path.is_file() and "iterations" not in path.parts]
+        return {str(path): path.read_bytes() for path in found}
+
+    first = written()
+    assert written() == first
+    moved = Path("elsewhere/s")
+    moved.parent.mkdir()
+    Path("results/s").rename(moved)
+    write_report(read_study(moved), Path("results/s"))
+    for path in Path("results/s").rglob("*.*"):
+        assert path.read_bytes() == first[str(path)], path
 
 
 @pytest.mark.parametrize("make", ["nothing", "empty", "no run"])
@@ -197,6 +223,15 @@ def test_a_folder_without_a_run_is_refused(make: str) -> None:
 def test_a_state_that_can_not_be_read_is_named() -> None:
     (run_folder("a") / "state.json").write_text("{")
     with pytest.raises(InputError, match=r"a/state\.json: can't be read"):
+        report("results")
+
+
+@pytest.mark.parametrize("text", ['{"prompt_id": "a", "sam', '{"prompt_id": "a"}\n', "[1]\n", "\n"])
+def test_verdicts_that_can_not_be_read_are_named(text: str) -> None:
+    folder = run_folder("study/a") / "iterations/test"
+    folder.mkdir(parents=True)
+    (folder / "verdicts.jsonl").write_text(text)
+    with pytest.raises(InputError, match=r"study/a: its verdicts can't be read"):
         report("results")
 
 

@@ -1,0 +1,239 @@
+"""What judges make of the same answers: agreement, rank correlation, strictness and noise, the family of the generator.
+
+The answers of all finished runs that one panel judged are put together; studies with several panels get a row each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from llamaduo.evidence.agreement import alpha, family_gap, rank_correlation, self_noise, strictness
+from llamaduo.evidence.compare import by_prompt, difference, mean
+from llamaduo.evidence.resample import NOTHING, Measure
+from llamaduo.studies.cells import SCORES, count, number
+from llamaduo.studies.parts import Cell, Table
+from llamaduo.studies.runs import RunRecord
+from llamaduo.studies.study import Study
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The answers that the same judges looked at, of all finished runs."""
+
+    judges: tuple[str, ...]
+    runs: tuple[RunRecord, ...]
+    study: Study
+
+    def values(self, score: str, runs: Sequence[RunRecord] | None = None) -> Floats:
+        """Return (answers, judges): each judge's mean over its repeats."""
+        import numpy as np
+
+        return np.concatenate([self._of(run, self.study.scores[run.name].by_judge[score]) for run in runs or self.runs])
+
+    def repeats(self, score: str, judge: int) -> Floats:
+        """Return (answers, repeats) of one judge; runs with fewer repeats are filled up with nan."""
+        import numpy as np
+
+        parts = [self._of(run, getattr(self.study.scores[run.name], score))[:, judge] for run in self.runs]
+        most = max(part.shape[1] for part in parts)
+        return np.concatenate([np.pad(p, ((0, 0), (0, most - p.shape[1])), constant_values=np.nan) for p in parts])
+
+    def _of(self, run: RunRecord, found: Floats) -> Floats:
+        """Return a run's scores, (answers, judges, ...), with the judges in the panel's order."""
+        named = self.study.scores[run.name].judges
+        return found[:, [named.index(judge) for judge in self.judges]]
+
+    def ids(self, runs: Sequence[RunRecord] | None = None) -> NDArray[Any]:
+        """Return (answers,): the prompts, told apart by task."""
+        import numpy as np
+
+        chosen = runs or self.runs
+        return np.concatenate([np.char.add(f"{_task(run)}/", self.study.scores[run.name].prompt_ids) for run in chosen])
+
+    @cached_property
+    def prompts(self) -> NDArray[Any]:
+        """`ids` of all runs."""
+        return self.ids()
+
+
+def _task(run: RunRecord) -> str:
+    return str(run.config["task"]["name"])
+
+
+def panels(study: Study) -> list[Panel]:
+    """Return the panels of a study, with the runs that each judged; runs without scores are left out."""
+    by_judges: dict[tuple[str, ...], list[RunRecord]] = {}
+    for run in study.runs:
+        scores = study.scores.get(run.name)
+        if run.state.status == "done" and scores is not None and len(scores.prompt_ids):
+            by_judges.setdefault(tuple(sorted(scores.judges)), []).append(run)
+    return [Panel(judges, tuple(by_judges[judges]), study) for judges in sorted(by_judges)]
+
+
+def judge_tables(study: Study) -> Iterator[Table]:
+    """Yield the tables of a study's judges; those that compare judges only where a panel has two or more."""
+    found = panels(study)
+    several = [panel for panel in found if len(panel.judges) > 1]
+    rows = [row for panel in several for row in _agreement(panel, named=len(several) > 1)]
+    if rows:
+        labels = ("panel", "task") if len(several) > 1 else ("task",)
+        yield Table("judges_agreement", "Agreement between judges", _AGREEMENT, (*labels, *SCORES, "n"), tuple(rows),
+                    labels=len(labels))  # fmt: skip
+    rows = [row for panel in several for row in _correlations(panel)]
+    if rows:
+        kinds = [f"{score}, {kind}" for score in SCORES for kind in ("Spearman", "Kendall", "runs (Kendall)")]
+        yield Table("judges_correlation", "Rank correlation of judges", _CORRELATION,
+                    ("judge", "and", *kinds, "n"), tuple(rows), labels=2)  # fmt: skip
+    rows = [row for panel in found for row in _habits(panel, named=len(found) > 1)]
+    if any(cell.text for row in rows for cell in row[2 if len(found) > 1 else 1 :]):
+        labels = ("panel", "judge") if len(found) > 1 else ("judge",)
+        kinds = [f"{score}, {kind}" for kind in ("strictness", "noise") for score in SCORES]
+        yield Table("judges_habits", "Strictness and noise of judges", _HABITS, (*labels, *kinds, "n"), tuple(rows),
+                    labels=len(labels))  # fmt: skip
+    rows = [row for panel in several for row in _families(panel)]
+    if rows:
+        yield Table("judges_family", "Judges of the generator's family", _FAMILY,
+                    ("generator's family", "judges of it", "other judges", "score", "gap", "reference gap",
+                     "difference", "n", "n of reference"), tuple(rows), labels=4)  # fmt: skip
+
+
+_AGREEMENT = (
+    "Krippendorff's alpha on the interval scale, over the judges' means of each answer, with its 95% interval over "
+    "prompts: 1 is agreement, 0 is chance. n: answers that two judges or more scored. Models that differ much in how "
+    "good they are raise it."
+)
+
+
+def _agreement(panel: Panel, *, named: bool) -> Iterator[tuple[Cell, ...]]:
+    tasks = sorted({_task(run) for run in panel.runs})
+    places = [("all tasks", list(panel.runs))] if len(tasks) > 1 else []
+    places += [(task, [run for run in panel.runs if _task(run) == task]) for task in tasks]
+    for place, runs in places:
+        ids = panel.ids(runs)
+        found = [alpha(ids, panel.values(score, runs)) for score in SCORES]
+        if any(one.value is not None for one in found):
+            first = [Cell(" + ".join(panel.judges))] if named else []
+            yield (*first, Cell(place), *(number(one, 2) for one in found), count(max(one.n for one in found)))
+
+
+_CORRELATION = (
+    "Rank correlation of two judges' scores over answers (Spearman's rho, Kendall's tau-b) and over runs' means "
+    "(Kendall: do both put the models in the same order), with 95% intervals by a jackknife over prompts or runs. n: "
+    "answers that both scored; of more than 20,000 an even part."
+)
+
+
+def _correlations(panel: Panel) -> Iterator[tuple[Cell, ...]]:
+    import numpy as np
+
+    values = {score: panel.values(score) for score in SCORES}
+    sizes = [len(panel.study.scores[run.name].prompt_ids) for run in panel.runs]
+    ends = np.cumsum(sizes)[:-1]
+    means = {score: np.array([_means(part) for part in np.split(values[score], ends)]) for score in SCORES}
+    names = np.array([run.name for run in panel.runs])
+    for a, b in combinations(range(len(panel.judges)), 2):
+        found: list[Measure] = []
+        for score in SCORES:
+            x, y = values[score][:, a], values[score][:, b]
+            found += [rank_correlation(panel.prompts, x, y, kind) for kind in ("spearman", "kendall")]
+            found.append(rank_correlation(names, means[score][:, a], means[score][:, b], "kendall"))
+        if any(one.value is not None for one in found):
+            yield (Cell(panel.judges[a]), Cell(panel.judges[b]), *(number(one, 2) for one in found),
+                   count(max(found[0].n, found[3].n)))  # fmt: skip
+
+
+def _means(values: Floats) -> Floats:
+    """Return (judges,): the means over answers, nan where a judge scored none."""
+    import numpy as np
+
+    there = ~np.isnan(values)
+    sums, counts = np.where(there, values, 0.0).sum(0), there.sum(0)
+    found: Floats = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    return found
+
+
+_HABITS = (
+    "Strictness: a judge's mean minus the panel's over answers that all its judges scored, in points of 100; below "
+    "zero is strict. Noise: standard deviation between one judge's repeats on the same answer, in points; empty "
+    "without repeats. 95% intervals over prompts. n: answers that the judge scored."
+)
+
+
+def _habits(panel: Panel, *, named: bool) -> Iterator[tuple[Cell, ...]]:
+    import numpy as np
+
+    values = {score: panel.values(score) for score in SCORES}
+    for at, judge in enumerate(panel.judges):
+        strict = [strictness(panel.prompts, values[score], at) for score in SCORES]
+        noise = [self_noise(panel.prompts, panel.repeats(score, at)) for score in SCORES]
+        scored = max(int((~np.isnan(values[score][:, at])).sum()) for score in SCORES)
+        first = [Cell(" + ".join(panel.judges))] if named else []
+        alone = len(panel.judges) < 2
+        yield (*first, Cell(judge), *(Cell("") if alone else number(one, 2, sign=True) for one in strict),
+               *(number(one, 2) for one in noise), count(scored))  # fmt: skip
+
+
+_FAMILY = (
+    "Gap: mean score by the judges of the family minus the mean by the others, over the answers of models fine-tuned "
+    "on data that the family's service LLM wrote. Reference gap: the same judges' gap over the answers, to the same "
+    "tasks, of models that are not of the family and learnt from nobody's or another family's synthetic data. "
+    "Difference: gap minus reference gap; above zero, judges favour their own family's students (preference leakage). "
+    "It is no proof where the models compared differ much in how good they are. A family is a service LLM's provider. "
+    "Points of 100, 95% intervals over prompts; only answers that all judges scored. Empty without a reference."
+)
+
+
+def _families(panel: Panel) -> Iterator[tuple[Cell, ...]]:
+    import numpy as np
+
+    taught = {run.name: _teacher(run) for run in panel.runs}
+    for family in sorted({name for name in taught.values() if name}):
+        kin = np.array([_provider(panel.runs[0], judge) == family for judge in panel.judges])
+        if kin.all() or not kin.any():
+            continue
+        students = [run for run in panel.runs if taught[run.name] == family]
+        tasks = {_task(run) for run in students}
+        strangers = [r for r in panel.runs if family not in (taught[r.name], _own(r)) and _task(r) in tasks]
+        for score in SCORES:
+            gap = by_prompt(panel.ids(students), family_gap(panel.values(score, students), kin))
+            reference, apart, n = NOTHING, NOTHING, 0
+            if strangers:
+                other = by_prompt(panel.ids(strangers), family_gap(panel.values(score, strangers), kin))
+                reference, apart, n = mean(other), difference(gap, other), other.n
+            if not gap.n:
+                continue
+            sides = [" + ".join(j for j, is_kin in zip(panel.judges, kin, strict=True) if is_kin is same)
+                     for same in (np.True_, np.False_)]  # fmt: skip
+            yield (Cell(family), Cell(sides[0]), Cell(sides[1]), Cell(score), number(mean(gap), 2, sign=True),
+                   number(reference, 2, sign=True), number(apart, 2, sign=True, bold=apart.differs), count(gap.n),
+                   count(n))  # fmt: skip
+
+
+def _teacher(run: RunRecord) -> str | None:
+    """Return the provider of the service LLM whose data a model was fine-tuned on."""
+    config = run.config
+    served = (config.get("infer") or {}).get("backend") == "endpoint"
+    learns = config["synthesis"].get("enabled") and config["train"].get("enabled", True) and not served
+    return str(config["service_llm"].get("provider")) if learns else None
+
+
+def _own(run: RunRecord) -> str | None:
+    """Return the provider of a service LLM that answers in a local model's place."""
+    infer = run.config.get("infer") or {}
+    server = infer.get("server") if infer.get("backend") == "endpoint" else None
+    return str(server["provider"]) if server and server.get("provider") else None
+
+
+def _provider(run: RunRecord, judge: str) -> str | None:
+    panel = run.config["judge"].get("panel") or {}
+    return (panel.get(judge) or {}).get("provider")

@@ -1,0 +1,106 @@
+"""What a study sweeps: the columns that tell its runs apart, and the runs that stand side by side in them.
+
+    names = swept(rows)             ["task", "local_model", "lora_r"]: lora_alpha, which goes with the rank, is left out
+    contexts(rows, names, "lora_r")  {("coding", "gemma_2b"): {8: [row], 16: [row]}, ...}
+
+`rows` are `identities(study)`: one a run, `tidy.identity` and the panel under `judges`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llamaduo.studies.study import Study
+from llamaduo.studies.tidy import IDENTITY, Row, identity
+
+REPEATS = ("seed", "data_seed")
+"""Columns in which runs only repeat each other: their answers are put together."""
+
+NAMES = {
+    "local_model": "model", "service_llm": "generator", "lora_r": "LoRA rank", "lora_alpha": "LoRA alpha",
+    "learning_rate": "learning rate", "judge_prompt": "judge prompt", "judge_repeats": "judge repeats",
+    "data_seed": "data seed",
+}  # fmt: skip
+"""How columns are called in tables, where their own name won't do."""
+
+_ORDER = (*IDENTITY[2:], "judges", "study")
+
+
+def identities(study: Study) -> list[Row]:
+    """Return what each run is, finished or not."""
+    return [identity(run) | {"judges": " + ".join(run.judges)} for run in study.runs]
+
+
+def swept(rows: Sequence[Row]) -> list[str]:
+    """Return the columns needed to tell runs apart, the study first if it is one of them.
+
+    A column that goes with others (an alpha that is always twice the rank) is left out, the later one of the two. The
+    method always stays: that a base model has no rank is no reason to call it rank none.
+    """
+    needed = [name for name in _ORDER if len({row[name] for row in rows}) > 1]
+    apart = len(_keys(rows, needed))
+    for name in reversed(needed.copy()):
+        rest = [other for other in needed if other != name]
+        if name != "method" and len(_keys(rows, rest)) == apart:
+            needed = rest
+    return sorted(needed, key=lambda name: name != "study")
+
+
+def _keys(rows: Sequence[Row], names: Sequence[str]) -> set[tuple[Any, ...]]:
+    return {key(row, names) for row in rows}
+
+
+def key(row: Row, names: Sequence[str]) -> tuple[Any, ...]:
+    """Return the values of some columns."""
+    return tuple(row[name] for name in names)
+
+
+def in_order(value: Any) -> tuple[Any, ...]:
+    """Return what to sort values of a column by: null first, then numbers, base models before shots, then text."""
+    if isinstance(value, tuple):
+        return tuple(in_order(part) for part in value)
+    first = {None: 0, "base": 1}.get(value, 2)
+    return (first, isinstance(value, str), value if value is not None else 0)
+
+
+def shown(value: Any) -> str:
+    """Return a value of a column as text."""
+    if value is None:
+        return "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def contexts(rows: Sequence[Row], names: Sequence[str], factor: str) -> dict[tuple[Any, ...], dict[Any, list[Row]]]:
+    """Return, by the values of all other swept columns, the rows of each level of a factor; two levels or more.
+
+    A run to which a column doesn't apply (null, such as the rank of a base model) stands beside every run that agrees
+    with it in the rest.
+    """
+    others = [name for name in names if name != factor and name not in REPEATS]
+    by_key: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        by_key.setdefault(key(row, others), []).append(row)
+    found: dict[tuple[Any, ...], dict[Any, list[Row]]] = {}
+    for here, group in by_key.items():
+        for place in _places(here, by_key):
+            levels = found.setdefault(place, {})
+            for row in group:
+                levels.setdefault(row[factor], []).append(row)
+    return {
+        place: dict(sorted(found[place].items(), key=lambda item: in_order(item[0])))
+        for place in sorted(found, key=in_order)
+        if len(found[place]) > 1
+    }
+
+
+def _places(here: tuple[Any, ...], known: dict[tuple[Any, ...], list[Row]]) -> list[tuple[Any, ...]]:
+    """Return the keys that a key with nulls agrees with; itself if it has none or nothing fits."""
+    if None not in here:
+        return [here]
+    fits = [
+        other
+        for other in known
+        if other != here and None not in other and all(a in (None, b) for a, b in zip(here, other, strict=True))
+    ]
+    return fits or [here]

@@ -1,0 +1,32 @@
+"""All tables of a study, made from what its runs differ in.
+
+    for table in make_tables(read_study(Path("results/main_table"))): print(markdown(table))
+
+main_precision, main_similarity, coverage   what is swept x tasks and judges
+by_FACTOR                                   levels of each other thing that is swept, and their differences
+judges_...                                  agreement, rank correlation, strictness and noise, the generator's family
+published                                   published numbers beside ours
+runs                                        how each run stands
+"""
+
+from __future__ import annotations
+
+from llamaduo.studies.cells import Scored
+from llamaduo.studies.factor_tables import factor_tables
+from llamaduo.studies.judge_tables import judge_tables
+from llamaduo.studies.parts import Table
+from llamaduo.studies.run_tables import overview, published_table
+from llamaduo.studies.score_tables import score_tables
+from llamaduo.studies.study import Study
+
+
+def make_tables(study: Study) -> list[Table]:
+    """Return the tables of a study; those that would be empty are left out, the overview of runs never is."""
+    scored = Scored(study)
+    return [
+        *score_tables(study, scored),
+        *factor_tables(study, scored),
+        *judge_tables(study),
+        *published_table(study, scored),
+        overview(study, scored),
+    ]
