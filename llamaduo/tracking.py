@@ -122,8 +122,9 @@ def send_tables(target: Target, study: str, folder: Path, files: Sequence[Path])
 def _finish(feed: _Feed, folder: Path) -> None:
     problem = feed.close(_SEND_PATIENCE_S)
     if problem:
+        told = " ".join(problem.removeprefix("W&B: ").split())
         mend = "pip install wandb" if "ModuleNotFoundError" in problem else "run the same command again"
-        raise ServiceError(f"{folder}: not sent to W&B: {problem.removeprefix('W&B: ')}. To mend it: {mend}.")
+        raise ServiceError(f"{folder}: not sent to W&B ({told}). What helps: {mend}.")
 
 
 class _Sent:
