@@ -78,7 +78,7 @@ _AT_LEAST: dict[str, float] = {
     "data.train_rows": 1, "data.dev_rows": 0, "data.test_rows": 1,
     "tracking.answers": 0, "runtime.threads": 1, "task.train_rows": 1, "task.test_rows": 1,
     "serving.gpu_usd_per_hour": 0, "serving.light_requests": 0, "serving.heavy_requests": 0, "serving.months": 1,
-    "serving.tokens_per_second": 1e-3, "serving.utilisation": 1e-3,
+    "serving.tokens_per_second": 1e-3,
 }  # fmt: skip
 _WITHIN: dict[str, tuple[float, float]] = {
     "loop.gate.similarity": (0, 100), "loop.gate.precision": (0, 100), "loop.coverage_cut": (0, 100),
@@ -93,6 +93,7 @@ _ABOVE_ZERO = (
     "curation.contamination_jaccard",
     "serving.gpu_tflops",
     "serving.gpu_gb_per_second",
+    "serving.utilisation",
 )
 
 

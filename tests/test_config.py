@@ -23,6 +23,7 @@ from llamaduo import checks
 from llamaduo.checks import problems
 from llamaduo.compose import conf_dir
 from llamaduo.config import (
+    Assumptions,
     Backend,
     DataSource,
     Experiment,
@@ -212,7 +213,7 @@ def another(path: str, value: Any) -> Any:
 OF_AN_LLM = (
     "name", "api_key_env", "key_required", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s",
     "max_attempts", "batch", "batch_fallback", "batch_poll_s", "retired", "price.input", "price.output", "price.as_of",
-    "price.batch_input", "price.batch_output",
+    "price.batch_input", "price.batch_output", "price.cached_input",
 )  # fmt: skip
 WITHOUT_INFLUENCE = {
     "study", "name", "protocol.name", "task.train_rows", "task.test_rows", "runtime.results", "loop.budget_usd",
@@ -220,6 +221,7 @@ WITHOUT_INFLUENCE = {
     "service.replay", "service.study_budget_usd", "prices", "train.checkpoint_s",
     "train.too_long", "runtime.isolation", "runtime.cache",
     "infer.vllm",
+    *(f"serving.{field.name}" for field in dataclasses.fields(Assumptions)),
     *(f"{llm}.{key}" for llm in ("service_llm", "judge.panel.pocket_judge") for key in OF_AN_LLM),
 }  # fmt: skip
 FILLS_IN_OTHERS = {

@@ -162,6 +162,9 @@ class TestOnce:
         wandb.runs.clear()
         track([str(study)])
         assert [logged(run) for run in wandb.runs] == [[0, 1], [0, 1]]
+        wandb.runs.clear()
+        track([str(study), "--offline"])
+        assert wandb.runs == []
 
     @pytest.mark.parametrize("where", ["init", "log", "finish"])
     @pytest.mark.parametrize("how", ["fails", "hangs"])

@@ -44,6 +44,14 @@ class TestByHand:
         free = replace(MOVED, service_usd=0.0)
         assert (free.months(1e9, whole=whole), free.requests(12, whole=whole)) == (None, None)
 
+    def test_where_a_full_gpu_saves_little_several_are_needed(self) -> None:
+        rent = 730 * 2.0
+        close = replace(MOVED, service_usd=(rent + 10) / MOVED.capacity)
+        fewest = close.requests(1, whole=True)
+        assert fewest == pytest.approx((52 + 6 * rent) / close.service_usd)
+        assert close.gpus(fewest) == 6
+        assert close.months(fewest, whole=True) == pytest.approx(1)
+
     def test_no_requests_save_nothing(self) -> None:
         assert MOVED.months(0) is None
 
