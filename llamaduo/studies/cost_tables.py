@@ -118,7 +118,9 @@ def _pay_back(cost: RunCost) -> Iterator[Cell]:
     assumed, moved = cost.assumptions, cost.migration
     for requests in (assumed.light_requests, assumed.heavy_requests):
         for whole in (False, True):
-            yield _ever(moved.months(requests, whole=whole), ".2f") if moved else Cell("")
+            months = moved and moved.months(requests, whole=whole)
+            form = ".2f" if months is None or months >= 0.1 else ".2g"
+            yield _ever(months, form) if moved else Cell("")
     for whole in (False, True):
         yield _ever(moved.requests(assumed.months, whole=whole), ",.0f") if moved else Cell("")
 

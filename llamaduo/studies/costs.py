@@ -224,8 +224,8 @@ def _reported_answers(run: RunRecord) -> speed.Answers | None:
         return None
     folder = "test" if run.state.test else f"{run.chosen.iteration:02d}"
     path = run.folder / "iterations" / folder / "predictions.jsonl"
-    answers = speed.read_answers(path) if path.exists() else None
-    return answers if answers and answers.prompt_ids else None
+    answers = speed.read_answers(path)
+    return answers if answers.prompt_ids else None
 
 
 def _tariff(run: RunRecord) -> Tariff | None:

@@ -62,9 +62,14 @@ class Answers:
         return [fmean(found) for found in by_prompt.values()]
 
 
+_NONE = Answers((), (), (), (), ())
+
+
 def read_answers(path: Path) -> Answers:
-    """Return the answers of a `predictions.jsonl`."""
-    rows = []
+    """Return the answers of a `predictions.jsonl`, none if there is no such file."""
+    rows: list[tuple[str, int, int, int, int]] = []
+    if not path.exists():
+        return _NONE
     with open(path, encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
@@ -73,7 +78,7 @@ def read_answers(path: Path) -> Answers:
                     (row["prompt_id"], row["prompt_tokens"], row["completion_tokens"], len(row["text"]),
                      len(row["reference"]))
                 )  # fmt: skip
-    return Answers(*zip(*rows, strict=True)) if rows else Answers((), (), (), (), ())
+    return Answers(*zip(*rows, strict=True)) if rows else _NONE
 
 
 def training(folder: Path) -> list[Work]:
@@ -101,10 +106,12 @@ def rate(works: Sequence[Work]) -> float | None:
 
 
 def _markers(folder: Path, name: str) -> Iterator[tuple[Path, float]]:
-    """Yield the markers of an artifact, those of all iterations, with the seconds they tell of."""
+    """Yield the markers of an artifact, those of all iterations, with the seconds they tell of.
+
+    The artifact itself may be gone, as adapters are from an archive: its seconds count, its tokens are not known.
+    """
     for marker in sorted(folder.glob(f"iterations/*/{name}")):
-        if marker.with_suffix("").exists():
-            yield marker, float(_tree(marker).get("seconds", 0.0))
+        yield marker, float(_tree(marker).get("seconds", 0.0))
 
 
 def _tree(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,14 @@ class TestSpent:
         found = costs(run, assumptions(run))
         assert found.train_hours == pytest.approx(3 * 0.2)
         assert found.answer_hours == pytest.approx(30 / 3600)
+
+    def test_hours_are_known_where_the_adapters_are_gone(self, config: dict[str, Any]) -> None:
+        folder = make_run(Path("results/study/run"), config=config)
+        timed(folder)
+        for adapter in folder.glob("iterations/*/adapter"):
+            shutil.rmtree(adapter)
+        (run,) = read_runs(folder)
+        assert costs(run, assumptions(run)).train_hours == pytest.approx(0.2)
 
     def test_an_untrained_baseline_took_no_hours_of_training(self, config: dict[str, Any]) -> None:
         config["train"]["enabled"] = False
