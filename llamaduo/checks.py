@@ -63,7 +63,7 @@ def _literal_keys(tree: Any, path: str = "") -> list[str]:
 
 
 def _is_price(price: Price) -> bool:
-    given = (price.input, price.output, price.batch_input, price.batch_output)
+    given = (price.input, price.output, price.batch_input, price.batch_output, price.cached_input)
     return all(value is None or 0 <= value < math.inf for value in given)
 
 
@@ -77,18 +77,23 @@ _AT_LEAST: dict[str, float] = {
     "loop.growth.factor": 1, "loop.budget_usd": 0, "service.study_budget_usd": 0,
     "data.train_rows": 1, "data.dev_rows": 0, "data.test_rows": 1,
     "tracking.answers": 0, "runtime.threads": 1, "task.train_rows": 1, "task.test_rows": 1,
+    "serving.gpu_usd_per_hour": 0, "serving.light_requests": 0, "serving.heavy_requests": 0, "serving.months": 1,
+    "serving.tokens_per_second": 1e-3,
 }  # fmt: skip
 _WITHIN: dict[str, tuple[float, float]] = {
     "loop.gate.similarity": (0, 100), "loop.gate.precision": (0, 100), "loop.coverage_cut": (0, 100),
     "judge.max_unscored": (0, 1), "data.dev_fraction": (0, 1), "data.test_fraction": (0, 1),
     "train.lora_dropout": (0, 1), "train.warmup_ratio": (0, 1), "curation.duplicate_jaccard": (0, 1),
-    "curation.contamination_jaccard": (0, 1), "curation.confirm_rouge_l": (0, 1),
+    "curation.contamination_jaccard": (0, 1), "curation.confirm_rouge_l": (0, 1), "serving.utilisation": (0, 1),
 }  # fmt: skip
 _ABOVE_ZERO = (
     "train.learning_rate",
     "train.max_grad_norm",
     "curation.duplicate_jaccard",
     "curation.contamination_jaccard",
+    "serving.gpu_tflops",
+    "serving.gpu_gb_per_second",
+    "serving.utilisation",
 )
 
 

@@ -32,11 +32,13 @@ usage: llamaduo COMMAND [ARGUMENTS] [--debug]
 commands:
   run [key=value ...]   run one experiment; without arguments the offline pocket profile, in about two minutes
                         -m sweeps over key=a,b, -cd DIR -cn NAME runs a study's YAML, --cfg job shows the configuration
-  quote [key=value ...] what the run or sweep would cost in service LLM calls, before anything is spent; needs no key
+  quote [key=value ...] what the run or sweep would cost in calls and hours, before anything is spent; needs no key
   journal               what was spent, by run, stage, service LLM and day
   journal export FILE   every request and reply as .jsonl or .parquet; import FILE takes them in, verify checks them all
   report DIR            tables from the run folders below DIR, as text and CSV; calls no model
   verify DIR            every number below DIR, or of an archive, derived again from stored replies; offline
+  track DIR             sends finished runs below DIR to W&B, each step once, and a study's tables; --offline writes
+                        W&B's own folders for `wandb sync` instead
   doctor                what this machine can do: hardware, keys, packages, writable folders
 
 options:
@@ -110,6 +112,7 @@ def _dispatch(arguments: list[str]) -> int:
         "journal": _journal,
         "report": _report,
         "verify": _verify,
+        "track": _track,
         "doctor": _doctor,
     }
     if command not in commands:
@@ -269,6 +272,16 @@ def _report(arguments: list[str]) -> int:
     from llamaduo.studies.report import report
 
     print(report(arguments[0]), end="")
+    return 0
+
+
+def _track(arguments: list[str]) -> int:
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(HELP, end="")
+        return 0
+    from llamaduo.track_command import track
+
+    print(track(arguments), end="")
     return 0
 
 

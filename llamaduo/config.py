@@ -154,6 +154,8 @@ class Price:
     batch_input: Optional[float] = None
     """The same by the provider's batch API; null where it is not known."""
     batch_output: Optional[float] = None
+    cached_input: Optional[float] = None
+    """Of prompt tokens that the provider reads from its cache; null where it is not known."""
 
 
 @dataclass
@@ -481,6 +483,37 @@ class Service:
 
 
 @dataclass
+class Assumptions:
+    """What reports and quotes assume of serving: changes no run and no score; its sources are in `conf/serving/`.
+
+    The defaults stand in for runs that were made before there was this part of the configuration.
+    """
+
+    gpu: str = "H100 SXM"
+    """The GPU that the next four are of."""
+    gpu_usd_per_hour: float = 3.78
+    """US dollars for an hour of it; hours of training and answering are counted at it too."""
+    gpu_as_of: str = "Lambda's list price on 2026-05-07, as techbytes.app read it"
+    """Where and when that price was read."""
+    gpu_tflops: float = 989.0
+    """Dense bf16 peak in 10^12 FLOP a second, from NVIDIA's data sheet: for estimates of training time alone."""
+    gpu_gb_per_second: float = 3350.0
+    """Memory bandwidth in 10^9 bytes a second, from the same sheet: for estimates of answering time alone."""
+    utilisation: float = 0.3
+    """Share of its time that a serving GPU answers; an assumption, drawn from 0.1 to 0.9 in reports."""
+    tokens_per_second: Optional[float] = None
+    """What one GPU answers when it is busy, in tokens; null takes what the run's own answering came to."""
+    tokens_as_of: str = ""
+    """Where `tokens_per_second` comes from."""
+    months: int = 12
+    """The time that costs are added up over, as in the paper."""
+    light_requests: float = 300_000.0
+    """Requests a month under light load: 10,000 a day; an assumption."""
+    heavy_requests: float = 1_500_000.0
+    """The same under heavy load: five times as many, the ratio of the paper's two service bills."""
+
+
+@dataclass
 class Experiment:
     """One resolved configuration: all that a run depends on."""
 
@@ -504,10 +537,11 @@ class Experiment:
     service: Service = field(default_factory=Service)
     prices: dict[str, Price] = field(default_factory=dict)
     """The price table, by `provider/model`."""
+    serving: Assumptions = field(default_factory=Assumptions)
 
 
 _NO_INFLUENCE = (
-    "study", "name", "tracking", "service", "prices", "protocol.name", "task.train_rows", "task.test_rows",
+    "study", "name", "tracking", "service", "prices", "serving", "protocol.name", "task.train_rows", "task.test_rows",
     "runtime.results", "loop.budget_usd", "task.category", "local_model.name", "local_model.learning_rate",
     "local_model.train_length", "local_model.train_batch", "local_model.accumulation",
     "local_model.gradient_checkpointing", "local_model.answer_tokens", "local_model.answer_batch",

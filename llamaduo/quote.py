@@ -1,4 +1,4 @@
-"""The quote: what a run or a sweep would cost in service LLM calls, before anything is spent.
+"""The quote: what a run or a sweep would cost in service LLM calls and hours, before anything is spent.
 
     print(quote(compose(["preset=service", "task=coding"]).experiments))
 
@@ -14,11 +14,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamaduo.config import Backend, Experiment, JudgeKind, ServiceLLM
 from llamaduo.data.shots import with_nearest
+from llamaduo.gpu_time import Work, measured_rates, work
+from llamaduo.gpu_time import rendered as rendered_hours
 from llamaduo.loop import finished, run_folder
 from llamaduo.records import CoverageDataset, Example, Prediction
 from llamaduo.service import answers
@@ -83,6 +87,8 @@ class Quote:
     iterations: int
     runs: int
     warnings: tuple[str, ...]
+    works: tuple[Work, ...] = ()
+    """The hours of each run that is not finished."""
 
     def tokens(self, line: Line, at: int) -> tuple[float, float]:
         """Return (prompt, completion) tokens still to be bought on one line."""
@@ -109,11 +115,17 @@ def quote(experiments: Sequence[Experiment], *, today: datetime.date) -> Quote:
     experience: dict[int, Experience] = {}
     seen: set[str] = set()
     warnings: dict[str, None] = {}
+    works: list[Work] = []
+    measured = cache(measured_rates)
     for experiment in experiments:
-        if experiment.service.replay or finished(experiment):
+        if finished(experiment):
+            continue
+        dataset = load_data(experiment)
+        known = measured(Path(experiment.runtime.results)).get(experiment.local_model.path)
+        works.append(work(experiment, dataset, _rounds(experiment, dataset), known))
+        if experiment.service.replay:
             continue
         journal = _journal(experiment)
-        dataset = load_data(experiment)
         _count_synthesis(experiment, dataset, lines, seen, journal)
         _count_answers(experiment, dataset, lines, seen, journal)
         _count_judging(experiment, dataset, lines, journal)
@@ -125,7 +137,7 @@ def quote(experiments: Sequence[Experiment], *, today: datetime.date) -> Quote:
         if journal:
             journal.close()
     most = max(experiment.loop.max_iterations for experiment in experiments)
-    return Quote(tuple(lines.values()), experience, most, len(experiments), tuple(warnings))
+    return Quote(tuple(lines.values()), experience, most, len(experiments), tuple(warnings), tuple(works))
 
 
 def _journal(experiment: Experiment) -> Journal | None:
@@ -276,6 +288,7 @@ def rendered(made: Quote) -> Iterable[RenderableType]:
     runs = "1 run" if made.runs == 1 else f"{made.runs} runs"
     if not made.lines:
         yield f"{runs}: nothing is to be paid: no service LLM is asked, or all is there already."
+        yield from rendered_hours(made.works)
         return
     yield f"{runs}; each figure from a gate passed at the first iteration to all {made.iterations} iterations."
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
@@ -296,6 +309,7 @@ def rendered(made: Quote) -> Iterable[RenderableType]:
         "asked for again, every round of synthesis needed. loop.budget_usd sets a limit that is kept."
     )
     yield from _basis(made)
+    yield from rendered_hours(made.works)
     yield from (f"Warning: {text}" for text in made.warnings)
 
 

@@ -23,6 +23,7 @@ from llamaduo import checks
 from llamaduo.checks import problems
 from llamaduo.compose import conf_dir
 from llamaduo.config import (
+    Assumptions,
     Backend,
     DataSource,
     Experiment,
@@ -101,7 +102,7 @@ CHOSEN_BY_NAME = [file for file in FILES if file not in OF_A_RECIPE]
 
 
 def test_conf_has_as_many_files_as_the_tests_look_at() -> None:
-    assert (len(CHOSEN_BY_NAME), len(OF_A_RECIPE)) == (80, 44)
+    assert (len(CHOSEN_BY_NAME), len(OF_A_RECIPE)) == (83, 44)
 
 
 @pytest.mark.usefixtures("today")
@@ -213,7 +214,7 @@ def another(path: str, value: Any) -> Any:
 OF_AN_LLM = (
     "name", "api_key_env", "key_required", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s",
     "max_attempts", "batch", "batch_fallback", "batch_poll_s", "retired", "price.input", "price.output", "price.as_of",
-    "price.batch_input", "price.batch_output",
+    "price.batch_input", "price.batch_output", "price.cached_input",
 )  # fmt: skip
 WITHOUT_INFLUENCE = {
     "study", "name", "protocol.name", "task.train_rows", "task.test_rows", "runtime.results", "loop.budget_usd",
@@ -221,6 +222,7 @@ WITHOUT_INFLUENCE = {
     "service.replay", "service.study_budget_usd", "prices", "train.checkpoint_s",
     "train.too_long", "runtime.isolation", "runtime.cache",
     "infer.vllm",
+    *(f"serving.{field.name}" for field in dataclasses.fields(Assumptions)),
     *(f"{llm}.{key}" for llm in ("service_llm", "judge.panel.pocket_judge") for key in OF_AN_LLM),
 }  # fmt: skip
 FILLS_IN_OTHERS = {

@@ -31,6 +31,8 @@ class Tariff:
     batch_output: float | None
     source: str
     """Where the prices come from, with their date."""
+    cached_input: float | None = None
+    """Of prompt tokens that the provider reads from its cache; null where it is not known."""
 
     def cost(self, prompt_tokens: int, completion_tokens: int, *, batch: bool = False) -> float:
         """Return the price of a call in US dollars; one whose batch price is unknown counts at the full price."""
@@ -56,14 +58,16 @@ def tariff(llm: ServiceLLM, table: Mapping[str, Price]) -> Tariff:
         entry.get("input_cost_per_token_batches"),
         entry.get("output_cost_per_token_batches"),
         f"litellm {_litellm_version()}'s map",
+        entry.get("cache_read_input_token_cost"),
     )
 
 
 def _of(price: Price, place: str) -> Tariff:
-    batch_input, batch_output = (
-        None if value is None else value / 1e6 for value in (price.batch_input, price.batch_output)
+    batch_input, batch_output, cached_input = (
+        None if value is None else value / 1e6 for value in (price.batch_input, price.batch_output, price.cached_input)
     )
-    return Tariff(price.input / 1e6, price.output / 1e6, batch_input, batch_output, f"{place}, {price.as_of}")
+    source = f"{place}, {price.as_of}"
+    return Tariff(price.input / 1e6, price.output / 1e6, batch_input, batch_output, source, cached_input)
 
 
 def retires(llm: ServiceLLM) -> str | None:

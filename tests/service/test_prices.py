@@ -22,6 +22,7 @@ MAP: dict[str, dict[str, Any]] = {
     "m": {
         "litellm_provider": "openai", "input_cost_per_token": 5e-6, "output_cost_per_token": 6e-6,
         "input_cost_per_token_batches": 2.5e-6, "output_cost_per_token_batches": 3e-6, "deprecation_date": "2027-01-01",
+        "cache_read_input_token_cost": 1e-6,
     },
     "azure/m": {"litellm_provider": "azure", "input_cost_per_token": 7e-6, "output_cost_per_token": 8e-6},
     "anthropic.m": {"litellm_provider": "bedrock", "input_cost_per_token": 9e-6, "output_cost_per_token": 9e-6},
@@ -49,6 +50,15 @@ def test_its_own_price_goes_before_the_table_and_that_before_the_map() -> None:
     assert (mapped.input, mapped.output, mapped.batch_input, mapped.batch_output) == (5e-6, 6e-6, 2.5e-6, 3e-6)
     assert mapped.source.startswith("litellm 1.")
     assert mapped.source.endswith("'s map")
+
+
+@pytest.mark.usefixtures("price_map")
+def test_the_price_of_cached_input_comes_from_the_same_place_and_may_be_unknown() -> None:
+    cached = Price(1.0, 2.0, "2026-01-01", cached_input=0.25)
+    assert tariff(a_service_llm(price=cached), {}).cached_input == 0.25e-6
+    assert tariff(a_service_llm(), {"openai/m": TABLED}).cached_input is None
+    assert tariff(a_service_llm(), {}).cached_input == 1e-6
+    assert tariff(a_service_llm(model="free"), {}).cached_input is None
 
 
 @pytest.mark.usefixtures("price_map")

@@ -1,0 +1,288 @@
+"""What a run has cost, and what serving its model costs beside the service LLM.
+
+    found = costs(run, assumptions(run))
+    found.spent_usd                 synthesis, judging, and hours of training and answering at the stated price
+    found.service["list"].mean      US dollars for 1,000 requests to the service LLM
+    found.migration.months(300_000) months until the migration has paid back
+
+Reads the run's configuration and state, `curation.json`, scorecards, the markers of its artifacts, and the answers that
+it is reported by. What is not known is None and stays empty in tables: nothing is filled in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from llamaduo.config import Assumptions, Price, ServiceLLM
+from llamaduo.errors import ConfigError
+from llamaduo.evidence.break_even import Migration
+from llamaduo.service.prices import Tariff, tariff
+from llamaduo.studies import speed
+from llamaduo.studies.runs import RunRecord
+from llamaduo.studies.study import Study
+from llamaduo.studies.tidy import identity
+
+WAYS = ("list", "cached", "batch")
+"""Prices of a service LLM: its list price; with every prompt token read from its cache; by its batch API."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A mean over prompts with its 95% interval (normal approximation); no limits for a single prompt."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    """Prompts."""
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """The costs of a run, in US dollars; None where an input is not known."""
+
+    run: str
+    task: str
+    local_model: str
+    service_llm: str
+    machine: str
+    """The hardware that the run recorded: its GPUs, or `CPU`; empty where it recorded none."""
+    synthesis_usd: float
+    judging_usd: float
+    other_usd: float
+    """Paid besides: calls of a stage that broke off, a server that answered."""
+    train_hours: float | None
+    """Hours of training, times the GPUs that trained."""
+    answer_hours: float | None
+    prompt_tokens: Amount | None
+    """Of a request: the rendered prompt, by the local model's tokenizer."""
+    answer_tokens: Amount | None
+    """Of the local model's answer."""
+    reference_tokens: Amount | None
+    """Of the reference, which stands for the service LLM's reply: its characters at the answers' characters a token."""
+    service: Mapping[str, Amount | None]
+    """For 1,000 requests to the service LLM, by `WAYS`."""
+    price_source: str
+    """Where the service LLM's price comes from; empty where it is not known."""
+    tokens_per_second: float | None
+    """Tokens of answers a second on one GPU."""
+    speed_source: str
+    assumptions: Assumptions
+
+    @property
+    def gpu_usd(self) -> float | None:
+        """The hours at the stated price."""
+        if self.train_hours is None or self.answer_hours is None:
+            return None
+        return (self.train_hours + self.answer_hours) * self.assumptions.gpu_usd_per_hour
+
+    @property
+    def service_spent_usd(self) -> float:
+        """All that was paid to service LLMs."""
+        return self.synthesis_usd + self.judging_usd + self.other_usd
+
+    @property
+    def spent_usd(self) -> float | None:
+        """All that was spent; None where hours are not known."""
+        return None if self.gpu_usd is None else self.service_spent_usd + self.gpu_usd
+
+    @property
+    def migration(self) -> Migration | None:
+        """What break-even is worked out from; None where one of its inputs is not known."""
+        list_price, hours = self.service["list"], (self.train_hours, self.answer_hours)
+        if list_price is None or self.answer_tokens is None or not self.tokens_per_second or None in hours:
+            return None
+        return Migration(
+            service_spent_usd=self.service_spent_usd,
+            gpu_hours=math.fsum(hour or 0.0 for hour in hours),
+            service_usd=list_price.mean / 1000,
+            completion_tokens=self.answer_tokens.mean,
+            tokens_per_second=self.tokens_per_second,
+            gpu_usd_per_hour=self.assumptions.gpu_usd_per_hour,
+            utilisation=self.assumptions.utilisation,
+        )
+
+    @property
+    def local(self) -> Amount | None:
+        """For 1,000 requests to the local model on a shared GPU."""
+        if self.answer_tokens is None or not self.tokens_per_second:
+            return None
+        busy = self.tokens_per_second * self.assumptions.utilisation * 3600
+        return _scaled(self.answer_tokens, 1000 * self.assumptions.gpu_usd_per_hour / busy)
+
+
+def assumptions(run: RunRecord) -> Assumptions:
+    """Return what the run's configuration assumes of serving; the defaults where it says nothing."""
+    assumed: Assumptions = _filled(Assumptions, run.config.get("serving") or {})
+    return assumed
+
+
+def study_costs(study: Study) -> list[RunCost]:
+    """Return the costs of a study's finished runs, each under its own assumptions."""
+    return [costs(run, assumptions(run)) for run in study.runs if run.state.status == "done"]
+
+
+def costs(run: RunRecord, assumed: Assumptions) -> RunCost:
+    """Return what a run has cost and what serving costs, under some assumptions."""
+    synthesis, judging = _synthesis_usd(run.folder), _judging_usd(run.folder)
+    answers, known = _reported_answers(run), identity(run)
+    price = _tariff(run)
+    tokens = _tokens(answers) if answers else (None, None, None)
+    answered = speed.answering(run.folder)
+    rate, source = _speed(answered, assumed)
+    return RunCost(
+        run=run.name,
+        task=str(known["task"]),
+        local_model=str(known["local_model"]),
+        service_llm=str(run.config["service_llm"].get("name", "")),
+        machine=_machine(run),
+        synthesis_usd=synthesis,
+        judging_usd=judging,
+        other_usd=max(0.0, round(run.state.cost_usd - synthesis - judging, 10)),
+        train_hours=_train_hours(run),
+        answer_hours=_hours(answered, 1),
+        prompt_tokens=tokens[0],
+        answer_tokens=tokens[1],
+        reference_tokens=tokens[2],
+        service=_service(answers, price),
+        price_source=price.source if price else "",
+        tokens_per_second=rate,
+        speed_source=source,
+        assumptions=assumed,
+    )
+
+
+def _filled(kind: type[Any], values: Mapping[str, Any]) -> Any:
+    """Return a dataclass of the configuration from the keys that it knows."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in values.items() if name in names})
+
+
+def _tree(path: Path) -> dict[str, Any]:
+    tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return tree
+
+
+def _synthesis_usd(folder: Path) -> float:
+    """Return the price of all synthesis; `curation.json` has it too, and is much shorter than what was written."""
+    paid = []
+    for asked in sorted(folder.glob("iterations/*/synthesis.json")):
+        counts = asked.with_name("curation.json")
+        paid.append(float(_tree(counts if counts.exists() else asked).get("cost_usd", 0.0)))
+    return round(math.fsum(paid), 10)
+
+
+def _judging_usd(folder: Path) -> float:
+    cards = sorted(folder.glob("iterations/*/scorecard.json"))
+    return round(math.fsum(float(_tree(card).get("cost_usd", 0.0)) for card in cards), 10)
+
+
+def _machine(run: RunRecord) -> str:
+    hardware = run.environment.get("hardware")
+    if not hardware:
+        return ""
+    return ", ".join(dict.fromkeys(hardware.get("gpus") or ["CPU"]))
+
+
+def _gpus(run: RunRecord) -> int:
+    """Return how many GPUs trained: all that the machine has under `launch=accelerate`, else one."""
+    launched = (run.config.get("runtime") or {}).get("launch") == "accelerate"
+    return max(1, len((run.environment.get("hardware") or {}).get("gpus") or [])) if launched else 1
+
+
+def _train_hours(run: RunRecord) -> float | None:
+    if not run.config["train"].get("enabled", True):
+        return 0.0
+    return _hours(speed.training(run.folder), _gpus(run))
+
+
+def _hours(works: Sequence[speed.Work], gpus: int) -> float | None:
+    return gpus * math.fsum(work.seconds for work in works) / 3600 if works else None
+
+
+def _speed(answered: Sequence[speed.Work], assumed: Assumptions) -> tuple[float | None, str]:
+    """Return tokens of answers a second and where the number comes from."""
+    if assumed.tokens_per_second:
+        return assumed.tokens_per_second, f"stated: {assumed.tokens_as_of or 'without a source'}"
+    rate = speed.rate(answered)
+    if rate is None:
+        return None, ""
+    rates = [work.rate for work in answered if work.rate > 0]
+    return rate, f"this run's answering, {min(rates):,.0f} to {max(rates):,.0f}, n = {len(rates)} stages"
+
+
+def _reported_answers(run: RunRecord) -> speed.Answers | None:
+    """Return the answers that the run is reported by."""
+    if run.chosen is None:
+        return None
+    folder = "test" if run.state.test else f"{run.chosen.iteration:02d}"
+    path = run.folder / "iterations" / folder / "predictions.jsonl"
+    answers = speed.read_answers(path)
+    return answers if answers.prompt_ids else None
+
+
+def _tariff(run: RunRecord) -> Tariff | None:
+    """Return the service LLM's prices by the run's own configuration; None where nobody knows them."""
+    llm = dict(run.config["service_llm"])
+    if not llm.get("provider") or not llm.get("model"):
+        return None
+    llm["price"] = _filled(Price, llm["price"]) if llm.get("price") else None
+    table = {name: _filled(Price, price) for name, price in (run.config.get("prices") or {}).items()}
+    try:
+        return tariff(_filled(ServiceLLM, llm), table)
+    except ConfigError:
+        return None
+
+
+def _tokens(answers: speed.Answers) -> tuple[Amount | None, Amount | None, Amount | None]:
+    """Return the tokens of a request: prompt, answer, reference."""
+    return (
+        _amount(answers.mean_by_prompt(answers.prompt_tokens)),
+        _amount(answers.mean_by_prompt(answers.completion_tokens)),
+        _amount(answers.mean_by_prompt(_reference_tokens(answers))) if answers.characters_a_token else None,
+    )
+
+
+def _reference_tokens(answers: speed.Answers) -> list[float]:
+    each = answers.characters_a_token or math.inf
+    return [characters / each for characters in answers.reference_characters]
+
+
+def _service(answers: speed.Answers | None, price: Tariff | None) -> dict[str, Amount | None]:
+    """Return what 1,000 requests to the service LLM cost, by each way to pay for them."""
+    if answers is None or price is None or not answers.characters_a_token:
+        return dict.fromkeys(WAYS)
+    rates = {
+        "list": (price.input, price.output),
+        "cached": (price.cached_input, price.output),
+        "batch": (price.batch_input, price.batch_output),
+    }
+    pairs = list(zip(answers.prompt_tokens, _reference_tokens(answers), strict=True))
+    found: dict[str, Amount | None] = {}
+    for way, (reading, writing) in rates.items():
+        if reading is None or writing is None:
+            found[way] = None
+            continue
+        usd = [1000 * (prompt * reading + reply * writing) for prompt, reply in pairs]
+        found[way] = _amount(answers.mean_by_prompt(usd))
+    return found
+
+
+def _amount(values: Sequence[float]) -> Amount:
+    mean = fmean(values)
+    if len(values) < 2:
+        return Amount(mean, None, None, len(values))
+    half = 1.96 * stdev(values) / math.sqrt(len(values))
+    return Amount(mean, mean - half, mean + half, len(values))
+
+
+def _scaled(amount: Amount, by: float) -> Amount:
+    low, high = (None if limit is None else limit * by for limit in (amount.low, amount.high))
+    return Amount(amount.mean * by, low, high, amount.n)

@@ -1,0 +1,122 @@
+"""How fast a run trained and answered, from its artifacts and the seconds in their markers.
+
+    answering(run.folder)      one `Work` for each iteration and one for the test split
+    rate(answering(folder))    tokens of answers a second
+
+Reads `adapter/record.json`, `predictions.jsonl` and their `.done` markers. The seconds are those of the whole stage,
+with the time to load the model, so a rate is lower than what the GPU does when it is busy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from llamaduo.records import ANSWERED
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage did once."""
+
+    tokens: int
+    """Tokens trained on, padding not counted; or tokens drawn."""
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second; 0 where no time was measured."""
+        return self.tokens / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of a split, as far as they were given, and how long their texts are."""
+
+    prompt_ids: tuple[str, ...]
+    prompt_tokens: tuple[int, ...]
+    """Of the rendered prompt, by the local model's tokenizer."""
+    completion_tokens: tuple[int, ...]
+    """Drawn by the local model, the end mark included."""
+    characters: tuple[int, ...]
+    """Of the answer."""
+    reference_characters: tuple[int, ...]
+    """Of the response that the answer is compared with."""
+
+    @cached_property
+    def characters_a_token(self) -> float | None:
+        """Mean characters of a token of the answers; None where there are none."""
+        tokens, characters = sum(self.completion_tokens), sum(self.characters)
+        return characters / tokens if tokens and characters else None
+
+    def mean_by_prompt(self, values: Iterable[float]) -> list[float]:
+        """Return a value an answer as one value a prompt: the mean over its answers."""
+        by_prompt: dict[str, list[float]] = {}
+        for prompt, value in zip(self.prompt_ids, values, strict=True):
+            by_prompt.setdefault(prompt, []).append(value)
+        return [fmean(found) for found in by_prompt.values()]
+
+
+_NONE = Answers((), (), (), (), ())
+
+
+def read_answers(path: Path) -> Answers:
+    """Return the answers of a `predictions.jsonl`, none if there is no such file."""
+    rows: list[tuple[str, int, int, int, int]] = []
+    if not path.exists():
+        return _NONE
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            if row["finish_reason"] in ANSWERED and row["completion_tokens"] > 0:
+                rows.append(
+                    (row["prompt_id"], row["prompt_tokens"], row["completion_tokens"], len(row["text"]),
+                     len(row["reference"]))
+                )  # fmt: skip
+    return Answers(*zip(*rows, strict=True)) if rows else _NONE
+
+
+def training(folder: Path) -> list[Work]:
+    """Return what each iteration's training did; iterations without a marker are left out."""
+    return [
+        Work(int(_tree(marker.with_suffix("") / "record.json").get("tokens", 0)), seconds)
+        for marker, seconds in _markers(folder, "adapter.done")
+    ]
+
+
+def answering(folder: Path) -> list[Work]:
+    """Return what answering did in each iteration and for the test split."""
+    return [
+        Work(sum(read_answers(marker.with_suffix("")).completion_tokens), seconds)
+        for marker, seconds in _markers(folder, "predictions.jsonl.done")
+    ]
+
+
+def rate(works: Sequence[Work]) -> float | None:
+    """Return tokens a second over all of them, None where nothing was measured."""
+    measured = [work for work in works if work.rate > 0]
+    if not measured:
+        return None
+    return sum(work.tokens for work in measured) / sum(work.seconds for work in measured)
+
+
+def _markers(folder: Path, name: str) -> Iterator[tuple[Path, float]]:
+    """Yield the markers of an artifact, those of all iterations, with the seconds they tell of.
+
+    The artifact itself may be gone, as adapters are from an archive: its seconds count, its tokens are not known.
+    """
+    for marker in sorted(folder.glob(f"iterations/*/{name}")):
+        yield marker, float(_tree(marker).get("seconds", 0.0))
+
+
+def _tree(path: Path) -> dict[str, Any]:
+    """Return a JSON file's content, nothing where there is no such file."""
+    if not path.exists():
+        return {}
+    tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return tree
