@@ -27,7 +27,7 @@ PICTURES = {
     "main_table": {"forest_precision", "forest_similarity"},
     "volume_scaling": {"learning_precision", "learning_similarity"},
     "ranks": {"ranks_precision", "ranks_similarity"},
-    "judges": {"density", "forest_precision"},
+    "judges": {"agreement_precision", "density", "forest_precision"},
     "cost": {"pareto_precision"},
 }
 

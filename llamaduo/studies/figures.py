@@ -8,15 +8,22 @@ Equal run folders give equal bytes; matplotlib is loaded inside the functions. `
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
+from llamaduo.evidence.agreement import rank_correlation, strictness
+from llamaduo.studies.costs import study_costs
+from llamaduo.studies.judge_tables import panels
 from llamaduo.studies.parts import Figure
+from llamaduo.studies.pay_back import over_time, sensitivity
 from llamaduo.studies.plots.density import answer_bins, density
 from llamaduo.studies.plots.forest import forest
 from llamaduo.studies.plots.grouping import label
+from llamaduo.studies.plots.judges import agreement
 from llamaduo.studies.plots.lines import learning_curves, rank_lines, volume_scaling
 from llamaduo.studies.plots.pareto import pareto
 from llamaduo.studies.plots.ranks import rank_map
+from llamaduo.studies.plots.serving import cost_over_time, pay_back
 from llamaduo.studies.runs import RunRecord
 from llamaduo.studies.study import Study
 from llamaduo.studies.tidy import Row, factors
@@ -33,8 +40,30 @@ def make_figures(study: Study) -> list[Figure]:
         found += [scaling, ranks] if scaling or ranks else [forest(rows, score)]
     found += [learning_curves(rows, score, gates(study, score)) for score in SCORES]
     found.append(density(answer_bins(study.scores, pools(study.reported()), _cuts(study))))
+    found.append(agreement(agreement_rows(study, "precision"), "precision"))
     found += [pareto(rows, score) for score in SCORES]
+    spent = study_costs(study)
+    found += [cost_over_time(over_time(spent)), pay_back(sensitivity(spent))]
     return [figure for figure in found if figure is not None]
+
+
+def agreement_rows(study: Study, score: str) -> list[Row]:
+    """Return what `agreement` draws of the panel that judged the most runs; none where it has one judge."""
+    several = [panel for panel in panels(study) if len(panel.judges) > 1]
+    if not several:
+        return []
+    panel = max(several, key=lambda panel: len(panel.runs))
+    ids, values = panel.prompts, panel.values(score)
+    measured = [
+        ("rank", one, other, rank_correlation(ids, values[:, a], values[:, b], "spearman"))
+        for (a, one), (b, other) in combinations(enumerate(panel.judges), 2)
+    ]
+    measured += [("strictness", judge, "", strictness(ids, values, at)) for at, judge in enumerate(panel.judges)]
+    return [
+        {"kind": kind, "judge": judge, "other": other, "value": m.value, "low": m.low, "high": m.high, "n": m.n}
+        for kind, judge, other, m in measured
+        if m.value is not None
+    ]
 
 
 def gates(study: Study, score: str) -> dict[str, float]:

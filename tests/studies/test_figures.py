@@ -65,6 +65,7 @@ def drawn(study: Study) -> dict[str, Figure]:
 
 
 def test_a_study_of_models_and_tasks_has_its_figures(drawn: dict[str, Figure]) -> None:
+    assert "agreement_precision" in drawn
     assert {"forest_precision", "forest_similarity", "learning_precision", "learning_similarity", "density"} <= set(
         drawn
     )
@@ -303,6 +304,14 @@ def test_agreement_draws_pairs_and_strictness() -> None:
         assert text in figure.svg
     assert figure.data == rows
     assert agreement(rows[1:]) is None
+
+
+def test_agreement_of_a_study_has_every_pair_and_every_judge(study: Study, drawn: dict[str, Figure]) -> None:
+    rows = drawn["agreement_precision"].data
+    assert [row["kind"] for row in rows] == ["rank"] * 3 + ["strictness"] * 3
+    strict = {row["judge"]: row["value"] for row in rows if row["kind"] == "strictness"}
+    assert strict["claude_3_sonnet"] < strict["gpt_4o"] < strict["gemini_1_5_flash"]
+    assert all(row["low"] <= row["value"] <= row["high"] and row["n"] > 30 for row in rows)
 
 
 def test_nothing_is_drawn_from_nothing() -> None:
