@@ -118,7 +118,7 @@ def _pay_back(cost: RunCost) -> Iterator[Cell]:
     assumed, moved = cost.assumptions, cost.migration
     for requests in (assumed.light_requests, assumed.heavy_requests):
         for whole in (False, True):
-            months = moved and moved.months(requests, whole=whole)
+            months = moved.months(requests, whole=whole) if moved else None
             form = ".2f" if months is None or months >= 0.1 else ".2g"
             yield _ever(months, form) if moved else Cell("")
     for whole in (False, True):

@@ -2,7 +2,8 @@
 
     llamaduo report results/main_table
 
-Writes into the folder `runs.csv` and `runs.parquet` (the tidy table, see `tidy`) and `tables/NAME.{md,tex,html,csv}`.
+Writes into the folder `runs.csv` and `runs.parquet` (the tidy table, see `tidy`), `tables/NAME.{md,tex,html,csv}`,
+`figures/NAME.{svg,png,csv}` and `report.html`, and a `report.html` into each run's folder.
 Reads the runs' configurations, states, metrics and verdicts. The same run folders give the same bytes.
 """
 
@@ -16,10 +17,13 @@ from rich.console import Console
 from rich.table import Table as Screen
 
 from llamaduo.display import iterations_table
-from llamaduo.run_dir import write_text
+from llamaduo.run_dir import write_bytes, write_text
 from llamaduo.studies import table as forms
 from llamaduo.studies import tidy
-from llamaduo.studies.parts import Table
+from llamaduo.studies.cost_tables import cost_tables
+from llamaduo.studies.figures import make_figures
+from llamaduo.studies.page import run_page, study_page
+from llamaduo.studies.parts import Figure, Table
 from llamaduo.studies.study import Study, read_study
 from llamaduo.studies.tables import make_tables
 
@@ -33,7 +37,7 @@ def report(directory: str) -> str:
     """Write the report of the runs at or below a folder into it; return what the terminal shows."""
     root = Path(directory)
     study = read_study(root)
-    tables = make_tables(study)
+    tables = _tables(study)
     written = write_report(study, root, tables)
     return _on_screen(study, tables, written)
 
@@ -44,10 +48,18 @@ def write_report(study: Study, out: Path, tables: Sequence[Table] | None = None)
     `tables` are the study's, where they have been made already.
     """
     out.mkdir(parents=True, exist_ok=True)
+    tables = _tables(study) if tables is None else tables
+    figures = make_figures(study)
     written = tidy.write(study.rows, out)
-    for table in make_tables(study) if tables is None else tables:
+    for table in tables:
         written += _write_table(table, out / "tables")
-    return written
+    for figure in figures:
+        written += _write_figure(figure, out / "figures")
+    return written + _write_pages(study, tables, figures, out)
+
+
+def _tables(study: Study) -> list[Table]:
+    return [*make_tables(study), *cost_tables(study)]
 
 
 def _write_table(table: Table, folder: Path) -> list[Path]:
@@ -62,6 +74,28 @@ def _write_table(table: Table, folder: Path) -> list[Path]:
     for kind, text in texts.items():
         paths.append(folder / f"{table.name}.{kind}")
         write_text(paths[-1], text)
+    return paths
+
+
+def _write_figure(figure: Figure, folder: Path) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{figure.name}.{kind}" for kind in ("svg", "png", "csv")]
+    write_text(paths[0], figure.svg)
+    write_bytes(paths[1], figure.png)
+    write_text(paths[2], tidy.as_csv(figure.data))
+    return paths
+
+
+def _write_pages(study: Study, tables: Sequence[Table], figures: Sequence[Figure], out: Path) -> list[Path]:
+    """Write a page a run, and the study's unless the folder is itself a run's."""
+    paths = []
+    for run in study.runs:
+        paths.append(out / run.folder.relative_to(study.root) / "report.html")
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
+        write_text(paths[-1], run_page(run, study))
+    if out / "report.html" not in paths:
+        paths.append(out / "report.html")
+        write_text(paths[-1], study_page(study, tables, figures))
     return paths
 
 
@@ -80,7 +114,7 @@ def _on_screen(study: Study, tables: Sequence[Table], written: Sequence[Path]) -
             console.print(run.state.verdict or f"status: {run.state.status}")
             if run.state.error:
                 console.print(run.state.error)
-    folders = sorted({path.parent for path in written if path.parent != study.root})
+    folders = sorted({path.parent for path in written if path.parent.name in ("tables", "figures")})
     console.print()
     for path in written:
         if path.parent == study.root:
