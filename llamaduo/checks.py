@@ -76,7 +76,7 @@ _AT_LEAST: dict[str, float] = {
     "synthesis.overdraw": 1, "loop.max_iterations": 1, "loop.patience": 0, "loop.min_gain": 0,
     "loop.growth.factor": 1, "loop.budget_usd": 0, "service.study_budget_usd": 0,
     "data.train_rows": 1, "data.dev_rows": 0, "data.test_rows": 1,
-    "tracking.answers": 0, "runtime.threads": 1, "task.train_rows": 1, "task.test_rows": 1,
+    "tracking.answers": 0, "runtime.threads": 1, "runtime.retries": 0, "task.train_rows": 1, "task.test_rows": 1,
 }  # fmt: skip
 _WITHIN: dict[str, tuple[float, float]] = {
     "loop.gate.similarity": (0, 100), "loop.gate.precision": (0, 100), "loop.coverage_cut": (0, 100),
