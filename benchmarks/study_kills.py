@@ -36,7 +36,9 @@ TARGET = "0 violations: the same tables as undisturbed, nothing bought twice but
 def main() -> None:
     wanted = options(__doc__)
     if wanted.overrides:
-        sys.exit(f"study_kills: {' '.join(wanted.overrides)}: the study is part of the proof; nothing can be overridden.")
+        sys.exit(
+            f"study_kills: {' '.join(wanted.overrides)}: the study is part of the proof; nothing can be overridden."
+        )
     load = os.getloadavg()
     for name in [name for name in os.environ if name.endswith("_API_KEY")]:
         del os.environ[name]
@@ -45,7 +47,9 @@ def main() -> None:
         paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         os.environ.update(private(place / "home") | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": paths})
         (place / "studies").mkdir()
-        study = Study(place / "studies", double, LIGHT if wanted.quick else WHOLE, [TASKS] if wanted.quick else [MODELS, TASKS])
+        study = Study(
+            place / "studies", double, LIGHT if wanted.quick else WHOLE, [TASKS] if wanted.quick else [MODELS, TASKS]
+        )
         whole = study.undisturbed
         say(f"undisturbed: {whole.bought} calls billed, {whole.seconds:.1f} s")
         moments = [rng.uniform(0.15, 0.6) * whole.seconds for _ in range(kills)]
@@ -61,7 +65,12 @@ def main() -> None:
     if wanted.quick:
         note = f"quick: light runs, one kill; {note}"
     holds = not violations and (wanted.quick or (runs == 12 and found.kills == KILLS))
-    conclude(Result("study_kills", len(violations), "violations", TARGET, holds, found.kills, spread, note), spread, wanted, load)
+    conclude(
+        Result("study_kills", len(violations), "violations", TARGET, holds, found.kills, spread, note),
+        spread,
+        wanted,
+        load,
+    )
 
 
 if __name__ == "__main__":

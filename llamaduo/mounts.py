@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 NETWORK = frozenset(
-    "nfs nfs3 nfs4 lustre cifs smb3 smbfs 9p ceph beegfs gpfs glusterfs fuse.glusterfs fuse.sshfs fuse.ceph-fuse "
-    "fuse.s3fs fuse.gcsfuse fuse.juicefs fuse.rclone pvfs2 orangefs afs ocfs2 gfs2 panfs wekafs virtiofs".split()
-)
+    {
+        "nfs", "nfs3", "nfs4", "lustre", "cifs", "smb3", "smbfs", "9p", "ceph", "beegfs", "gpfs", "glusterfs",
+        "pvfs2", "orangefs", "afs", "ocfs2", "gfs2", "panfs", "wekafs", "virtiofs", "fuse.glusterfs", "fuse.sshfs",
+        "fuse.rclone", "fuse.ceph-fuse", "fuse.s3fs", "fuse.gcsfuse", "fuse.juicefs",
+    }
+)  # fmt: skip
 """File systems that several machines may share, where a lock or shared memory needn't mean what it means on a disk."""
 
 

@@ -107,7 +107,9 @@ class Study:
         own = [f"runtime.results={place}/results", f"service.journal={place}/journal.sqlite"]
         command = [sys.executable, "-m", "llamaduo", "run", "-m", "launch=joblib", *own, *self._arguments]
         with open(place / "errors", "ab") as errors:
-            return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, cwd=place, start_new_session=True)
+            return subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=errors, cwd=place, start_new_session=True
+            )
 
     def _settle(self, place: Path, deaths: list[Death], found: Found) -> None:
         """Compare the study with the undisturbed one, and the journal with the server's bill."""

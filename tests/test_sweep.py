@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,7 @@ class TestJoblib:
         bill = settled_bill(double)
         assert len(bill["billed"]) == len({line["body"] for line in bill["billed"]})
 
-    def test_workers_do_not_outlive_a_killed_sweep(
-        self, double: Double, started: list[subprocess.Popen[Any]]
-    ) -> None:
+    def test_workers_do_not_outlive_a_killed_sweep(self, double: Double, started: list[subprocess.Popen[Any]]) -> None:
         double.control(median_s=0.3)
         process = sweep("launch=joblib", *light(double, "judge.repeats=40"), *GRID)
         started.append(process)
@@ -225,13 +224,19 @@ class TestRetries:
         assert fingerprint(experiment) == before
 
 
+def here(found: Composed, task: Any, numbers: Sequence[int]) -> None:
+    """Launch in this process, without Hydra."""
+    for number in numbers:
+        task(found.experiments[number])
+
+
 class TestPlan:
     def test_sweeps_of_a_study_add_up(self, double: Double) -> None:
         for tasks in ("task=coding", "task=coding,classification"):
             found = compose(["-m", *light(double), tasks])
             assert found is not None
             assert found.sweep is not None
-            found.sweep.launch = lambda task, numbers: [task(found.experiments[number]) for number in numbers]
+            found.sweep.launch = partial(here, found)
             assert run_all(found) == 0
         cells = read_grid(Path("results/runs"))
         assert [cell.task for cell in cells] == ["coding", "classification"]

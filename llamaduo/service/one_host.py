@@ -33,8 +33,8 @@ def claim(journal: Path) -> Path | None:
         if owner != here:
             raise InputError(
                 f"journal {journal}: it lies on {kind} and {owner} uses it; several machines can't share one. Set "
-                f"service.journal to one for each machine or run, and merge them with llamaduo journal import; if {owner} "
-                f"is gone, remove {mark}."
+                f"service.journal to one a machine or a run, and merge them with llamaduo journal import; if "
+                f"{owner} is gone, remove {mark}."
             ) from None
     finally:
         private.unlink(missing_ok=True)
