@@ -45,7 +45,7 @@ def started() -> Iterator[list[subprocess.Popen[Any]]]:
     processes: list[subprocess.Popen[Any]] = []
     yield processes
     for process in processes:
-        for pid in [process.pid, *descendants(process.pid)]:
+        for pid in [process.pid, *descendants(process.pid), *at_work()]:
             if lives(pid):
                 os.kill(pid, signal.SIGKILL)
         process.communicate()
