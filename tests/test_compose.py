@@ -180,7 +180,7 @@ class TestSweep:
 
         found.sweep.launch(seen.append, [0, 1, 2, 3])
         assert seen == found.experiments
-        assert [texts[0] for texts in found.sweep.overrides] == ["task=coding"] * 2 + ["task=closed_qa"] * 2
+        assert ["task=coding" in texts for texts in found.sweep.overrides] == [True, True, False, False]
         found.sweep.launch(seen.append, [2])
         assert seen.pop() == found.experiments[2]
         assert [e.judge.kind for e in seen] == [JudgeKind.reference, JudgeKind.service] * 2
