@@ -97,13 +97,9 @@ def _dispatch(arguments: list[str]) -> int:
         "run": _run,
         "quote": _quote,
         "journal": _journal,
-<<<<<<< HEAD
-        "report": _report,
-        "verify": _verify,
-=======
         "status": _status,
         "report": _report,
->>>>>>> e3ccae7 (Sweeps: launchers by overlay, a plan, retries and an end for all jobs; llamaduo status)
+        "verify": _verify,
         "doctor": _doctor,
     }
     if command not in commands:
@@ -184,9 +180,10 @@ def _status(arguments: list[str]) -> int:
 
 
 def _verify(arguments: list[str]) -> int:
+    from llamaduo.display import plain_console
     from llamaduo.verify_command import verify_command
 
-    return verify_command(arguments, _console())
+    return verify_command(arguments, plain_console())
 
 
 def _report(arguments: list[str]) -> int:

@@ -513,11 +513,7 @@ _NO_INFLUENCE = (
     "runtime.results", "loop.budget_usd", "task.category", "local_model.name", "local_model.learning_rate",
     "local_model.train_length", "local_model.train_batch", "local_model.accumulation",
     "local_model.gradient_checkpointing", "local_model.answer_tokens", "local_model.answer_batch",
-<<<<<<< HEAD
-    "train.checkpoint_s", "train.too_long", "runtime.isolation", "runtime.cache", "infer.vllm",
-=======
-    "train.checkpoint_s", "runtime.isolation", "runtime.retries", "runtime.cache", "infer.vllm",
->>>>>>> e3ccae7 (Sweeps: launchers by overlay, a plan, retries and an end for all jobs; llamaduo status)
+    "train.checkpoint_s", "train.too_long", "runtime.isolation", "runtime.retries", "runtime.cache", "infer.vllm",
 )  # fmt: skip
 _NO_INFLUENCE_LLM = (
     "name",
