@@ -27,6 +27,8 @@ from study_killing import LIGHT, WHOLE, Study
 from wire_double import Settings, serving
 
 KILLS = 3
+STEADY = {"HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
+"""PEFT writes a set of module names into adapter_config.json, in the order of their hashes."""
 SEED = 1
 MODELS = "local_model=pocket_llama,pocket_gemma,pocket_mistral"
 TASKS = "task=summarization,classification,coding,closed_qa"
@@ -45,7 +47,7 @@ def main() -> None:
     kills, rng = 1 if wanted.quick else KILLS, random.Random(SEED)
     with folder() as place, serving(Settings(says="pocket", median_s=0.1, sigma=0.5)) as double:
         paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        os.environ.update(private(place / "home") | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": paths})
+        os.environ.update(private(place / "home") | STEADY | {"PYTHONPATH": paths})
         (place / "studies").mkdir()
         study = Study(
             place / "studies", double, LIGHT if wanted.quick else WHOLE, [TASKS] if wanted.quick else [MODELS, TASKS]
