@@ -47,6 +47,8 @@ proof: .venv/ready
 	@$(BIN)/python benchmarks/infer_throughput.py
 	@$(BIN)/python benchmarks/kills.py
 	@$(BIN)/python benchmarks/kills.py --mutants
+	@$(BIN)/python benchmarks/sweep.py
+	@$(BIN)/python benchmarks/study_kills.py
 	@$(BIN)/python benchmarks/transformers_serve.py
 	@$(BIN)/python benchmarks/page.py
 	@$(BIN)/llamaduo run train.quantization=nf4 study=proof

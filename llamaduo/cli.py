@@ -10,19 +10,9 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from llamaduo.errors import ConfigError, LlamaduoError
-from llamaduo.redaction import literal_key, name_secret, redact_logs, redact_message, refusal
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rich.console import Console
-
-    from llamaduo.compose import Composed, Outcome
-    from llamaduo.config import Experiment
-    from llamaduo.records import RunState
+from llamaduo.redaction import complain, literal_key, name_secret, redact_logs, redact_message, refusal
 
 HELP = """\
 llamaduo moves a prompt that works on a service LLM to a small local LLM, and proves that it moved.
@@ -35,6 +25,7 @@ commands:
   quote [key=value ...] what the run or sweep would cost in calls and hours, before anything is spent; needs no key
   journal               what was spent, by run, stage, service LLM and day
   journal export FILE   every request and reply as .jsonl or .parquet; import FILE takes them in, verify checks them all
+  status DIR            a study's grid: done, running, waiting, failed; cost and time left; --json for machines
   report DIR            tables from the run folders below DIR, as text and CSV; calls no model
   verify DIR            every number below DIR, or of an archive, derived again from stored replies; offline
   track DIR             sends finished runs below DIR to W&B, each step once, and a study's tables; --offline writes
@@ -50,6 +41,8 @@ examples:
   llamaduo run
   llamaduo run task=coding local_model=pocket_gemma judge=pocket_panel
   llamaduo run -m local_model=pocket_llama,pocket_mistral task=classification,coding
+  llamaduo run -m launch=joblib hydra.launcher.n_jobs=2 task=classification,coding
+  llamaduo status results/runs
   llamaduo run data=file data.path=pairs.jsonl judge=reference synthesis=none
   llamaduo quote preset=service task=coding judge.repeats=10
   llamaduo journal export study.parquet service.journal=study.sqlite
@@ -69,20 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LlamaduoError as error:
         if debug:
             raise
-        _complain(str(error))
+        complain(str(error))
         return error.exit_code
     except Exception as error:
         if debug:
             raise
-        _complain(f"{type(error).__name__}: {error} (a fault of llamaduo's: --debug shows where)")
+        complain(f"{type(error).__name__}: {error} (a fault of llamaduo's: --debug shows where)")
         return 1
     except KeyboardInterrupt:
         print("llamaduo: interrupted; the same command goes on where it stopped.", file=sys.stderr)
         return 130
-
-
-def _complain(text: str) -> None:
-    print(f"llamaduo: {redact_message(text)}", file=sys.stderr)
 
 
 def _refuse_keys(arguments: list[str]) -> None:
@@ -110,6 +99,7 @@ def _dispatch(arguments: list[str]) -> int:
         "run": _run,
         "quote": _quote,
         "journal": _journal,
+        "status": _status,
         "report": _report,
         "verify": _verify,
         "track": _track,
@@ -137,92 +127,17 @@ def _run(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     signal.signal(signal.SIGTERM, _interrupt)
     if composed.sweep is not None:
-        return _run_all(composed)
-    return _exit_code(_run_one(composed.experiments[0]))
+        from llamaduo.sweep import run_all
+
+        return run_all(composed)
+    from llamaduo.cell import exit_code, run_one
+
+    return exit_code(run_one(composed.experiments[0]))
 
 
 def _interrupt(*_: object) -> None:
     """Treat SIGTERM as Ctrl-C, which lets paid calls in flight come home."""
     signal.raise_signal(signal.SIGINT)
-
-
-def _run_one(experiment: Experiment) -> RunState:
-    """Run one experiment and show it; a finished one is shown without loading anything heavy."""
-    from llamaduo.display import Display, pocket_label
-    from llamaduo.loop import finished, run, run_folder
-    from llamaduo.tracking import read_metrics
-
-    folder = run_folder(experiment)
-    with Display() as display:
-        state = finished(experiment)
-        if state:
-            lines = [*pocket_label(experiment), f"{folder} is finished already; this is its result."]
-            display.start(lines, read_metrics(folder))
-        else:
-            state = run(experiment, display=display)
-        display.finish(state, str(folder))
-    return state
-
-
-def _exit_code(state: RunState) -> int:
-    return 3 if state.stop_reason == "budget" else 0
-
-
-def _run_all(composed: Composed) -> int:
-    """Run every job of a sweep; one that fails doesn't stop the others, and the summary names it."""
-    from llamaduo.config import DataSource
-    from llamaduo.steps import load_data
-
-    assert composed.sweep is not None
-    for experiment in composed.experiments:
-        if experiment.data.source is DataSource.file:
-            load_data(experiment)
-    outcomes = composed.sweep(_job)
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    for name in ("run", "result", "similarity [95%]", "precision [95%]", "cost"):
-        table.add_column(name, no_wrap=True)
-    for outcome in outcomes:
-        table.add_row(outcome["name"], outcome["result"], *outcome["scores"])
-    console = _console()
-    console.print()
-    console.print(table)
-    failed = [outcome for outcome in outcomes if outcome["exit_code"]]
-    if failed:
-        names = ", ".join(outcome["name"] for outcome in failed)
-        print(f"llamaduo: {len(failed)} of {len(outcomes)} runs did not finish: {names}", file=sys.stderr)
-    return int(failed[0]["exit_code"]) if failed else 0
-
-
-def _job(experiment: Experiment) -> Outcome:
-    """Run one job of a sweep and say what it came to; raises only when it is interrupted."""
-    from llamaduo.loop import run_folder
-
-    name = run_folder(experiment).name
-    outcome = {"name": name, "result": "failed", "scores": ["", "", ""], "exit_code": 1}
-    try:
-        state = _run_one(experiment)
-    except LlamaduoError as error:
-        _complain(f"{name}: {error}")
-        return outcome | {"exit_code": error.exit_code}
-    except Exception as error:  # a fault in one job must not stop the others
-        _complain(f"{name}: {type(error).__name__}: {error}")
-        return outcome
-    scores = [*_scores(run_folder(experiment), state), f"${state.cost_usd:.2f}"]
-    return outcome | {"result": state.stop_reason, "scores": scores, "exit_code": _exit_code(state)}
-
-
-def _scores(folder: Path, state: RunState) -> list[str]:
-    """Return similarity and precision of the run's best iteration, as text."""
-    from llamaduo.display import span
-    from llamaduo.tracking import read_metrics
-
-    if state.best_iteration is None:
-        return ["", ""]
-    row = read_metrics(folder)[state.best_iteration]
-    similarity = span(row.similarity_mean, row.similarity_low, row.similarity_high)
-    return [similarity, span(row.precision_mean, row.precision_low, row.precision_high)]
 
 
 def _quote(arguments: list[str]) -> int:
@@ -232,35 +147,46 @@ def _quote(arguments: list[str]) -> int:
     import datetime
 
     from llamaduo.compose import compose
+    from llamaduo.display import plain_console
     from llamaduo.quote import quote, rendered
 
     composed = compose(arguments)
     if composed is not None:
-        console = _console()
+        console = plain_console()
         for part in rendered(quote(composed.experiments, today=datetime.datetime.now(datetime.UTC).date())):
             console.print(part)
     return 0
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 140
-    return console
-
-
 def _journal(arguments: list[str]) -> int:
+    from llamaduo.display import plain_console
     from llamaduo.journal_command import journal
 
-    return journal(arguments, _console())
+    return journal(arguments, plain_console())
+
+
+def _status(arguments: list[str]) -> int:
+    from llamaduo.display import plain_console
+    from llamaduo.studies.status import as_json, rendered, status
+
+    places = [argument for argument in arguments if argument != "--json"]
+    if len(places) != 1 or places[0].startswith("-"):
+        raise ConfigError("usage: llamaduo status DIR [--json] (a run's folder, a study's, or results/).")
+    found = status(places[0])
+    if "--json" in arguments:
+        print(as_json(found))
+    else:
+        console = plain_console()
+        for part in rendered(found):
+            console.print(part)
+    return 0
 
 
 def _verify(arguments: list[str]) -> int:
+    from llamaduo.display import plain_console
     from llamaduo.verify_command import verify_command
 
-    return verify_command(arguments, _console())
+    return verify_command(arguments, plain_console())
 
 
 def _report(arguments: list[str]) -> int:

@@ -18,6 +18,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,8 +41,15 @@ from llamaduo.config import Experiment
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.redaction import name_secret, redact_message
 
-Outcome = dict[str, Any]
-"""What one job of a sweep comes to: `name`, `result`, `scores` and `exit_code`."""
+_PACKAGES = {
+    "joblib": "hydra-joblib-launcher",
+    "submitit_slurm": "hydra-submitit-launcher submitit",
+    "submitit_local": "hydra-submitit-launcher submitit",
+    "ray": "hydra-ray-launcher 'cloudpickle<3'",
+}
+"""What has to be installed for each of Hydra's launchers."""
+Task = Callable[[Experiment], None]
+"""What a launcher does with one experiment; it has to be picklable."""
 
 
 def conf_dir() -> Path:
@@ -59,8 +67,20 @@ class Composed:
 
     experiments: list[Experiment]
     """Every experiment that it asks for, each of them checked."""
-    sweep: Callable[[Callable[[Experiment], Outcome]], list[Outcome]] | None
-    """For a sweep: runs a function on every experiment through Hydra's launcher; None for a single run."""
+    sweep: Sweep | None
+    """How a sweep's experiments are run; None for a single run."""
+
+
+@dataclass
+class Sweep:
+    """The jobs of a sweep, and the launcher that runs them."""
+
+    overrides: list[list[str]]
+    """What makes each experiment, in their order."""
+    launcher: dict[str, Any]
+    """The launcher's own settings, `hydra.launcher`."""
+    launch: Callable[[Task, Sequence[int]], None]
+    """Runs a function on the experiments of these numbers; raises whatever the launcher or the function raises."""
 
 
 def compose(argv: Sequence[str]) -> Composed | None:
@@ -171,19 +191,30 @@ class _Collect(Launcher):
 
 def _sweep(hydra: Hydra, name: str, overrides: list[str]) -> Composed:
     """Compose every job of a sweep, check them all, and return how to run them."""
-    experiments = checked(_jobs(hydra, name, overrides).configs)
+    jobs = _jobs(hydra, name, overrides)
+    config = hydra.compose_config(name, overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
 
-    def launch(task: Callable[[Experiment], Outcome]) -> list[Outcome]:
+    def launch(task: Task, numbers: Sequence[int]) -> None:
         GlobalHydra.instance().initialize(hydra)
         try:
-            returns = hydra.multirun(
-                name, lambda job: task(to_experiment(job)), overrides, with_log_configuration=False
+            launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=_no_callbacks()),
+                task_function=partial(_typed, task),
+                config=config,
             )
+            for job in launcher.launch([jobs.overrides[number] for number in numbers], initial_job_idx=0):
+                _ = job.return_value  # raises what composing it has raised
         finally:
             GlobalHydra.instance().clear()
-        return [job.return_value for batch in returns for job in batch]
 
-    return Composed(experiments, launch)
+    settings: Any = OmegaConf.to_container(config.hydra.launcher)
+    if "submitit_folder" in settings:
+        settings["submitit_folder"] = config.hydra.launcher.submitit_folder
+    return Composed(checked(jobs.configs), Sweep(jobs.overrides, settings, launch))
+
+
+def _typed(task: Task, config: DictConfig) -> None:
+    task(to_experiment(config))
 
 
 def _jobs(hydra: Hydra, name: str, overrides: list[str]) -> _Collect:
@@ -278,7 +309,7 @@ def _nearest(word: str, choices: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
-def _explained(error: Exception) -> str:
+def _explained(error: Exception) -> str:  # noqa: PLR0911
     """Return one or two lines for one of Hydra's or OmegaConf's errors."""
     chain: list[BaseException] = [error]
     while chain[-1].__cause__ is not None:
@@ -286,6 +317,8 @@ def _explained(error: Exception) -> str:
     text = "\n".join(str(link) for link in chain)
     if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, name = option.groups()
+        if group == "hydra/launcher" and name in _PACKAGES:
+            return f"hydra/launcher={name}: its package is missing; pip install {_PACKAGES[name]}"
         listed = text.split(f"Available options in '{group}':", 1)
         options = re.split(r"\n\s*\n|Config search", listed[1])[0].split() if len(listed) > 1 else []
         return f"{group}={name}: there is no such option.{_nearest(name, options)} Options: {', '.join(options)}."

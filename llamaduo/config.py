@@ -468,6 +468,8 @@ class Runtime:
     """Folder of rendered and tokenised rows; null is `$LLAMADUO_HOME/rows`."""
     results: str = "results"
     """Folder that run folders go to."""
+    retries: int = 0
+    """How often a run of a sweep is begun again that a service LLM or a crash has ended."""
 
 
 @dataclass
@@ -545,7 +547,7 @@ _NO_INFLUENCE = (
     "runtime.results", "loop.budget_usd", "task.category", "local_model.name", "local_model.learning_rate",
     "local_model.train_length", "local_model.train_batch", "local_model.accumulation",
     "local_model.gradient_checkpointing", "local_model.answer_tokens", "local_model.answer_batch",
-    "train.checkpoint_s", "train.too_long", "runtime.isolation", "runtime.cache", "infer.vllm",
+    "train.checkpoint_s", "train.too_long", "runtime.isolation", "runtime.retries", "runtime.cache", "infer.vllm",
 )  # fmt: skip
 _NO_INFLUENCE_LLM = (
     "name",

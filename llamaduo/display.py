@@ -70,6 +70,14 @@ class _Console(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def plain_console() -> Console:
+    """Return a console that prints text as it is; 140 columns where it is no terminal."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 140
+    return console
+
+
 class Display:
     """Shows a run; `quiet` shows nothing, which tests and sweeps in worker processes want."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from llamaduo import __version__
 from llamaduo.compose import conf_dir
 from llamaduo.environment import gpus, memory_gib, package_versions
+from llamaduo.mounts import network_file_system
 from llamaduo.service.journal import default_path
 
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "WANDB_API_KEY", "HF_TOKEN")
@@ -39,6 +40,7 @@ def _writable(folder: Path) -> str:
         place = place.parent
     try:
         with tempfile.TemporaryFile(dir=place):
-            return "writable"
+            network = network_file_system(place)
+            return f"writable, on {network}: one machine at a time; see docs/clusters.md" if network else "writable"
     except OSError as error:
         return f"NOT writable ({error.strerror})"

@@ -54,6 +54,11 @@ def redact(text: str) -> str:
     return text
 
 
+def complain(text: str) -> None:
+    """Print a line of complaint on stderr, without keys."""
+    print(f"llamaduo: {redact_message(text)}", file=sys.stderr)
+
+
 def redact_reply(text: str) -> str:
     """Return a reply without the keys of service LLMs; other secrets stay, which may be ordinary words."""
     for form, variable in _forms(_keys()):

@@ -3,6 +3,9 @@
 An artifact is complete if and only if its marker `<name>.done` exists. It is written under a private
 temporary name, synced, renamed into place, and marked last, so a kill at any instruction leaves either
 no marker or a whole artifact. The marker holds size, sha256 and the seconds it took.
+
+The lock is the kernel's. Some network file systems grant it to several machines at once; then private names carry the
+machine, nobody removes those of another one, and an artifact that was completed elsewhere meanwhile is kept.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llamaduo.errors import RunFolderError
+from llamaduo.mounts import network_file_system
 from llamaduo.records import RunState, from_json, to_json
 
 Record = TypeVar("Record")
@@ -98,6 +102,13 @@ def _mark(path: Path, seconds: float) -> None:
     write_text(_marker(path), json.dumps({"bytes": size, "sha256": digest, "seconds": round(seconds, 3)}))
 
 
+def _publish(path: Path, text: str, start: float) -> None:
+    """Write a file and mark it, unless another machine has completed it meanwhile: the first one counts."""
+    if not _complete(path):
+        write_text(path, text)
+        _mark(path, time.monotonic() - start)
+
+
 class RunDir:
     """A run's folder, open for writing by this process alone; use it as a context manager."""
 
@@ -130,8 +141,12 @@ class RunDir:
             self._lock = None
 
     def _sweep(self) -> None:
-        """Remove what a killed process left under a private name: the lock says that it is gone."""
-        for left in self.path.rglob(".*.tmp"):
+        """Remove what a killed process left under a private name: the lock says that it is gone.
+
+        On a network file system the lock says that of this machine only.
+        """
+        whose = f".*.{socket.gethostname()}.*.tmp" if network_file_system(self.path) else ".*.tmp"
+        for left in self.path.rglob(whose):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:
@@ -148,16 +163,15 @@ class RunDir:
         """Return the records of a JSONL artifact; `make` is called only if it isn't complete."""
         if not _complete(path):
             start = time.monotonic()
-            write_text(path, "".join(to_json(record) + "\n" for record in make()))
-            _mark(path, time.monotonic() - start)
+            text = "".join(to_json(record) + "\n" for record in make())
+            _publish(path, text, start)
         return read_rows(path, kind)
 
     def tree(self, path: Path, make: Callable[[], Any]) -> Any:
         """Return the value of a JSON artifact; `make` is called only if it isn't complete."""
         if not _complete(path):
             start = time.monotonic()
-            write_text(path, json.dumps(make(), indent=1, allow_nan=False) + "\n")
-            _mark(path, time.monotonic() - start)
+            _publish(path, json.dumps(make(), indent=1, allow_nan=False) + "\n", start)
         return json.loads(path.read_text(encoding="utf-8"))
 
     def folder(self, path: Path, kind: type[Record], make: Callable[[Path], Record]) -> Record:
@@ -173,12 +187,14 @@ class RunDir:
                     (private / "record.json").write_text(to_json(record), encoding="utf-8")
                     for file in _contents(private):
                         _sync(file)
-                    shutil.rmtree(path, ignore_errors=True)
-                    os.replace(private, path)
-                    _sync(path.parent)
+                if not _complete(path):
+                    with _writing(path):
+                        shutil.rmtree(path, ignore_errors=True)
+                        os.replace(private, path)
+                        _sync(path.parent)
+                    _mark(path, time.monotonic() - start)
             finally:
                 shutil.rmtree(private, ignore_errors=True)
-            _mark(path, time.monotonic() - start)
         return from_json(kind, (path / "record.json").read_text(encoding="utf-8"))
 
     def seconds(self, *paths: Path) -> float:

@@ -178,13 +178,11 @@ class TestSweep:
         assert found.sweep is not None
         seen: list[Experiment] = []
 
-        def task(experiment: Experiment) -> dict[str, object]:
-            seen.append(experiment)
-            return {"name": experiment.name, "exit_code": 0}
-
-        outcomes = found.sweep(task)
+        found.sweep.launch(seen.append, [0, 1, 2, 3])
         assert seen == found.experiments
-        assert [outcome["name"] for outcome in outcomes] == ["pocket_llama-coding"] * 2 + ["pocket_llama-closed_qa"] * 2
+        assert ["task=coding" in texts for texts in found.sweep.overrides] == [True, True, False, False]
+        found.sweep.launch(seen.append, [2])
+        assert seen.pop() == found.experiments[2]
         assert [e.judge.kind for e in seen] == [JudgeKind.reference, JudgeKind.service] * 2
 
     def test_values_for_a_sweep_without_m_are_explained(self) -> None:

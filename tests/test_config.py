@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime
+import importlib.util
 import re
 import typing
 from collections.abc import Callable, Iterator
@@ -102,7 +103,7 @@ CHOSEN_BY_NAME = [file for file in FILES if file not in OF_A_RECIPE]
 
 
 def test_conf_has_as_many_files_as_the_tests_look_at() -> None:
-    assert (len(CHOSEN_BY_NAME), len(OF_A_RECIPE)) == (83, 44)
+    assert (len(CHOSEN_BY_NAME), len(OF_A_RECIPE)) == (88, 44)
 
 
 @pytest.mark.usefixtures("today")
@@ -111,6 +112,10 @@ def test_every_file_composes_and_passes_the_checks(file: str, compose_experiment
     Path("pairs.jsonl").write_text("{}")
     group, _, name = file.rpartition("/")
     overrides = ([f"{group}={name}"] if group else []) + list(COMPANIONS.get(file, ()))
+    if file == "launch/ray" and importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
+        with pytest.raises(ConfigError, match="pip install hydra-ray-launcher"):
+            compose_experiment(*overrides)
+        return
     if file in RETIRED:
         with pytest.raises(ConfigError, match=r"no longer answers since 2025-\d\d-\d\d") as caught:
             compose_experiment(*overrides)
@@ -220,7 +225,7 @@ WITHOUT_INFLUENCE = {
     "study", "name", "protocol.name", "task.train_rows", "task.test_rows", "runtime.results", "loop.budget_usd",
     "tracking.wandb", "tracking.project", "tracking.entity", "tracking.answers", "service.journal",
     "service.replay", "service.study_budget_usd", "prices", "train.checkpoint_s",
-    "train.too_long", "runtime.isolation", "runtime.cache",
+    "train.too_long", "runtime.isolation", "runtime.retries", "runtime.cache",
     "infer.vllm",
     *(f"serving.{field.name}" for field in dataclasses.fields(Assumptions)),
     *(f"{llm}.{key}" for llm in ("service_llm", "judge.panel.pocket_judge") for key in OF_AN_LLM),

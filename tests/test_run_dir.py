@@ -412,3 +412,50 @@ class TestRecords:
 def test_iterations_have_two_digits_and_others_a_name(folder: RunDir) -> None:
     found = [folder.iteration(number).relative_to(folder.path).as_posix() for number in (0, 12, "test", 0)]
     assert found == ["iterations/00", "iterations/12", "iterations/test", "iterations/00"]
+
+
+class TestTwoMachines:
+    """A network file system whose locks reach nobody else: two machines are let into one folder."""
+
+    @pytest.fixture
+    def both(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RunDir, RunDir]]:
+        monkeypatch.setattr(run_dir.fcntl, "flock", lambda *_: None)
+        monkeypatch.setattr(run_dir, "network_file_system", lambda path: "lustre")
+        with RunDir(tmp_path / "run") as one, RunDir(tmp_path / "run") as other:
+            yield one, other
+
+    def test_who_comes_second_keeps_what_was_completed_first(self, both: tuple[RunDir, RunDir]) -> None:
+        one, other = both
+        path = one.path / "adapter"
+
+        def filled(by: str) -> Any:
+            def fill(private: Path) -> Adapter:
+                (private / "weights").write_text(by)
+                return ADAPTER
+
+            return fill
+
+        def slow(private: Path) -> Adapter:
+            os.rename(private, private.with_name(".elsewhere.tmp"))  # made on another machine, under another name
+            one.folder(path, Adapter, filled("one"))
+            os.rename(private.with_name(".elsewhere.tmp"), private)
+            return filled("other")(private)
+
+        other.folder(path, Adapter, slow)
+        assert (path / "weights").read_text() == "one"
+        rows = one.path / "rows.jsonl"
+        made = other.rows(rows, Example, lambda: one.rows(rows, Example, lambda: [example("a")]) and [example("b")])
+        assert made == [example("a")]
+        (marker,) = one.path.glob("rows.jsonl.done")
+        assert json.loads(marker.read_text())["sha256"] == hashlib.sha256(rows.read_bytes()).hexdigest()
+
+    def test_nobody_removes_what_another_machine_is_writing(
+        self, both: tuple[RunDir, RunDir], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one, _ = both
+        mine = one.path / f".a.{run_dir.socket.gethostname()}.1.tmp"
+        theirs = one.path / ".a.elsewhere.1.tmp"
+        for left in (mine, theirs):
+            left.touch()
+        with RunDir(one.path):
+            assert (mine.exists(), theirs.exists()) == (False, True)

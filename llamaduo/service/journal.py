@@ -34,6 +34,7 @@ from llamaduo.redaction import redact
 from llamaduo.service import attempts
 from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short
 from llamaduo.service.liveness import Owner, alive, clear
+from llamaduo.service.one_host import claim, release
 from llamaduo.service.repair import copy_sound_rows, is_foreign, is_sound
 from llamaduo.service.schema import REPLY, SELECT_REPLY, checksum, connect, connect_read_only
 
@@ -64,6 +65,8 @@ class Journal:
         self._writing = threading.Lock()
         self._read_only = read_only
         self._in_use: int | None = None
+        self._mark: Path | None = None
+        """On a network file system: the file that says which machine uses the journal."""
         try:
             if read_only:
                 self._db = self._reader = connect_read_only(path)
@@ -79,6 +82,7 @@ class Journal:
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._mark = claim(self.path)
         self._in_use = _share(self.path)
         if self.path.exists() and not is_sound(self.path):
             self._salvage()
@@ -104,6 +108,7 @@ class Journal:
             self._reader.close()
         self._db.close()
         if self._in_use is not None:
+            release(self._mark, self._in_use)
             os.close(self._in_use)
 
     # reading

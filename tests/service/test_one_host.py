@@ -1,0 +1,64 @@
+"""A journal on a network file system belongs to one machine at a time; on a local disk nothing is marked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from llamaduo.errors import InputError
+from llamaduo.mounts import network_file_system
+from llamaduo.service import one_host
+from llamaduo.service.journal import Journal
+
+
+@pytest.fixture
+def on_nfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_host, "network_file_system", lambda path: "nfs4")
+
+
+def on(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+
+
+def test_the_longest_mount_point_tells_the_file_system(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    shared = tmp_path / "shared home"
+    mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/x {str(shared).replace(' ', chr(92) + '040')} nfs4 rw 0 0\n")
+    assert network_file_system(shared / "a" / "b", mounts) == "nfs4"
+    assert network_file_system(tmp_path / "local", mounts) is None
+    assert network_file_system(shared, tmp_path / "absent") is None
+
+
+def test_a_second_machine_is_refused_while_the_first_has_it_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_nfs: None
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    on("node1", monkeypatch)
+    first, second = Journal(path), Journal(path)
+    on("node2", monkeypatch)
+    with pytest.raises(InputError, match=r"nfs4 and node1 uses it.*journal import"):
+        Journal(path)
+    first.close()
+    with pytest.raises(InputError, match="node1 uses it"):
+        Journal(path)
+    second.close()
+    Journal(path).close()
+    assert not [left for left in os.listdir(tmp_path) if "host" in left]
+
+
+def test_what_a_killed_process_left_binds_the_same_machine_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_nfs: None
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    on("node1", monkeypatch)
+    one_host.claim(path)
+    Journal(path).close()
+    assert not path.with_name("journal.sqlite.host").exists()
+
+
+def test_a_local_disk_needs_no_mark(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    assert not (tmp_path / "journal.sqlite.host").exists()
+    journal.close()
