@@ -4,9 +4,10 @@
     python benchmarks/pocket_grid.py --quick     one run of each, with preset=smoke: what it scores means nothing
 
 Runs the studies experiments/pocket_main_table.yaml (three local models x four tasks, judged by a panel of three) and
-pocket_no_synthesis.yaml (one local model x four tasks, coverage data alone), and prints a table of every cell: the rule that stopped it, iterations, and
-the scores of its chosen iteration. The figure is the number of cells that passed the gate, of 12; the claim holds if
-all 12 did and none of the 4 without synthesis. The table is kept in results/pocket_grid.md beside the JSON.
+pocket_no_synthesis.yaml (one local model x four tasks, coverage data alone, the same panel), and prints a table of
+every cell: the rule that stopped it, iterations, and the scores of its chosen iteration. The figure is the number of
+cells that passed the gate, of 12; the claim holds if all 12 did and none of the 4 without synthesis. The table is kept
+in results/pocket_grid.md beside the JSON.
 """
 
 from __future__ import annotations

@@ -363,7 +363,9 @@ def _folder_problems(key: str, path: str | None, is_model: bool) -> list[str]:
 def _infer_problems(experiment: Experiment) -> list[str]:
     infer, found = experiment.infer, []
     if infer.temperature is None and infer.backend is not Backend.endpoint:
-        found.append("infer.temperature=null: only an endpoint has one of its own; set a number, 0 for greedy decoding.")
+        found.append(
+            "infer.temperature=null: only an endpoint has one of its own; set a number, 0 for greedy decoding."
+        )
     if infer.backend is Backend.endpoint:
         if infer.server is None:
             found.append(
