@@ -3,10 +3,11 @@
     python benchmarks/pocket_grid.py             both studies, 16 runs, one after the other
     python benchmarks/pocket_grid.py --quick     one run of each, with preset=smoke: what it scores means nothing
 
-Runs the studies experiments/pocket_grid.yaml (three local models x four tasks) and pocket_no_synthesis.yaml (one local
-model x four tasks, coverage data alone), and prints a table of every cell: the rule that stopped it, iterations, and
-the scores of its chosen iteration. The figure is the number of cells that passed the gate, of 12; the claim holds if
-all 12 did and none of the 4 without synthesis. The table is kept in results/pocket_grid.md beside the JSON.
+Runs the studies experiments/pocket_main_table.yaml (three local models x four tasks, judged by a panel of three) and
+pocket_no_synthesis.yaml (one local model x four tasks, coverage data alone, the same panel), and prints a table of
+every cell: the rule that stopped it, iterations, and the scores of its chosen iteration. The figure is the number of
+cells that passed the gate, of 12; the claim holds if all 12 did and none of the 4 without synthesis. The table is kept
+in results/pocket_grid.md beside the JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from measure import RESULTS, ROOT, Options, Ran, Result, conclude, folder, llamaduo, options, say, summary
 
-CELLS = {"pocket_grid": 12, "pocket_no_synthesis": 4}
+CELLS = {"pocket_main_table": 12, "pocket_no_synthesis": 4}
 TARGET = "12 of 12 cells pass the gate; 0 of 4 without synthesis do"
 ONE_CELL = {"local_model": "pocket_llama", "task": "classification", "preset": "smoke"}
 SCORES = ("similarity", "precision", "test similarity", "test precision")
@@ -161,9 +162,9 @@ def result(cells: list[dict[str, Any]], studies: dict[str, dict[str, Any]], want
     if wanted.quick:
         holds = None if complete and not broken else False
         notes.insert(0, "quick: one cell of each study, with preset=smoke, so whether 12 pass stays open")
-    by_model = Counter({row["local_model"]: 0 for row in cells if row["study"] == "pocket_grid"})
+    by_model = Counter({row["local_model"]: 0 for row in cells if row["study"] == "pocket_main_table"})
     by_model.update(
-        row["local_model"] for row in cells if row["study"] == "pocket_grid" and row["stop_reason"] == "passed"
+        row["local_model"] for row in cells if row["study"] == "pocket_main_table" and row["stop_reason"] == "passed"
     )
     spread = {
         "passed_by_model": dict(by_model),

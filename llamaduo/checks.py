@@ -77,8 +77,8 @@ _AT_LEAST: dict[str, float] = {
     "loop.growth.factor": 1, "loop.budget_usd": 0, "service.study_budget_usd": 0,
     "data.train_rows": 1, "data.dev_rows": 0, "data.test_rows": 1,
     "tracking.answers": 0, "runtime.threads": 1, "runtime.retries": 0, "task.train_rows": 1, "task.test_rows": 1,
-    "serving.gpu_usd_per_hour": 0, "serving.light_requests": 0, "serving.heavy_requests": 0, "serving.months": 1,
-    "serving.tokens_per_second": 1e-3,
+    "task.synthetic_rows": 1, "serving.gpu_usd_per_hour": 0, "serving.light_requests": 0, "serving.heavy_requests": 0,
+    "serving.months": 1, "serving.tokens_per_second": 1e-3,
 }  # fmt: skip
 _WITHIN: dict[str, tuple[float, float]] = {
     "loop.gate.similarity": (0, 100), "loop.gate.precision": (0, 100), "loop.coverage_cut": (0, 100),
@@ -338,7 +338,8 @@ def _model_problems(experiment: Experiment) -> list[str]:
             f"train.max_length={experiment.train.max_length} exceeds the model's context of "
             f"{experiment.local_model.context} tokens: lower it."
         )
-    if experiment.infer.max_new_tokens >= experiment.local_model.context:
+    here = experiment.infer.backend is not Backend.endpoint
+    if here and experiment.infer.max_new_tokens >= experiment.local_model.context:
         found.append(
             f"infer.max_new_tokens={experiment.infer.max_new_tokens} leaves no room for a prompt in "
             f"{experiment.local_model.context} tokens of context: lower it."
@@ -365,6 +366,10 @@ def _folder_problems(key: str, path: str | None, is_model: bool) -> list[str]:
 
 def _infer_problems(experiment: Experiment) -> list[str]:
     infer, found = experiment.infer, []
+    if infer.temperature is None and infer.backend is not Backend.endpoint:
+        found.append(
+            "infer.temperature=null: only an endpoint has one of its own; set a number, 0 for greedy decoding."
+        )
     if infer.backend is Backend.endpoint:
         if infer.server is None:
             found.append(

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, Optional
 
@@ -29,7 +29,7 @@ class JudgeKind(Enum):
     """Metrics of closeness to the reference, offline."""
 
 
-class JudgePrompt(Enum):
+class JudgePrompt(StrEnum):
     """Which judge prompt: see `llamaduo/service/templates/`."""
 
     blind = "blind"
@@ -106,7 +106,7 @@ class Launch(Enum):
     """By `accelerate launch`: all devices, several machines."""
 
 
-class Start(Enum):
+class Start(StrEnum):
     """What each iteration's training starts from."""
 
     base = "base"
@@ -270,6 +270,8 @@ class Task:
     """The paper's number of coverage rows to train on."""
     test_rows: int = MISSING
     """The paper's number of test prompts."""
+    synthetic_rows: int = 100_000
+    """About how many synthetic rows the paper's main table was trained on."""
 
 
 @dataclass
@@ -347,8 +349,8 @@ class Infer:
 
     samples: int = 4
     """K: answers a prompt."""
-    temperature: float = 0.3
-    """0 is greedy decoding."""
+    temperature: Optional[float] = 0.3
+    """0 is greedy decoding; null leaves it to an endpoint, some of which refuse to be told."""
     max_new_tokens: int = 1024
     batch_size: int = 8
     """Answers generated side by side: more is faster and takes more memory."""
@@ -544,6 +546,7 @@ class Experiment:
 
 _NO_INFLUENCE = (
     "study", "name", "tracking", "service", "prices", "serving", "protocol.name", "task.train_rows", "task.test_rows",
+    "task.synthetic_rows",
     "runtime.results", "loop.budget_usd", "task.category", "local_model.name", "local_model.learning_rate",
     "local_model.train_length", "local_model.train_batch", "local_model.accumulation",
     "local_model.gradient_checkpointing", "local_model.answer_tokens", "local_model.answer_batch",

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from llamaduo.config import Backend, DataSource, Experiment, JudgeKind, is_pocket, who_answers
+from llamaduo.config import Backend, DataSource, Experiment, JudgeKind, ServiceLLM, is_pocket, who_answers
 from llamaduo.evidence.scorecard import unanswered
 from llamaduo.records import CoverageDataset, Iteration, Prediction, RunState
 
@@ -177,6 +177,10 @@ class Display:
         return f"{line}  ${self._cost:.2f} so far"
 
 
+def _place_of(server: ServiceLLM) -> str:
+    return f"{server.model} at {server.base_url or server.provider}"
+
+
 def headline(experiment: Experiment, dataset: CoverageDataset, folder: Path) -> list[str]:
     """Return the first lines of a run: what is demonstration, who teaches, learns and judges, on which rows."""
     teacher_name = experiment.service_llm.name if experiment.synthesis.enabled else "no synthesis"
@@ -186,7 +190,7 @@ def headline(experiment: Experiment, dataset: CoverageDataset, folder: Path) -> 
     return [
         *pocket_label(experiment),
         f"{experiment.task.name}: {teacher_name} -> {who_answers(experiment)}, judged by {panel} ({sizes})",
-        *([f"{server.model} at {server.base_url} answers; what is trained here is not asked."] if server else []),
+        *([f"{_place_of(server)} answers; what is trained here is not asked."] if server else []),
         f"{folder}",
     ]
 

@@ -92,6 +92,7 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
     "service_llm/endpoint": ("service_llm.base_url=http://localhost:1/v1", "service_llm.model=m"),
     "judge/reference": ("synthesis=none",),
     "infer/endpoint": ("synthesis=none", "infer.server.base_url=http://localhost:1/v1", "infer.server.model=m"),
+    "infer/service_llm": ("synthesis=none",),
     "train/paper_sample": ("preset=service",),
     "train/paper_gemma_2b_gpt4o_64k": ("preset=service",),
 }
@@ -103,7 +104,7 @@ CHOSEN_BY_NAME = [file for file in FILES if file not in OF_A_RECIPE]
 
 
 def test_conf_has_as_many_files_as_the_tests_look_at() -> None:
-    assert (len(CHOSEN_BY_NAME), len(OF_A_RECIPE)) == (88, 44)
+    assert (len(CHOSEN_BY_NAME), len(OF_A_RECIPE)) == (104, 45)
 
 
 @pytest.mark.usefixtures("today")
@@ -222,7 +223,8 @@ OF_AN_LLM = (
     "price.batch_input", "price.batch_output", "price.cached_input",
 )  # fmt: skip
 WITHOUT_INFLUENCE = {
-    "study", "name", "protocol.name", "task.train_rows", "task.test_rows", "runtime.results", "loop.budget_usd",
+    "study", "name", "protocol.name", "task.train_rows", "task.test_rows", "task.synthetic_rows",
+    "runtime.results", "loop.budget_usd",
     "tracking.wandb", "tracking.project", "tracking.entity", "tracking.answers", "service.journal",
     "service.replay", "service.study_budget_usd", "prices", "train.checkpoint_s",
     "train.too_long", "runtime.isolation", "runtime.retries", "runtime.cache",
@@ -402,6 +404,7 @@ ONE_BY_ONE: list[tuple[dict[str, Any], str]] = [
     ({"train.max_length": 513}, "train.max_length=513 exceeds the model's context of 512 tokens: lower it."),
     ({"infer.max_new_tokens": 512}, "infer.max_new_tokens=512 leaves no room for a prompt in 512 tokens"),
     ({"infer.stop": ["\n\n", ""]}, "infer.stop: an empty string would end every answer before it begins"),
+    ({"infer.temperature": None}, "infer.temperature=null: only an endpoint has one of its own"),
     (by_a_server() | {"infer.server": None}, "infer.backend=endpoint needs infer=endpoint infer.server.base_url=URL"),
     (by_a_server(model=""), "infer.server.model is missing: set infer.server.model=..."),
     (by_a_server(base_url=None), "infer.server.base_url is not set: add infer.server.base_url=http"),

@@ -1,11 +1,12 @@
 """The pocket profile's service LLM: a program that reads the prompts a real one would get.
 
-It is reached through litellm like any other (`service.transport.register`), and answers two kinds of
-prompt by reading their text: *synthesis* (an example pair: it writes new items of the same task) and
-*judging* (instruction, reference, candidate: it works out the truth and scores). To anything else it
-says that it can't help, in prose, as an LLM would; the strict parsers then see no JSON.
+It is reached through litellm like any other (`service.transport.register`), and answers three kinds of
+prompt by reading their text: *synthesis* (an example pair: it writes new items of the same task),
+*judging* (instruction, reference, candidate: it works out the truth and scores) and a bare *item* of a
+task, as a student gets it. To anything else it says that it can't help, in prose, as an LLM would; the
+strict parsers then see no JSON.
 
-Settings travel as request parameters: `error_rate` (share of synthesised responses that are wrong),
+Settings travel as request parameters: `error_rate` (share of its responses that are wrong),
 `noise` (points by which scores wander between repeats), `strictness` (partial credit to this power).
 """
 
@@ -47,7 +48,13 @@ def reply(prompt: str, parameters: Mapping[str, Any]) -> str:
         return _teach(fenced["instruction"], int(count[1]) if count else _PAIRS_WITHOUT_A_COUNT, parameters, rng)
     if match := _PAPER_SYNTHESIS.search(prompt):
         return _teach(match[1], _PAIRS_WITHOUT_A_COUNT, parameters, rng)
-    return _NO_HELP
+    return _answer(prompt, parameters, rng) or _NO_HELP
+
+
+def _answer(prompt: str, parameters: Mapping[str, Any], rng: random.Random) -> str | None:
+    """Return the response to an item of the pocket tasks, as a student would be asked; None for anything else."""
+    known = recognise(prompt)
+    return _response(known[0], prompt, parameters, rng) if known else None
 
 
 _NO_HELP = "I am the pocket LLM: I know tickets and nothing else, so I can't help with this."
@@ -61,11 +68,15 @@ def _teach(example: str, count: int, parameters: Mapping[str, Any], rng: random.
     pairs = []
     for _ in range(count):
         prompt = task.make(rng)
-        response = task.solve(prompt)
-        if rng.random() < float(parameters.get("error_rate", 0.0)):
-            response = _another_response(task, response, rng)
-        pairs.append({"instruction": prompt, "response": response})
+        pairs.append({"instruction": prompt, "response": _response(task, prompt, parameters, rng)})
     return json.dumps({"contents": pairs})
+
+
+def _response(task: PocketTask, prompt: str, parameters: Mapping[str, Any], rng: random.Random) -> str | None:
+    """Return the right response to a prompt, or a wrong one at the rate that the parameters set."""
+    right = task.solve(prompt)
+    wrong = rng.random() < float(parameters.get("error_rate", 0.0))
+    return _another_response(task, right, rng) if wrong else right
 
 
 def _another_response(task: PocketTask, right: str | None, rng: random.Random) -> str | None:

@@ -95,6 +95,7 @@ def _answered_here(
     endings = _Endings(chat, config.stop)
     prompts = [chat.prompt_ids(example.messages) for example in examples]
     room = model.context - config.max_new_tokens
+    assert config.temperature is not None  # checked by checks.problems
     different = config.samples if config.temperature > 0 else 1
     jobs = [(at, k) for at in range(len(examples)) for k in range(different) if len(prompts[at]) <= room]
     samples = [Sample(at, _seed(runtime.seed, examples[at].prompt_id, k), config.max_new_tokens) for at, k in jobs]

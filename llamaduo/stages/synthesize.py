@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from llamaduo.config import ServiceLLM, Synthesis
 from llamaduo.errors import ServiceError
@@ -87,9 +88,15 @@ def requests(
 def _draw(number: int, size: int, seed: int) -> int:
     """Return the seed pair of a request: every pair once before any comes again, in a shuffled order."""
     lap, place = divmod(number, size)
+    return _order(lap, size, seed)[place]
+
+
+@lru_cache(maxsize=16)
+def _order(lap: int, size: int, seed: int) -> list[int]:
+    """Return the shuffled order of one lap, which is never changed."""
     order = list(range(size))
     random.Random(f"{seed} {lap}").shuffle(order)
-    return order[place]
+    return order
 
 
 def _example(instruction: str, response: str, generator: str, owner: Example) -> Example:

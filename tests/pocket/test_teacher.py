@@ -186,3 +186,11 @@ def test_replies_are_plain_json_in_the_shape_that_each_prompt_asks_for() -> None
     assert set(blind) == {"similarity", "precision"}
     assert set(paper) == {"similarity_assessment", "precision_assessment"}
     assert all(set(scores) == {"score", "reason"} for scores in (*blind.values(), *paper.values()))
+
+
+@pytest.mark.parametrize("task", NAMES)
+def test_asked_like_a_student_it_answers_and_errs_at_its_rate(task: str) -> None:
+    items = make_pairs(task, 200, seed=3)
+    assert [reply(prompt, {"seed": 1}) for prompt, _ in items] == [response for _, response in items]
+    wrong = sum(reply(prompt, {"error_rate": 0.3, "seed": 1}) != response for prompt, response in items)
+    assert 35 <= wrong <= 85  # 60 of 200 are expected, four standard deviations are 26
