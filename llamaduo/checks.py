@@ -284,6 +284,11 @@ def _training_problems(experiment: Experiment) -> list[str]:
         wanted["deepspeed"] = runtime.accelerate == "deepspeed" and "runtime.accelerate=deepspeed"
         if runtime.isolation is Isolation.none:
             found.append("runtime.launch=accelerate starts processes: runtime.isolation=none can't be had with it.")
+        if runtime.accelerate == "fsdp" and train.enabled and train.quantization is not Quantization.none:
+            found.append(
+                f"runtime.accelerate=fsdp can't spread weights of train.quantization={train.quantization.value}: take "
+                "train.quantization=none, or runtime.accelerate=ddp."
+            )
     found += [
         f"{setting} needs the package {package.replace('_', '-')}, which is not installed."
         for package, setting in wanted.items()

@@ -4,7 +4,8 @@
 
 What is to be done goes into the job's folder as `job.json`, `rows.jsonl` and `dev.jsonl`; what happens comes back as
 lines of `events.jsonl` (progress, notes, the adapter's record or an error), and what is printed as `output.log`. The
-GPU's memory is free again when the process has ended. It ends too when whoever waits for it has died.
+GPU's memory is free again when the process has ended. It ends too when whoever waits for it has died, and when
+whoever started it has.
 
 On further machines of an `accelerate` configuration, run there:
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -24,7 +26,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -131,8 +132,8 @@ def _path() -> str:
 
 def _followed(process: subprocess.Popen[bytes], job: Path, progress: Progress, note: Callable[[str], None]) -> Adapter:
     """Pass on what the process tells, until it is done."""
-    told = _events(job / "events.jsonl", process)
-    for event in told:
+    died = None
+    for event in _events(job / "events.jsonl", process):
         match event:
             case {"progress": [done, total]}:
                 progress(done, total)
@@ -142,9 +143,18 @@ def _followed(process: subprocess.Popen[bytes], job: Path, progress: Progress, n
                 raise getattr(errors, kind, InputError)(message)
             case {"adapter": record}:
                 return Adapter(**record)
-    lines = (job / "output.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    last = lines[-1] if lines else "it said nothing"
-    raise InputError(f"the training process ended with {_ending(process.returncode)}: {last[:300]}")
+            case {"died": words}:
+                died = died or words
+    said = (job / "output.log").read_text(encoding="utf-8", errors="replace").strip()
+    code = _code(process.returncode, said)
+    last = said.splitlines()[-1] if said else "it said nothing"
+    raise InputError(f"the training process ended with {_ending(code)}: {(died if code > 0 and died else last)[:300]}")
+
+
+def _code(code: int, said: str) -> int:
+    """Return the exit code of the process, or of the worker that its launcher says was killed first."""
+    killed = [int(found) for found in re.findall(r"^ *exitcode *: (-\d+) ", said, re.MULTILINE)]
+    return next((found for found in killed if found != -signal.SIGTERM), code)
 
 
 def _ending(code: int) -> str:
@@ -167,34 +177,38 @@ def _events(path: Path, process: subprocess.Popen[bytes]) -> Iterator[dict[str, 
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the process and all that it has started."""
-    for how in (signal.SIGTERM, signal.SIGKILL):
+    """End the process, and whoever of its group is still there; those of other groups look after themselves."""
+    if process.poll() is None:
         with suppress(ProcessLookupError):
-            if process.poll() is None:
-                os.killpg(process.pid, how)
+            os.killpg(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_PATIENCE_S)
-            return
+    with suppress(ProcessLookupError, PermissionError):  # there is none, or only what has ended (macOS)
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_PATIENCE_S)
 
 
 # in the other process
 
 
 class _Teller:
-    """Writes events; progress not more often than anybody can look at it."""
+    """Writes events; of several processes the first one does, but each tells why it fails."""
 
-    def __init__(self, path: Path, *, speaks: bool) -> None:
-        self._path, self._speaks = path, speaks
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.speaks = True
         self._last = 0.0
 
     def tell(self, **event: Any) -> None:
-        """Append an event."""
-        if self._speaks:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
+        """Append an event: one write, so that those of several processes don't mix."""
+        if self.speaks or event.keys() & {"failed", "died"}:
+            handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(handle, (json.dumps(event) + "\n").encode())
+            os.close(handle)
 
     def progress(self, done: int, total: int) -> None:
-        """Tell of progress."""
+        """Tell of progress, not more often than anybody can look at it."""
         if done == total or time.monotonic() - self._last > _LOOK_S:
             self._last = time.monotonic()
             self.tell(progress=[done, total])
@@ -206,39 +220,45 @@ class _Teller:
 
 def work(job: Path) -> int:
     """Train as a job's folder says; return the exit code."""
-    from llamaduo.training.devices import Devices, Launched
-
     spec = json.loads((job / "job.json").read_text(encoding="utf-8"))
-    if spec["host"] == socket.gethostname():
-        threading.Thread(target=_end_with, args=(spec["parent"],), daemon=True).start()
-    runtime = _typed(Runtime, spec["runtime"])
-    devices: Devices = Devices()
-    if runtime.launch is Launch.accelerate:
-        devices = launched = Launched(cpu=runtime.device == "cpu")
-        runtime = replace(runtime, device=str(launched.device))
-    teller = _Teller(job / "events.jsonl", speaks=devices.rank == 0)
-    if devices.count > 1:
-        kept = "" if devices.replicated else "; no checkpoints are taken, since each holds a part only"
-        teller.note(f"training on {devices.count} devices{kept}.")
+    watched = spec["parent"] if spec["host"] == socket.gethostname() else None
+    threading.Thread(target=_end_with, args=(os.getppid(), watched), daemon=True).start()
+    teller = _Teller(job / "events.jsonl")
     try:
-        adapter = train(
-            read_rows(job / "rows.jsonl", Example),
-            Path(spec["folder"]),
-            model=_typed(LocalModel, spec["model"]),
-            config=_typed(Train, spec["config"]),
-            runtime=runtime,
-            start_from=spec["start_from"],
-            progress=teller.progress,
-            dev=read_rows(job / "dev.jsonl", Example),
-            places=Places(**{name: path and Path(path) for name, path in spec["places"].items()}),
-            devices=devices,
-            note=teller.note,
-        )
+        teller.tell(adapter=plain(_trained(job, spec, teller)))
     except LlamaduoError as error:
         teller.tell(failed=type(error).__name__, message=str(error))
         return error.exit_code
-    teller.tell(adapter=plain(adapter))
+    except Exception as error:
+        teller.tell(died=" ".join(f"{type(error).__name__}: {error}".split()))
+        raise
     return 0
+
+
+def _trained(job: Path, spec: dict[str, Any], teller: _Teller) -> Adapter:
+    """Train on this process's device."""
+    from llamaduo.training.devices import Devices, Launched
+
+    runtime = _typed(Runtime, spec["runtime"])
+    several = runtime.launch is Launch.accelerate
+    devices = Launched(cpu=runtime.device == "cpu") if several else Devices()
+    teller.speaks = devices.rank == 0
+    if devices.count > 1:
+        kept = "" if devices.replicated else "; no checkpoints are taken, since each holds a part only"
+        teller.note(f"training on {devices.count} devices{kept}.")
+    return train(
+        read_rows(job / "rows.jsonl", Example),
+        Path(spec["folder"]),
+        model=_typed(LocalModel, spec["model"]),
+        config=_typed(Train, spec["config"]),
+        runtime=devices.placed(runtime),
+        start_from=spec["start_from"],
+        progress=teller.progress,
+        dev=read_rows(job / "dev.jsonl", Example),
+        places=Places(**{name: path and Path(path) for name, path in spec["places"].items()}),
+        devices=devices,
+        note=teller.note,
+    )
 
 
 def _typed(kind: type[T], values: dict[str, Any]) -> T:
@@ -248,12 +268,15 @@ def _typed(kind: type[T], values: dict[str, Any]) -> T:
     return typed
 
 
-def _end_with(parent: int) -> None:
-    """End this process when another one has."""
+def _end_with(starter: int, watched: int | None) -> None:
+    """End this process when the one that started it has ended, or another one of this machine has."""
     while True:
         try:
-            os.kill(parent, 0)
+            if watched is not None:
+                os.kill(watched, 0)
         except ProcessLookupError:
+            os._exit(1)
+        if os.getppid() != starter:
             os._exit(1)
         time.sleep(1.0)
 

@@ -28,6 +28,7 @@ from llamaduo.config import (
     Experiment,
     GateSplit,
     JudgeKind,
+    Launch,
     Price,
     Quantization,
     ServiceLLM,
@@ -380,6 +381,10 @@ ONE_BY_ONE: list[tuple[dict[str, Any], str]] = [
     ({"loop.growth.volumes": [0, 3]}, "loop.growth.volumes=[0, 3]: must be rising numbers above 0."),
     ({"loop.growth.include_coverage": False}, "loop.growth.include_coverage=false needs loop.growth.volumes."),
     ({"loop.growth.volumes": [5], "synthesis.enabled": False}, "loop.growth.volumes needs synthetic rows"),
+    (
+        {"runtime.launch": Launch.accelerate, "runtime.accelerate": "fsdp", "train.quantization": Quantization.nf4},
+        "runtime.accelerate=fsdp can't spread weights of train.quantization=nf4: take train.quantization=none",
+    ),
     ({"runtime.device": "gpu"}, "runtime.device=gpu: take auto, cpu, cuda or cuda:N."),
     ({"runtime.dtype": "float64"}, "runtime.dtype=float64: take auto, float32, bfloat16 or float16."),
     ({"train.quantization": Quantization.int8}, "train.quantization=int8: this machine has no GPU"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,10 +19,11 @@ from llamaduo.errors import ConfigError, InputError
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Adapter, Example, prompt_id
 from llamaduo.stages.train import Places, train
-from llamaduo.train_process import train_apart, trains_apart
+from llamaduo.train_process import _stop, _Teller, train_apart, trains_apart
 
 MODEL = LocalModel(name="pocket_llama", path="pocket:llama", context=512)
 RUNTIME = Runtime(threads=1, device="cpu")
+TWO = Runtime(threads=1, device="cpu", launch=Launch.accelerate)
 
 
 def examples(count: int) -> list[Example]:
@@ -88,7 +90,7 @@ def test_two_processes_come_to_the_loss_of_one(here: tuple[Job, Adapter], tmp_pa
 
     whole, adapter = here
     job = Job(tmp_path / "run")
-    both = job(train_apart, Runtime(threads=1, device="cpu", launch=Launch.accelerate))
+    both = job(train_apart, TWO)
     assert job.notes == ["training on 2 devices."]
     assert both.loss == pytest.approx(adapter.loss, abs=1e-5)
     assert (both.steps, both.tokens, both.train_rows) == (adapter.steps, adapter.tokens, adapter.train_rows)
@@ -101,7 +103,7 @@ def test_two_processes_come_to_the_loss_of_one(here: tuple[Job, Adapter], tmp_pa
 
 def test_an_error_comes_back_as_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.target_modules=\['no_such'\]"):
-        Job(tmp_path / "a")(train_apart, RUNTIME, target_modules=["no_such"])
+        Job(tmp_path / "a")(train_apart, TWO, target_modules=["no_such"])
     long = Example("long", ({"role": "user", "content": "ba " * 600},), "x")
     with pytest.raises(InputError, match="exceed 512 tokens"):
         Job(tmp_path / "b")(train_apart, RUNTIME, rows=[long])
@@ -127,12 +129,42 @@ def test_every_accelerate_configuration_is_one_that_accelerate_reads() -> None:
     assert kinds == ["MULTI_GPU", "DEEPSPEED", "FSDP"]
 
 
+def test_the_reason_of_a_worker_counts_and_not_what_its_launcher_says_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(script: str) -> str:
+        monkeypatch.setattr("llamaduo.train_process._command", lambda *_: ["sh", "-c", f'cd "$0"; {script}'])
+        with pytest.raises(InputError) as error:
+            Job(tmp_path / f"run{len(list(tmp_path.iterdir()))}")(train_apart, RUNTIME)
+        return str(error.value)
+
+    first, second = '{"died": "ValueError: the reason"}', '{"died": "RuntimeError: connection closed by peer"}'
+    script = f"echo '{first}' >>events.jsonl; echo '{second}' >>events.jsonl; echo ====; exit 1"
+    assert told(script) == "the training process ended with exit code 1: ValueError: the reason"
+    summary = "  exitcode  : -15 (pid: 7)\\n  exitcode  : -9 (pid: 8)\\n"
+    script = f"echo '{second}' >>events.jsonl; printf '{summary}no memory'; exit 1"
+    assert told(script) == "the training process ended with signal SIGKILL (out of memory?): no memory"
+
+
+def test_a_worker_that_fails_says_why_whichever_it_is(tmp_path: Path) -> None:
+    teller = _Teller(tmp_path / "events.jsonl")
+    teller.speaks = False
+    teller.tell(note="not from here")
+    teller.tell(failed="ConfigError", message="out of memory on device 1 of 2")
+    assert [json.loads(line)["failed"] for line in (tmp_path / "events.jsonl").open()] == ["ConfigError"]
+
+
 _ORPHAN = """
-import sys; sys.path.insert(0, sys.argv[2])
+import sys, time; sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from test_train_process import Job, RUNTIME, examples
+from test_train_process import Job, RUNTIME, TWO, examples
+from llamaduo.errors import LlamaduoError
 from llamaduo.train_process import train_apart
-Job(Path(sys.argv[1]))(train_apart, RUNTIME, rows=examples(400), epochs=50)
+try:
+    Job(Path(sys.argv[1]))(train_apart, TWO if sys.argv[3:] else RUNTIME, rows=examples(400), epochs=50)
+except LlamaduoError as error:
+    print(error, flush=True)
+    time.sleep(120)
 """
 
 
@@ -147,15 +179,49 @@ def test_it_ends_when_whoever_waits_for_it_has_died(tmp_path: Path) -> None:
     _wait_until(lambda: not _workers(job))
 
 
-def _workers(job: str) -> list[int]:
-    """Return the processes that work on a job."""
+def test_workers_end_when_their_launcher_is_killed_and_others_live_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _ORPHAN, str(tmp_path / "run"), str(Path(__file__).parent), "two"]
+    waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        _wait_until(lambda: list((tmp_path / "run").glob(".training.*.tmp/events.jsonl")))
+        (job,) = map(str, (tmp_path / "run").glob(".training.*.tmp"))
+        (launcher,) = _workers(job, launching=True)
+        assert len(_workers(job)) == 2
+        os.kill(launcher, signal.SIGKILL)
+        _wait_until(lambda: not _workers(job))
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline().startswith("the training process ended with signal SIGKILL")
+    finally:
+        waiting.kill()
+        waiting.communicate()
+
+
+def test_what_outlives_its_leader_in_a_group_is_killed(tmp_path: Path) -> None:
+    script = "trap '' TERM; sleep 100 & echo $! >$0; exit 0"
+    leader = subprocess.Popen(["sh", "-c", script, str(tmp_path / "left")], start_new_session=True)
+    leader.wait()
+    left = int((tmp_path / "left").read_text())
+    _stop(leader)
+    _wait_until(lambda: not _lives(left))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return b") Z" not in Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+
+
+def _workers(job: str, *, launching: bool = False) -> list[int]:
+    """Return the processes that work on a job, or the one that launches those."""
     found = []
     for place in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = place.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"llamaduo.train_process" in words and job.encode() in words:
+        launches = b"accelerate.commands.launch" in words
+        if b"llamaduo.train_process" in words and job.encode() in words and launches is launching:
             found.append(int(place.parent.name))
     return found
 

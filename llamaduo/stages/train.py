@@ -71,7 +71,8 @@ def train(
     devices = devices or Devices()
     torch.manual_seed(runtime.seed)
     chat = load_chat(model)
-    rows = tokenised(examples, chat, config.max_length, places.rows)
+    with devices.first():
+        rows = tokenised(examples, chat, config.max_length, places.rows)
     skipped = left_out(examples, rows, chat)
     _refuse(skipped, len(examples), config)
     held_out = tokenised(dev, chat, config.max_length, None) if config.keep is Keep.best else None
@@ -92,7 +93,10 @@ def train(
         )
         checkpoints = None
         if places.checkpoints is not None and devices.replicated:
-            identity = _identity(rows, model, config, runtime, start_from)
+            read = [rows] if held_out is None else [rows, held_out]
+            identity = _identity(
+                read, model=model, config=config, runtime=runtime, start_from=start_from, count=devices.count
+            )
             checkpoints = Checkpoints(places.checkpoints, identity, every_s=config.checkpoint_s)
         state = tuning.run(progress, checkpoints)
         _save(tuning, folder, skipped if devices.rank == 0 else [])
@@ -136,14 +140,23 @@ def _refuse(skipped: Sequence[Skipped], count: int, config: Train) -> None:
         )
 
 
-def _identity(rows: Rows, model: LocalModel, config: Train, runtime: Runtime, start_from: str | None) -> str:
-    """Return a hash of what decides how a training goes."""
+def _identity(
+    read: Sequence[Rows],
+    *,
+    model: LocalModel,
+    config: Train,
+    runtime: Runtime,
+    start_from: str | None,
+    count: int,
+) -> str:
+    """Return a hash of what decides how a training on `count` devices goes: rows, those of dev, and settings."""
     settings = plain(replace(config, checkpoint_s=0.0, too_long=TooLong.drop))
     origin = (Path(start_from) / "adapter_model.safetensors").read_bytes() if start_from else b""
     of = [settings, plain(model), runtime.seed, runtime.dtype, runtime.attention, hashlib.sha256(origin).hexdigest()]
-    digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode())
-    for array in (rows.ids, rows.starts, rows.prompts):
-        digest.update(array.tobytes())
+    digest = hashlib.sha256(json.dumps([*of, count], sort_keys=True).encode())
+    for rows in read:
+        for array in (rows.ids, rows.starts, rows.prompts):
+            digest.update(array.tobytes())
     return digest.hexdigest()
 
 

@@ -40,6 +40,13 @@ class Limits:
             return cls(config.batch_size, config.tokens_per_batch or config.max_length, packing=True)
         return cls(config.batch_size, config.tokens_per_batch)
 
+    def among(self, lengths: Sequence[int], devices: int) -> Limits:
+        """Return limits that leave each of several devices its share of a step, of rows of these lengths."""
+        if self.packing:
+            share = max(*lengths, -(-sum(lengths) // devices))
+            return replace(self, tokens=min(self.tokens or share, share))
+        return replace(self, rows=min(self.rows, -(-len(lengths) // devices)))
+
     def halved(self, lengths: Sequence[int]) -> Limits | None:
         """Return limits for half of a pass that was too large, of rows of these lengths; None if it was one row."""
         if len(lengths) < 2:
@@ -81,10 +88,17 @@ def _longest_first(rows: Iterable[int], lengths: Sequence[int]) -> list[int]:
     return sorted(rows, key=lambda row: (-lengths[row], row))
 
 
-def passes(rows: Sequence[int], lengths: Sequence[int], limits: Limits) -> list[list[int]]:
-    """Return how a step's rows are cut into forward passes, the largest first: what doesn't fit shows at once."""
+def passes(rows: Sequence[int], lengths: Sequence[int], limits: Limits, devices: int = 1) -> list[list[int]]:
+    """Return how a step's rows are cut into forward passes, the largest first: what doesn't fit shows at once.
+
+    Several devices get passes that they can share: none takes more than its part of the rows (packed: of the tokens).
+    """
     ordered = _longest_first(rows, lengths)
-    return _packed(ordered, lengths, limits.tokens or 0) if limits.packing else _padded(ordered, lengths, limits)
+    shared = limits.among([lengths[row] for row in rows], devices)
+    if not limits.packing:
+        return _padded(ordered, lengths, shared)
+    blocks = _packed(ordered, lengths, limits.tokens or 0)
+    return blocks if len(blocks) >= devices else _packed(ordered, lengths, shared.tokens or 0)
 
 
 def _packed(rows: list[int], lengths: Sequence[int], capacity: int) -> list[list[int]]:

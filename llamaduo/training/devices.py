@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, TypeVar
+
+from llamaduo.config import Runtime
 
 T = TypeVar("T")
 
@@ -19,8 +22,19 @@ class Devices:
     replicated = True
     """Whether every device holds the whole adapter and optimizer, so that one of them can store both."""
 
-    def prepare(self, network: Any, optimizer: Any) -> tuple[Any, Any]:
-        """Return network and optimizer as they are to be used from here on."""
+    def placed(self, runtime: Runtime) -> Runtime:
+        """Return the runtime with the device that this process loads the model to."""
+        return runtime
+
+    def first(self) -> AbstractContextManager[Any]:
+        """Return the context of what one process of a machine does before the others, which find it in a cache."""
+        return nullcontext()
+
+    def prepare(self, network: Any, optimizer: Any, *, max_norm: float) -> tuple[Any, Any]:
+        """Return network and optimizer as they are to be used from here on; `max_norm` is that of `clip`.
+
+        The network's parameters may be other ones then.
+        """
         return network, optimizer
 
     def bare(self, network: Any) -> Any:
@@ -63,10 +77,26 @@ class Launched(Devices):
         self._accelerator = Accelerator(cpu=cpu)
         self.rank, self.count = self._accelerator.process_index, self._accelerator.num_processes
         self.device = self._accelerator.device
-        self.replicated = self._accelerator.distributed_type.value in ("NO", "MULTI_GPU", "MULTI_CPU")
+        self._kind: str = self._accelerator.distributed_type.value
+        self.replicated = self._kind in ("NO", "MULTI_GPU", "MULTI_CPU")
 
-    def prepare(self, network: Any, optimizer: Any) -> tuple[Any, Any]:
-        """Return network and optimizer as accelerate wraps them."""
+    def placed(self, runtime: Runtime) -> Runtime:
+        """Load to this process's device; under FSDP to the CPU, from where `prepare` moves each device its part."""
+        if self._kind != "FSDP":
+            return replace(runtime, device=str(self.device))
+        short = runtime.dtype == "auto" and self.device.type == "cuda"
+        return replace(runtime, device="cpu", dtype="bfloat16" if short else runtime.dtype)
+
+    def first(self) -> AbstractContextManager[Any]:
+        """Let the other processes of this machine wait for the first one."""
+        waiting: AbstractContextManager[Any] = self._accelerator.local_main_process_first()
+        return waiting
+
+    def prepare(self, network: Any, optimizer: Any, *, max_norm: float) -> tuple[Any, Any]:
+        """Return network and optimizer as accelerate wraps them; FSDP makes new parameters, in parts."""
+        plugin = self._accelerator.state.deepspeed_plugin
+        if plugin is not None:  # it clips by itself, and wants a number of rows, which it makes nothing of
+            plugin.deepspeed_config |= {"gradient_clipping": max_norm, "train_micro_batch_size_per_gpu": 1}
         network, optimizer = self._accelerator.prepare(network, optimizer)
         return network, optimizer
 
@@ -81,7 +111,8 @@ class Launched(Devices):
         return mine + [(passes[-1], 0.0)] * (each - len(mine))
 
     def accumulating(self, network: Any, last: bool) -> AbstractContextManager[Any]:
-        """Exchange gradients in the last pass alone."""
+        """Exchange gradients in the last pass alone; DeepSpeed takes the optimizer's step in its `backward`."""
+        self._accelerator.sync_gradients = last
         return nullcontext() if last else self._accelerator.no_sync(network)
 
     def backward(self, loss: Any) -> None:
@@ -89,9 +120,11 @@ class Launched(Devices):
         self._accelerator.backward(loss * self.count)
 
     def clip(self, parameters: Sequence[Any], norm: float) -> float:
-        """Scale gradients down to a norm over all devices."""
+        """Scale gradients down to a norm over all devices; `parameters` are those after `prepare`."""
         found = self._accelerator.clip_grad_norm_(parameters, norm)
-        return float(found) if found is not None else float("nan")
+        if found is None:
+            return float("nan")
+        return float(found.full_tensor() if hasattr(found, "full_tensor") else found)
 
     def total(self, *values: float) -> list[float]:
         """Return the sums over all devices (float64 where the device has it)."""

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 Row = tuple[np.ndarray, int]
 """A row's tokens, and how many of them are its prompt's."""
 
+_TRIED = ((150, 41), (97, 131, 13))
+"""Lengths of packed rows of which it is tried whether they see each other; some begin behind a kernel's first block."""
+_ROUNDING = 1e-6
+"""Nats: what is masked has no weight at all, and the rest is computed in the same way."""
+
 
 class ResponseLoss:
     """Cross-entropy of response tokens; from here on the network's output layer computes these positions only."""
@@ -32,6 +37,8 @@ class ResponseLoss:
         self._pad, self._packing = pad, packing
         self.device: torch.device = network.device
         self._kept: torch.Tensor | None = None
+        self._vocabulary: int = network.get_input_embeddings().weight.shape[0]
+        self._attention: str = network.config._attn_implementation
         network.get_output_embeddings().register_forward_pre_hook(self._select)
 
     def _select(self, _: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -53,23 +60,37 @@ class ResponseLoss:
         return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
     def refuse_leaks(self, network: Any) -> None:
-        """Raise ConfigError if a packed row can see the one before it: its loss then changes with that one's tokens."""
+        """Raise ConfigError if a packed row can see one before it: its loss then changes with that one's tokens.
+
+        That is tried as the network trains; what dropout takes is the same each time.
+        """
         import torch
 
-        size = network.get_input_embeddings().weight.shape[0]
-        rng = np.random.default_rng(0)
-        first, other, row = ((rng.integers(0, size, 12), 4) for _ in range(3))
         training = network.training
-        network.eval()
-        with torch.no_grad():
-            one, two = (self(network, [before, row])[-8:] for before in (first, other))
+        network.train()
+        with torch.no_grad(), torch.random.fork_rng():
+            apart = all(change <= _ROUNDING for lengths in _TRIED for change in self._changes(network, lengths))
         network.train(training)
-        if not torch.allclose(one, two, atol=1e-6, rtol=0):
-            name = network.config._attn_implementation
+        if not apart:
             raise ConfigError(
-                f"train.packing: with runtime.attention={name}, packed rows of this model see each other, so that "
-                "their loss is wrong; take train.packing=false or another runtime.attention."
+                f"train.packing: with runtime.attention={self._attention}, packed rows of this model see each other, "
+                "so that their loss is wrong; take train.packing=false or another runtime.attention."
             )
+
+    def _changes(self, network: Any, lengths: Sequence[int]) -> list[float]:
+        """Return how much losses behind each row but the last change at most, in nats, when it gets other tokens."""
+        import torch
+
+        rng = np.random.default_rng(0)
+        rows, others = ([(rng.integers(0, self._vocabulary, length), 1) for length in lengths] for _ in range(2))
+
+        def losses(changed: int | None) -> torch.Tensor:
+            torch.manual_seed(0)
+            return self(network, [others[at] if at == changed else row for at, row in enumerate(rows)])
+
+        before = losses(None)
+        behind = [sum(lengths[:row]) - row for row in range(1, len(rows))]  # a row's first token has no loss
+        return [float((losses(row) - before)[begin:].abs().max()) for row, begin in enumerate(behind)]
 
 
 def _padded(rows: Sequence[Row], pad: int) -> tuple[np.ndarray, None]:

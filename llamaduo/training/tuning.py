@@ -83,13 +83,21 @@ class FineTuning:
         self._limits = Limits.of(config)
         self._state = State()
         self._best: dict[str, torch.Tensor] = {}
-        self._loss = ResponseLoss(network, pad=pad, packing=config.packing)
-        if config.packing:
-            self._loss.refuse_leaks(network)
         self._dtype = network.get_base_model().dtype
-        self._names, self._parameters = _trainable(network)
-        optimizer = torch.optim.AdamW(self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-        self._network, self._optimizer = self._devices.prepare(_compiled(network, config), optimizer)
+        self._network, self._optimizer = self._devices.prepare(
+            network,
+            torch.optim.AdamW(_trainable(network)[1], lr=config.learning_rate, weight_decay=config.weight_decay),
+            max_norm=config.max_grad_norm,
+        )
+        bare = self._devices.bare(self._network)
+        self._names, self._parameters = _trainable(bare)  # as they are from here on
+        self._loss = ResponseLoss(bare, pad=pad, packing=config.packing)
+        if config.packing:
+            with self._autocast():
+                self._loss.refuse_leaks(self._network)
+        if config.compile:  # each layer for itself: one compilation serves all
+            for layer in bare.get_decoder().layers:
+                layer.compile(dynamic=True)
         per_epoch = len(epoch_steps(self._lengths, config, seed=seed, epoch=0))
         self._epochs = max(config.epochs, math.ceil(config.min_steps / per_epoch))
         self._steps = self._epochs * per_epoch
@@ -147,20 +155,32 @@ class FineTuning:
     def _gradients(self, rows: list[int]) -> tuple[float, int, int]:
         """Add up a step's gradients; return its summed loss, response tokens and processed tokens."""
         while True:
-            cut = passes(rows, self._lengths, self._limits)
+            cut = passes(rows, self._lengths, self._limits, self._devices.count)
             try:
                 return self._passes(cut)
             except RuntimeError as error:
-                if not is_out_of_memory(error) or self._devices.count > 1:
+                if not is_out_of_memory(error):
                     raise
-                smaller = self._limits.halved([self._lengths[row] for row in max(cut, key=self._processed)])
+                largest = max(cut, key=self._processed)
+                smaller = self._limits.halved([self._lengths[row] for row in largest])
                 if smaller is None:
                     raise ConfigError(
                         f"out of memory with a single row of {max(self._lengths[row] for row in rows)} tokens: lower "
                         "train.max_length, or take train.gradient_checkpointing=true or train.quantization=nf4."
                     ) from error
+                if self._devices.count > 1:
+                    raise ConfigError(self._refusal(largest, smaller)) from error
                 self._limits = smaller
             self._recover()  # behind the block: the error holds on to what the pass had allocated
+
+    def _refusal(self, batch: list[int], smaller: Limits) -> str:
+        """Return why a pass that one of several devices can't take ends the training: the others don't hear of it."""
+        place, tokens = f"device {self._devices.rank} of {self._devices.count}", self._processed(batch)
+        return (
+            f"out of memory on {place}, in a forward pass of {len(batch)} rows, {tokens:,} tokens: take "
+            f"train.tokens_per_batch={smaller.tokens}, which leaves optimizer steps as they are, or "
+            "train.gradient_checkpointing=true."
+        )
 
     def _recover(self) -> None:
         """Give memory back, and say that passes are smaller from here on."""
@@ -214,7 +234,7 @@ class FineTuning:
         import torch
 
         lengths = rows.lengths.tolist()
-        shared = self._devices.share(passes(range(len(rows)), lengths, self._limits))
+        shared = self._devices.share(passes(range(len(rows)), lengths, self._limits, self._devices.count))
         total = counted = 0.0
         self._network.eval()
         with torch.no_grad(), self._autocast():
@@ -228,7 +248,9 @@ class FineTuning:
     # what a checkpoint holds
 
     def _adapter(self) -> dict[str, torch.Tensor]:
-        return dict(zip(self._names, self._parameters, strict=True))
+        """Return what is trained by its name; of parameters that are spread over devices, this one's part."""
+        parts = [one.to_local() if hasattr(one, "to_local") else one for one in self._parameters]
+        return dict(zip(self._names, parts, strict=True))
 
     def _put(self, tensors: dict[str, torch.Tensor]) -> None:
         import torch
@@ -286,11 +308,3 @@ def _seed_dropout(seed: int, step: int, number: int) -> None:
 
     digest = hashlib.sha256(f"{seed} {step} {number}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:7], "big"))
-
-
-def _compiled(network: Any, config: Train) -> Any:
-    """Compile each layer, if that is wanted: one compilation serves all layers."""
-    if config.compile:
-        for layer in network.get_decoder().layers:
-            layer.compile(dynamic=True)
-    return network

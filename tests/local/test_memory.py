@@ -406,7 +406,9 @@ def test_what_fits_is_not_refused(device: Callable[..., None], llama3: Callable[
     refuse_if_too_large(llama3("train.batch_size=4096"))
 
 
-def test_only_what_is_loaded_here_counts(device: Callable[..., None], llama3: Callable[..., Experiment]) -> None:
+def test_only_what_is_loaded_here_counts(
+    device: Callable[..., None], llama3: Callable[..., Experiment], tmp_path: Path
+) -> None:
     device("cuda", 22)
     answers = ("synthesis=none", "infer=endpoint", "infer.server.base_url=http://h/v1", "infer.server.model=m")
     refuse_if_too_large(llama3("train=none", *answers, "local_model.path=nowhere"))
@@ -417,6 +419,13 @@ def test_only_what_is_loaded_here_counts(device: Callable[..., None], llama3: Ca
     refuse_if_too_large(llama3("train=none", "synthesis=none", "infer=vllm"))
     sharded = ("runtime.launch=accelerate", "runtime.accelerate=fsdp", "infer.batch_size=1")
     refuse_if_too_large(llama3("train.batch_size=16", *sharded))
+    own = tmp_path / "own.yaml"
+    own.write_text("distributed_type: FSDP\n")
+    refuse_if_too_large(llama3("train.batch_size=16", *sharded, f"runtime.accelerate={own}"))
+    whole = llama3("train.batch_size=16", *sharded)
+    whole.runtime.accelerate = "deepspeed"  # each device holds the whole base model
+    with pytest.raises(ConfigError, match="to train"):
+        refuse_if_too_large(whole)
 
 
 def test_pocket_models_are_not_looked_at(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llamaduo.config import Keep, LocalModel, Runtime, TooLong, Train
+from llamaduo.data.rows import Rows, tokenised
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.local.model import give_back, load_base, load_chat
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Adapter, Example, Skipped, prompt_id
 from llamaduo.run_dir import read_rows
-from llamaduo.stages.train import SKIPPED, Places, train
+from llamaduo.stages.train import SKIPPED, Places, _identity, train
+from llamaduo.training.devices import Devices
 
 MODEL = LocalModel(name="pocket_llama", path="pocket:llama", context=512)
 RUNTIME = Runtime(threads=1, device="cpu")
@@ -36,6 +40,7 @@ def fine_tune(
     dev: Sequence[Example] = (),
     note: Any = lambda text: None,
     places: Places | None = None,
+    devices: Devices | None = None,
     **options: Any,
 ) -> Adapter:
     config = Train(
@@ -51,6 +56,7 @@ def fine_tune(
         start_from=None,
         progress=lambda done, total: None,
         dev=dev,
+        devices=devices,
         note=note,
         places=places or Places(),
     )
@@ -228,6 +234,42 @@ def test_where_memory_runs_out_passes_are_halved_and_it_is_said(
     monkeypatch.setattr(ResponseLoss, "__call__", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA")))
     with pytest.raises(ConfigError, match=r"out of memory with a single row of \d+ tokens: lower train\.max_length"):
         fine_tune(rows, tmp_path / "none", batch_size=16)
+
+
+def test_a_checkpoint_is_of_its_rows_of_dev_and_of_its_number_of_devices() -> None:
+    chat = load_chat(MODEL)
+    rows, dev, other = (
+        tokenised(examples(task, 4), chat, 512, None) for task in ("closed_qa", "coding", "summarization")
+    )
+    config = Train(learning_rate=1e-3, max_length=512, keep=Keep.best)
+
+    def identity(read: list[Rows], count: int = 1, **options: Any) -> str:
+        settings = replace(config, **options)
+        return _identity(read, model=MODEL, config=settings, runtime=RUNTIME, start_from=None, count=count)
+
+    same = identity([rows, dev])
+    assert identity([rows, dev], checkpoint_s=1.0) == same
+    others = [identity([rows, other]), identity([rows]), identity([rows, dev], 2), identity([rows, dev], lora_r=3)]
+    assert len({same, *others}) == 5
+
+
+def test_one_process_of_a_machine_tokenises_before_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    class Several(Devices):
+        @contextmanager
+        def first(self) -> Iterator[None]:
+            told.append("the others wait")
+            yield
+            told.append("they go on")
+
+    def tokenised_now(*args: Any) -> Rows:
+        told.append("tokenised")
+        return tokenised(*args)
+
+    monkeypatch.setattr("llamaduo.stages.train.tokenised", tokenised_now)
+    fine_tune(examples("closed_qa", 2), tmp_path, devices=Several())
+    assert told == ["the others wait", "tokenised", "they go on"]
 
 
 @pytest.mark.parametrize("packing", [False, True])

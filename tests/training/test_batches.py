@@ -105,6 +105,24 @@ def test_a_step_is_cut_where_that_costs_least() -> None:
         assert cost(passes(range(7), lengths, limits)) == min(possible)
 
 
+@pytest.mark.parametrize("devices", [2, 3, 8])
+@pytest.mark.parametrize(("batch_size", "packing"), [(16, False), (5, False), (1, True), (2, True)])
+def test_several_devices_all_have_work(devices: int, batch_size: int, packing: bool) -> None:
+    lengths = lengths_like_texts(40)
+    settings = config(batch_size=batch_size, packing=packing, max_length=1000)
+    for rows in epoch_steps(lengths, settings, seed=1, epoch=0):
+        cut = passes(rows, lengths, Limits.of(settings), devices)
+        assert sorted(row for batch in cut for row in batch) == sorted(rows)
+        share = -(-len(rows) // devices)
+        if packing and len(cut) < devices:  # a long row counts for several short ones
+            part = max(*(lengths[row] for row in rows), -(-sum(lengths[row] for row in rows) // devices))
+            assert max(sum(lengths[row] for row in batch) for batch in cut) <= part
+        if not packing:
+            assert max(len(batch) for batch in cut) <= share
+            assert len(cut) >= -(-len(rows) // share)
+        assert len(cut) >= len(passes(rows, lengths, Limits.of(settings)))
+
+
 def test_what_was_too_large_is_halved_down_to_a_row() -> None:
     limits, lengths = Limits(8, None), [100] * 8
     sizes = []

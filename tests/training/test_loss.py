@@ -98,6 +98,52 @@ def test_packing_is_refused_where_rows_see_each_other() -> None:
         ResponseLoss(net, pad=0, packing=True).refuse_leaks(net)
 
 
+def while_it_trains(net: Any, positions: Any) -> Any:
+    import torch
+
+    return torch.arange(positions.shape[1])[None] if net.training else positions
+
+
+def beyond_a_block(net: Any, positions: Any) -> Any:
+    """Forget where rows begin that begin behind 128 tokens, as where a kernel's mask is of its first block alone."""
+    found = positions.clone()
+    for at in range(129, positions.shape[1]):
+        found[0, at] = found[0, at - 1] + 1
+    return found
+
+
+def from_the_third_row_on(net: Any, positions: Any) -> Any:
+    begins = (positions[0] == 0).nonzero().flatten().tolist()
+    found = positions.clone()
+    if len(begins) > 2:
+        found[0, begins[2] :] += positions[0, begins[2] - 1] + 1
+    return found
+
+
+@pytest.mark.parametrize("leak", [while_it_trains, beyond_a_block, from_the_third_row_on])
+def test_packing_is_refused_where_rows_see_each_other_now_and_then(leak: Any) -> None:
+    net = network("pocket:llama")
+    forward = net.forward
+    net.forward = lambda position_ids, **inputs: forward(position_ids=leak(net, position_ids), **inputs)
+    with pytest.raises(ConfigError, match="see each other"):
+        ResponseLoss(net, pad=0, packing=True).refuse_leaks(net)
+    assert not net.training  # as it was
+
+
+def test_dropout_is_no_leak() -> None:
+    net = network("pocket:llama", "eager")
+    for layer in net.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    ResponseLoss(net, pad=0, packing=True).refuse_leaks(net)
+
+
+def test_a_loss_that_is_no_number_is_no_proof() -> None:
+    net = network("pocket:llama")
+    net.get_output_embeddings().weight.data[:] = float("nan")
+    with pytest.raises(ConfigError, match="see each other"):
+        ResponseLoss(net, pad=0, packing=True).refuse_leaks(net)
+
+
 # copies of the code that are broken on purpose
 
 
