@@ -188,7 +188,7 @@ def test_workers_end_when_their_launcher_is_killed_and_others_live_on(tmp_path: 
         (launcher,) = _workers(job, launching=True)
         assert len(_workers(job)) == 2
         os.kill(launcher, signal.SIGKILL)
-        _wait_until(lambda: not _workers(job), 15)
+        _wait_until(lambda: not _workers(job))
         assert waiting.stdout is not None
         assert waiting.stdout.readline().startswith("the training process ended with signal SIGKILL")
     finally:
@@ -226,8 +226,8 @@ def _workers(job: str, *, launching: bool = False) -> list[int]:
     return found
 
 
-def _wait_until(holds: Any, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
+def _wait_until(holds: Any) -> None:
+    end = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.1)

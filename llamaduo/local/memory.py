@@ -16,8 +16,10 @@ import importlib.util
 import itertools
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llamaduo.compose import conf_dir
 from llamaduo.config import Backend, Experiment, Launch, Quantization, Runtime, Train, is_pocket, plain
@@ -78,12 +80,13 @@ def estimate(experiment: Experiment, shape: Shape, device: str) -> Estimate:
 
 
 def training(experiment: Experiment, shape: Shape, device: str) -> Estimate:
-    """Return what training takes of a device; nothing where nothing is trained, or where FSDP spreads the model.
+    """Return what training takes; nothing where nothing is trained, or where FSDP spreads the model over devices.
 
     On a CPU all processes of a training share one memory, and each of them holds the whole of it.
     """
     train, runtime = experiment.train, experiment.runtime
-    if not train.enabled or _spread(runtime):
+    several = runtime.launch is Launch.accelerate
+    if not train.enabled or (several and _settings(runtime).get("distributed_type") == "FSDP"):
         return Estimate()
     kept, tokens = _element(experiment, device), _tokens(train)
     adapter = _adapter(train, shape)
@@ -101,30 +104,29 @@ def training(experiment: Experiment, shape: Shape, device: str) -> Estimate:
         logits=logits,
         overhead=_overhead(experiment, shape, device, activations + logits, matrices=2),
     )
-    processes = _processes(runtime) if device == "cpu" and runtime.launch is Launch.accelerate else 1
+    processes = _processes(runtime) if device == "cpu" and several else 1
     return Estimate(*(processes * part for part in dataclasses.astuple(alone)))
 
 
-def _processes(runtime: Runtime) -> int:
-    """Return how many processes accelerate starts on a CPU of this machine: two, where its file leaves it open."""
+def _settings(runtime: Runtime) -> dict[str, Any]:
+    """Return what accelerate's file says; nothing if it can't be read: whoever starts it says what is wrong with it."""
     import yaml
 
     shipped = conf_dir() / "accelerate" / f"{runtime.accelerate}.yaml"
     path = shipped if shipped.is_file() else Path(runtime.accelerate).expanduser()
-    try:
+    with suppress(OSError, ValueError, yaml.YAMLError):
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return settings if isinstance(settings, dict) else {}
+    return {}
+
+
+def _processes(runtime: Runtime) -> int:
+    """Return how many processes accelerate starts on a CPU of this machine: two, where its file leaves it open."""
+    settings = _settings(runtime)
+    with suppress(ValueError, TypeError, ZeroDivisionError):
         count = int(settings.get("num_processes", -1)) // int(settings.get("num_machines", 1))
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
-        return 2  # whoever starts them says what is wrong with the file
-    return count if count > 0 else 2
-
-
-def _spread(runtime: Runtime) -> bool:
-    """Tell whether FSDP spreads the model over devices, by the file that is shipped or by one of the user's."""
-    if runtime.launch is Launch.single or runtime.accelerate == "fsdp":
-        return runtime.launch is Launch.accelerate
-    own = Path(runtime.accelerate).expanduser()
-    return own.is_file() and "distributed_type: FSDP" in own.read_text(encoding="utf-8", errors="replace")
+        return count if count > 0 else 2
+    return 2
 
 
 def answering(experiment: Experiment, shape: Shape, device: str) -> Estimate:
