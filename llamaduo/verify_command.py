@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamaduo.archive import NAME, pack, unpacked
+from llamaduo.differences import Verified, summary
 from llamaduo.errors import ConfigError, DifferenceError, InputError
 from llamaduo.studies.runs import read_runs
-from llamaduo.verify import Verified, summary, verify, verify_report
+from llamaduo.verify import verify, verify_report
 
 if TYPE_CHECKING:
     from rich.console import Console

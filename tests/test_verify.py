@@ -24,10 +24,11 @@ from fakes import JUDGED_BY_SCRIPT, SMALL, quick_stages, quiet, rows_of, script_
 from llamaduo.archive import NAME, pack, unpacked
 from llamaduo.cli import main
 from llamaduo.config import Experiment
+from llamaduo.differences import Verified
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.loop import run, run_folder
 from llamaduo.service.journal import default_path
-from llamaduo.verify import Verified, verify
+from llamaduo.verify import verify
 
 __all__ = ["quick_stages"]
 
@@ -69,6 +70,7 @@ def test_an_untouched_run_comes_out_as_it_is_stored_and_is_left_alone(folder: Pa
     before = contents(folder)
     found = verify(folder)
     assert (found.differences, list(found.unchecked)) == ([], ["adapters: their weights are not here."])
+    assert found.counts["predictions taken as stored"] == 48
     assert found.counts["verdicts"] == 4 * 6 * 2
     assert found.counts["scorecards"] == 4
     assert found.counts["synthetic rows"] >= 24

@@ -1,0 +1,225 @@
+"""Derive: a run anew, by the loop itself, from what only a model can make and the replies of a journal.
+
+    with derived(record, journal=None, found=found) as (folder, kept): ...
+
+`folder` is a temporary run folder; `kept` names the artifacts in it that are copies of the stored ones: adapters'
+records and predictions, and more of them where there is no journal or no coverage data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from llamaduo.config import Backend, DataSource, Experiment, WandbMode, fingerprint
+from llamaduo.differences import Verified
+from llamaduo.display import Display
+from llamaduo.errors import LlamaduoError, ServiceError
+from llamaduo.loop import run, run_folder
+from llamaduo.records import COVERAGE, Adapter, CoverageDataset, Example, Prediction, RunState
+from llamaduo.run_dir import RunDir
+from llamaduo.service.journal import Journal, default_path
+from llamaduo.steps import Steps, load_data
+from llamaduo.studies.runs import RunRecord
+
+
+class _NothingStoredError(LlamaduoError):
+    """The run never came so far: what follows needs a model."""
+
+
+Derived = tuple[Path, set[str]]
+"""A derived run's folder, and the names of the artifacts in it that are copies."""
+
+
+@contextlib.contextmanager
+def derived(record: RunRecord, journal: Path | None, found: Verified, *, whole: bool) -> Iterator[Derived | None]:
+    """Yield a run derived in a temporary folder, or None where that can't be done; `found` is told what is missing.
+
+    `journal` is by default the one that the run names; with `whole` a reply that it lacks is a difference. Where one
+    is missing, what follows is derived from the stored verdicts.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            made = _with_what_there_is(record, journal, found, Path(scratch), whole=whole)
+        except (LlamaduoError, ValueError, KeyError, TypeError) as error:
+            found.differences.append(f"{record.name}: nothing can be derived of it ({_line(error)}).")
+            made = None
+        yield made
+
+
+def _with_what_there_is(
+    record: RunRecord, journal: Path | None, found: Verified, scratch: Path, *, whole: bool
+) -> Derived | None:
+    try:
+        experiment = _experiment(record)
+    except (LlamaduoError, ValueError) as error:
+        found.unchecked[f"{record.name}: its configuration is of another version ({_line(error)})."] = None
+        return None
+    path = journal or _journal_path(experiment)
+    dataset = _dataset(experiment, record, found)
+    missing = not path.is_file()
+    if missing:
+        _miss(f"{record.name}: verdicts and synthetic rows: no journal at {path}.", found, whole=whole)
+        path = scratch / "journal.sqlite"
+        Journal(path).close()
+    else:
+        found.journals.add(path)
+    experiment.service.journal = str(path)
+    for stored_verdicts in (missing, True):
+        experiment.runtime.results = str(scratch / f"{stored_verdicts}")
+        kept = _kept(experiment, with_data=dataset is not None, stored_verdicts=stored_verdicts)
+        try:
+            return _derive(record, experiment, dataset or _stand_in(record), found, kept), kept
+        except ServiceError as error:
+            if stored_verdicts or not str(error).startswith("replay:"):
+                raise
+            _miss(f"{record.name}: {_line(error)}", found, whole=whole)
+    raise AssertionError("with stored verdicts nothing is asked")
+
+
+def _miss(text: str, found: Verified, *, whole: bool) -> None:
+    if whole:
+        found.differences.append(text)
+    else:
+        found.unchecked[text] = None
+
+
+def _experiment(record: RunRecord) -> Experiment:
+    """Return the run's experiment, set to replay."""
+    from omegaconf import DictConfig, OmegaConf
+
+    from llamaduo.compose import to_experiment
+
+    config = OmegaConf.merge(OmegaConf.structured(Experiment), OmegaConf.create(record.config))
+    assert isinstance(config, DictConfig)
+    experiment = to_experiment(config)
+    experiment.tracking.wandb = WandbMode.off
+    experiment.service.replay = True
+    return experiment
+
+
+def _journal_path(experiment: Experiment) -> Path:
+    named = experiment.service.journal
+    return Path(named).expanduser() if named else default_path()
+
+
+def _dataset(experiment: Experiment, record: RunRecord, found: Verified) -> CoverageDataset | None:
+    """Return the coverage data as the run had them, or None where they can't be had again."""
+    why = "coverage data of the Hub are not fetched again"
+    if experiment.data.source is not DataSource.hub:
+        try:
+            dataset = load_data(experiment)
+        except LlamaduoError as error:
+            why = _line(error)
+        else:
+            if f"-{fingerprint(experiment)}" != record.folder.name[-9:]:
+                found.differences.append(
+                    f"{record.name}: its configuration and data come to fingerprint {fingerprint(experiment)}."
+                )
+            found.counts["fingerprints"] += 1
+            return dataset
+    found.unchecked[f"{record.name}: synthetic rows are taken as stored: {why}."] = None
+    experiment.data.source = DataSource.pocket  # nothing is read of it: see _stand_in
+    return None
+
+
+def _kept(experiment: Experiment, *, with_data: bool, stored_verdicts: bool) -> set[str]:
+    """Return the artifacts that are taken as stored."""
+    kept = {"adapter", "predictions.jsonl"}
+    if experiment.infer.backend is Backend.endpoint and not stored_verdicts:
+        kept.remove("predictions.jsonl")
+    if stored_verdicts:
+        kept |= {"verdicts.jsonl", "synthesis.json"}
+    if not with_data:
+        kept |= {"synthesis.json", "synthetic.jsonl", "curation.json"}
+    return kept
+
+
+def _derive(
+    record: RunRecord, experiment: Experiment, dataset: CoverageDataset, found: Verified, kept: set[str]
+) -> Path:
+    """Run the loop on the artifacts that are kept; return the derived run's folder."""
+    folder = run_folder(experiment)
+    _copy(record.folder, folder, kept)
+    with contextlib.suppress(_NothingStoredError):
+        try:
+            run(experiment, display=Display(quiet=True), opens=partial(_Derived, dataset=dataset, found=found))
+        except ServiceError as error:
+            if str(error).startswith("replay:") or record.state.status == "done":
+                raise
+    return folder
+
+
+def _copy(source: Path, target: Path, names: set[str]) -> None:
+    """Copy artifacts of these names with their markers; of an adapter its record alone."""
+    for marker in source.glob("iterations/*/*.done"):
+        name = marker.name.removesuffix(".done")
+        if name in names and (marker.parent / name).exists():
+            there = target / marker.parent.relative_to(source)
+            there.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(marker, there / marker.name)
+            if name == "adapter":
+                (there / name).mkdir()
+                name = f"{name}/record.json"
+            shutil.copyfile(marker.parent / name, there / name)
+
+
+def _stand_in(record: RunRecord) -> CoverageDataset:
+    """Return coverage data with the right number of training rows: what the loop needs to know of them.
+
+    They are not looked at: synthetic rows are taken as stored, predictions hold their references.
+    """
+    first = record.folder / "iterations" / "00" / "adapter" / "record.json"
+    trained = Adapter(**json.loads(first.read_text(encoding="utf-8"))) if first.exists() else None
+    count = trained.train_rows - trained.synthetic_rows if trained else 0
+    row = Example("0" * 16, ({"role": "user", "content": ""},), "", generator=COVERAGE)
+    return CoverageDataset((row,) * count, (), ())
+
+
+class _Derived(Steps):
+    """The steps of a run that is derived again: what needs a model is there, or ends it."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: RunDir,
+        state: RunState,
+        display: Display,
+        *,
+        dataset: CoverageDataset,
+        found: Verified,
+    ) -> None:
+        super().__init__(experiment, folder, state, display, dataset)
+        self._found = found
+
+    def __exit__(self, *error: object) -> None:
+        if self._service:
+            self._found.keys |= self._service.asked
+        super().__exit__(*error)
+
+    def _make_sure(self) -> None:
+        """Nothing is loaded, so nothing has to fit."""
+
+    def train(self, number: int, rows: list[Example], start_from: Path | None) -> Adapter:
+        """Return the stored record; raises where training never came to its end."""
+        if self.experiment.train.enabled and not self.adapter(number).with_name("adapter.done").exists():
+            raise _NothingStoredError(f"iteration {number} was not trained")
+        return super().train(number, rows, start_from)
+
+    def infer(self, where: int | str, examples: tuple[Example, ...], adapter: Path) -> list[Prediction]:
+        """Return the stored answers; those of a server are derived from its replies."""
+        stored = (
+            adapter.parent.parent / (f"{where:02d}" if isinstance(where, int) else where) / "predictions.jsonl.done"
+        )
+        if not stored.exists() and self.experiment.infer.backend is not Backend.endpoint:
+            raise _NothingStoredError(f"{where} was not answered")
+        return super().infer(where, examples, adapter)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".")

@@ -1,0 +1,154 @@
+"""Differences: what is stored beside what was derived, file by file, line by line.
+
+    compare(record, derived, kept, found)      every artifact of a run, its metrics and its state
+    compare_files(name, stored, derived, found)
+
+Reads both and writes nothing; what differs is one sentence in `found.differences`: file, line, field, both values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llamaduo.studies.runs import RunRecord
+
+_MOST_SHOWN = 20
+
+
+@dataclass
+class Verified:
+    """What came of a verification."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """How many verdicts, scorecards, files ... were derived again, or checked."""
+    differences: list[str] = field(default_factory=list)
+    unchecked: dict[str, None] = field(default_factory=dict)
+    """What could not be derived, and why; each once."""
+    keys: set[str] = field(default_factory=set)
+    """The journal's keys of all replies that were read."""
+    journals: set[Path] = field(default_factory=set)
+    """Where they lie."""
+
+
+_COMPARED = {
+    "verdicts.jsonl": "verdicts",
+    "scorecard.json": "scorecards",
+    "synthesis.json": "syntheses",
+    "synthetic.jsonl": "synthetic rows",
+    "curation.json": "curations",
+    "predictions.jsonl": "predictions",
+}
+
+
+def compare(record: RunRecord, derived: Path, kept: set[str], found: Verified) -> None:
+    """Compare every file of the derived folder with the stored one."""
+    for path in sorted(derived.glob("iterations/*/*")):
+        inside = path.relative_to(derived)
+        stored, what = record.folder / inside, _COMPARED.get(path.name)
+        if what is None or not stored.exists():
+            continue
+        rows = path.read_bytes().count(b"\n") if path.suffix == ".jsonl" else 1
+        if path.name in kept:
+            found.counts[f"{what} taken as stored"] += rows
+            continue
+        compare_files(f"{record.name}/{inside.as_posix()}", stored, path, found)
+        found.counts[what] += rows
+    _compare_metrics(record, derived, found)
+    _compare_state(record, derived, found)
+
+
+def compare_files(name: str, stored: Path, derived: Path, found: Verified) -> None:
+    """Say where two files of text first differ."""
+    ours, theirs = (path.read_bytes().decode(errors="backslashreplace") for path in (stored, derived))
+    compare_texts(name, ours, theirs, found)
+
+
+def compare_texts(name: str, stored: str, derived: str, found: Verified) -> None:
+    """Say where two texts first differ."""
+    if stored == derived:
+        return
+    ours, theirs = stored.split("\n"), derived.split("\n")
+    line = next((at for at, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
+    if line is None:
+        found.differences.append(f"{name}: {len(ours)} lines stored, {len(theirs)} derived.")
+    else:
+        found.differences.append(f"{name}:{line + 1}: {_first_difference(ours[line], theirs[line])}.")
+
+
+def _first_difference(stored: str, derived: str) -> str:
+    """Return what two lines differ in: a field of JSON objects, or a piece of text."""
+    try:
+        a, b = json.loads(stored), json.loads(derived)
+    except ValueError:
+        a = b = None
+    if isinstance(a, dict) and isinstance(b, dict):
+        name = next((key for key in {**a, **b} if a.get(key) != b.get(key)), None)
+        if name is not None:
+            return f"{name} is stored as {_short(a.get(name))}, derived as {_short(b.get(name))}"
+    at = next((i for i, (x, y) in enumerate(zip(stored, derived, strict=False)) if x != y), 0)
+    start = max(0, at - 10)
+    return f"stored {_short(stored[start:])}, derived {_short(derived[start:])}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _compare_metrics(record: RunRecord, derived: Path, found: Verified) -> None:
+    """Compare the lines of metrics.jsonl; `seconds` with the sum of the stored markers."""
+    path = derived / "metrics.jsonl"
+    made = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    stored_path = record.folder / "metrics.jsonl"
+    kept = stored_path.read_text(encoding="utf-8").splitlines() if stored_path.exists() else []
+    if len(kept) != len(made):
+        found.differences.append(f"{record.name}/metrics.jsonl: {len(kept)} iterations stored, {len(made)} derived.")
+    for number, (text, line) in enumerate(zip(kept, made, strict=False)):
+        stored = json.loads(text)
+        line["seconds"] = _seconds(record.folder, number)
+        if stored != line:
+            difference = _first_difference(text, json.dumps(line))
+            found.differences.append(f"{record.name}/metrics.jsonl:{number + 1}: {difference}.")
+        found.counts["lines of metrics"] += 1
+
+
+def _seconds(folder: Path, number: int) -> float:
+    """Return what the markers say an iteration took, its data's synthesis included."""
+    before = folder / "iterations" / (f"{number - 1:02d}" if number else "start")
+    names = ("adapter", "predictions.jsonl", "verdicts.jsonl", "scorecard.json")
+    grown = ("synthesis.json", "synthetic.jsonl", "curation.json")
+    markers = [folder / "iterations" / f"{number:02d}" / f"{name}.done" for name in names]
+    markers += [before / f"{name}.done" for name in grown]
+    found = [json.loads(marker.read_text(encoding="utf-8")) for marker in markers if marker.exists()]
+    return round(sum(float(marker["seconds"]) for marker in found), 3)
+
+
+def _compare_state(record: RunRecord, derived: Path, found: Verified) -> None:
+    """Compare state.json; it may count more money than was of use: calls that brought nothing."""
+    if record.state.status != "done":
+        found.unchecked[f"{record.name}: not finished ({record.state.status}); compared as far as it came."] = None
+        return
+    stored = json.loads((record.folder / "state.json").read_text(encoding="utf-8"))
+    made = json.loads((derived / "state.json").read_text(encoding="utf-8"))
+    made["cost_usd"] = max(made["cost_usd"], stored["cost_usd"])
+    if stored["stop_reason"] == "budget" and made["stop_reason"] != "budget":
+        found.unchecked[f"{record.name}: stopped by its budget, which a replay doesn't spend."] = None
+    elif stored != made:
+        difference = _first_difference(json.dumps(stored), json.dumps(made))
+        found.differences.append(f"{record.name}/state.json: {difference}.")
+    found.counts["states"] += 1
+
+
+def summary(found: Verified) -> list[str]:
+    """Return what a person should read of a verification."""
+    lines = [f"{count:,} {name}" for name, count in found.counts.items() if count]
+    told = ["derived or checked: " + ", ".join(lines) + "."] if lines else []
+    told += [f"not checked: {text}" for text in found.unchecked]
+    told += [f"DIFFERENT: {text}" for text in found.differences[:_MOST_SHOWN]]
+    if len(found.differences) > _MOST_SHOWN:
+        told.append(f"... and {len(found.differences) - _MOST_SHOWN:,} more differences.")
+    return told
