@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,7 +115,8 @@ def test_a_notebook_draws_from_summaries_alone(
 def test_a_notebook_draws_the_committed_rehearsal(
     notebook: Path, execute: Callable[[Path, Path], Any], tmp_path: Path
 ) -> None:
-    committed = ROOT / "results" / f"pocket_{notebook.stem}"
+    (named,) = re.findall(r'^STUDY = "(\w+)"', notebook.read_text(encoding="utf-8"), re.MULTILINE)
+    committed = ROOT / "results" / named
     if not (committed / "runs.parquet").exists():
         pytest.skip(f"results/{committed.name} holds no rehearsal")
     keep = shutil.ignore_patterns("iterations", "notebooks")
