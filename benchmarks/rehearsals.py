@@ -23,7 +23,7 @@ from measure import ROOT, Options, Ran, Result, conclude, folder, llamaduo, opti
 
 MAIN = "pocket_main_table"
 STUDIES = (
-    MAIN, "pocket_volume_scaling", "pocket_generators", "pocket_ranks", "pocket_judges",
+    MAIN, "pocket_volume_scaling", "pocket_generators", "pocket_ranks", "pocket_judges", "pocket_cost",
     "pocket_few_shot", "pocket_continue_or_restart", "pocket_judge_prompt", "pocket_ceiling", "pocket_small_models",
     "pocket_no_synthesis",
 )  # fmt: skip

@@ -16,7 +16,7 @@ from llamaduo.studies.notebook import open_study
 from llamaduo.studies.plots.lines import answered
 from llamaduo.studies.plots.pareto import pareto
 
-STUDY = "pocket_main_table"  # a folder of results/; the environment variable LLAMADUO_STUDY names any other folder
+STUDY = "pocket_cost"  # a folder of results/; the environment variable LLAMADUO_STUDY names any other folder
 study = open_study(STUDY)
 print(f"{len(study.reported)} finished runs")
 

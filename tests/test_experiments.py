@@ -112,7 +112,7 @@ def test_every_study_composes_and_has_its_number_of_runs(name: str, count: int) 
         llms = [*experiment.judge.panel.values(), experiment.service_llm]
         assert {llm.provider == "pocket" for llm in llms} == {pocket}
         assert experiment.local_model.path.startswith("pocket:") == pocket or experiment.infer.server
-        assert experiment.study == {"cost": "main_table", "pocket_cost": "pocket_main_table"}.get(name, name)
+        assert experiment.study == {"cost": "main_table"}.get(name, name)
 
 
 def test_hydra_makes_the_same_grid() -> None:
@@ -143,11 +143,10 @@ def test_the_pocket_panel_differs_in_strictness_and_the_generators_in_errors() -
     assert rates == {0.0, 0.1, 0.3}
 
 
-@pytest.mark.parametrize("prefix", ["", "pocket_"])
-def test_the_cost_study_runs_in_the_main_tables_folders(prefix: str) -> None:
-    choices = grid(f"{prefix}cost")[2]
-    assert choices in grid(f"{prefix}main_table")
-    one, other = (job(f"{prefix}{name}", choices) for name in ("cost", "main_table"))
+def test_the_cost_study_runs_in_the_main_tables_folders() -> None:
+    choices = grid("cost")[2]
+    assert choices in grid("main_table")
+    one, other = (job(name, choices) for name in ("cost", "main_table"))
     assert (one.study, one.name, fingerprint(one)) == (other.study, other.name, fingerprint(other))
 
 
