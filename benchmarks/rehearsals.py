@@ -2,6 +2,7 @@
 
     python benchmarks/rehearsals.py                           all of experiments/pocket_*.yaml, about an hour
     python benchmarks/rehearsals.py --only pocket_judges      one of them
+    python benchmarks/rehearsals.py --homes DIR               keep each study's journal in DIR/STUDY
     python benchmarks/rehearsals.py --quick                   one cell of the main table with preset=smoke
 
 Runs each study with `launch=joblib` (two jobs side by side) from nothing, with a journal of its own, into `results/`;
@@ -35,23 +36,26 @@ TARGET = "at most 25 minutes on 2 cores; all outputs made, and verified"
 def main() -> None:
     picking = argparse.ArgumentParser(add_help=False)
     picking.add_argument("--only", nargs="+", default=list(STUDIES))
+    picking.add_argument("--homes", type=Path)
     picked, rest = picking.parse_known_args()
     wanted = options(__doc__, rest)
     load = os.getloadavg()
     if wanted.quick:
         with folder() as place:
-            done = {MAIN: rehearse(MAIN, place / "results", wanted, ONE_CELL)}
+            done = {MAIN: rehearse(MAIN, place / "results", place, wanted, ONE_CELL)}
     else:
-        done = {name: rehearse(name, ROOT / "results", wanted, ()) for name in picked.only}
+        with folder() as place:
+            homes = (picked.homes or place).resolve()
+            done = {name: rehearse(name, ROOT / "results", homes, wanted, ()) for name in picked.only}
     conclude(result(done, wanted), done, wanted, load)
 
 
-def rehearse(name: str, results: Path, wanted: Options, changed: tuple[str, ...]) -> dict[str, Any]:
+def rehearse(name: str, results: Path, homes: Path, wanted: Options, changed: tuple[str, ...]) -> dict[str, Any]:
     """Run a study from nothing, report on it, verify it, and verify its archive where nothing else is."""
     study, archive = results / name, results / name / "runs.tar.xz"
     shutil.rmtree(study, ignore_errors=True)
     with folder() as place:
-        home, alone = place / "home", place / "alone" / name
+        home, alone = homes / name, place / "alone" / name
         command = ("run", "-cd", str(ROOT / "experiments"), "-cn", name, "launch=joblib", *changed, *wanted.overrides)
         steps = {
             "run": lambda: llamaduo(*command, *_elsewhere(results), cwd=ROOT, home=home),
