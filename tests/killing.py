@@ -365,8 +365,8 @@ def _replies(place: Path) -> dict[str, str]:
         return dict(db.execute("SELECT key, text FROM replies"))
 
 
-_SKIPPED = {"environment.json", "config.yaml", ".lock"}
-"""What holds versions and places, and says nothing about results."""
+_SKIPPED = {"environment.json", "config.yaml", ".lock", "report.html"}
+"""What holds versions, places and times, and says nothing about results that the others do not."""
 
 
 def _files(folder: Path, place: Path) -> dict[str, bytes]:

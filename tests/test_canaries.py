@@ -468,6 +468,6 @@ def test_a_sweep_whose_jobs_fail_leaves_no_trace(double: Double, tmp_path: Path)
     code, output = Started(tmp_path, ["-m", *panel(double), "judge.repeats=1,2"], quick=True).ended()
     assert code == 4
     assert b"2 of 2 runs did not finish" in output
-    assert list(tmp_path.rglob("multirun.yaml"))
+    assert list(tmp_path.rglob("grid.json"))
     assert traces(output) == set()
     assert traces_in(tmp_path) == {}

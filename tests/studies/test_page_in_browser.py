@@ -161,7 +161,7 @@ def test_it_filters_by_score_text_and_change(opened: Opened, folder: Path) -> No
     page.fill("[name=high]", "90")
     assert opened.shown() == sum(85 <= value <= 90 for value in values)
     page.click("[type=reset]")
-    page.wait_for_function("document.getElementById('told').textContent.startsWith('24 of 24')")
+    page.get_by_text("24 of 24").first.wait_for()
     page.fill("[name=text]", "nEEDLE 7 in")
     assert opened.shown() == 1
     assert chosen(page) == "row-0"
