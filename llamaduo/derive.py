@@ -19,9 +19,9 @@ from pathlib import Path
 from llamaduo.config import Backend, DataSource, Experiment, WandbMode, fingerprint
 from llamaduo.differences import Verified
 from llamaduo.display import Display
-from llamaduo.errors import LlamaduoError, ServiceError
+from llamaduo.errors import BudgetError, LlamaduoError, ServiceError
 from llamaduo.loop import run, run_folder
-from llamaduo.records import COVERAGE, Adapter, CoverageDataset, Example, Prediction, RunState
+from llamaduo.records import COVERAGE, Adapter, CoverageDataset, Example, Prediction, RunState, Verdict
 from llamaduo.run_dir import RunDir
 from llamaduo.service.journal import Journal, default_path
 from llamaduo.steps import Steps, load_data
@@ -147,11 +147,11 @@ def _derive(
     folder = run_folder(experiment)
     _copy(record.folder, folder, kept)
     with contextlib.suppress(_NothingStoredError):
-        try:
-            run(experiment, display=Display(quiet=True), opens=partial(_Derived, dataset=dataset, found=found))
-        except ServiceError as error:
-            if str(error).startswith("replay:") or record.state.status == "done":
-                raise
+        run(
+            experiment,
+            display=Display(quiet=True),
+            opens=partial(_Derived, dataset=dataset, found=found, record=record),
+        )
     return folder
 
 
@@ -182,7 +182,7 @@ def _stand_in(record: RunRecord) -> CoverageDataset:
 
 
 class _Derived(Steps):
-    """The steps of a run that is derived again: what needs a model is there, or ends it."""
+    """The steps of a run that is derived again: where the stored one came to its end, this one does."""
 
     def __init__(
         self,
@@ -193,9 +193,11 @@ class _Derived(Steps):
         *,
         dataset: CoverageDataset,
         found: Verified,
+        record: RunRecord,
     ) -> None:
         super().__init__(experiment, folder, state, display, dataset)
         self._found = found
+        self._record = record
 
     def __exit__(self, *error: object) -> None:
         if self._service:
@@ -205,20 +207,38 @@ class _Derived(Steps):
     def _make_sure(self) -> None:
         """Nothing is loaded, so nothing has to fit."""
 
+    def _end_without(self, where: int | str, name: str, *, needs_a_model: bool) -> None:
+        """End the run as it ended if it never came to this artifact; what needs no model is derived if it was done."""
+        place = f"{where:02d}" if isinstance(where, int) else where
+        if (self._record.folder / "iterations" / place / f"{name}.done").exists():
+            return
+        if self._record.state.stop_reason == "budget":
+            raise BudgetError(f"{place}/{name} was not bought.")
+        if needs_a_model or self._record.state.status != "done":
+            raise _NothingStoredError(f"{place}/{name} was not made.")
+
     def train(self, number: int, rows: list[Example], start_from: Path | None) -> Adapter:
-        """Return the stored record; raises where training never came to its end."""
-        if self.experiment.train.enabled and not self.adapter(number).with_name("adapter.done").exists():
-            raise _NothingStoredError(f"iteration {number} was not trained")
+        """Return the stored record."""
+        if self.experiment.train.enabled:
+            self._end_without(number, "adapter", needs_a_model=True)
         return super().train(number, rows, start_from)
 
     def infer(self, where: int | str, examples: tuple[Example, ...], adapter: Path) -> list[Prediction]:
         """Return the stored answers; those of a server are derived from its replies."""
-        stored = (
-            adapter.parent.parent / (f"{where:02d}" if isinstance(where, int) else where) / "predictions.jsonl.done"
-        )
-        if not stored.exists() and self.experiment.infer.backend is not Backend.endpoint:
-            raise _NothingStoredError(f"{where} was not answered")
+        served = self.experiment.infer.backend is Backend.endpoint
+        self._end_without(where, "predictions.jsonl", needs_a_model=not served)
         return super().infer(where, examples, adapter)
+
+    def judge(self, where: int | str, predictions: list[Prediction]) -> list[Verdict]:
+        """Derive the verdicts."""
+        self._end_without(where, "verdicts.jsonl", needs_a_model=False)
+        return super().judge(where, predictions)
+
+    def grow(self, where: int | str, pool: list[Example], volume: int) -> list[Example]:
+        """Derive the new rows."""
+        if volume > len(pool) and self.experiment.synthesis.enabled:
+            self._end_without(where, "synthesis.json", needs_a_model=False)
+        return super().grow(where, pool, volume)
 
 
 def _line(error: BaseException) -> str:

@@ -45,12 +45,14 @@ _COMPARED = {
 
 
 def compare(record: RunRecord, derived: Path, kept: set[str], found: Verified) -> None:
-    """Compare every file of the derived folder with the stored one."""
-    for path in sorted(derived.glob("iterations/*/*")):
-        inside = path.relative_to(derived)
-        stored, what = record.folder / inside, _COMPARED.get(path.name)
-        if what is None or not stored.exists():
-            continue
+    """Compare the artifacts of the derived run with those that are stored; neither may have one more."""
+    made, there = _artifacts(derived), _artifacts(record.folder)
+    for inside in sorted(there - made):
+        found.differences.append(f"{record.name}/{inside.as_posix()}: nothing leads to it.")
+    for inside in sorted(made - there):
+        found.differences.append(f"{record.name}/{inside.as_posix()}: is missing.")
+    for inside in sorted(made & there):
+        path, stored, what = derived / inside, record.folder / inside, _COMPARED[inside.name]
         rows = path.read_bytes().count(b"\n") if path.suffix == ".jsonl" else 1
         if path.name in kept:
             found.counts[f"{what} taken as stored"] += rows
@@ -59,6 +61,12 @@ def compare(record: RunRecord, derived: Path, kept: set[str], found: Verified) -
         found.counts[what] += rows
     _compare_metrics(record, derived, found)
     _compare_state(record, derived, found)
+
+
+def _artifacts(folder: Path) -> set[Path]:
+    """Return the files of a run that are complete and can be compared, below its folder."""
+    paths = (path for name in _COMPARED for path in folder.glob(f"iterations/*/{name}"))
+    return {path.relative_to(folder) for path in paths if path.with_name(f"{path.name}.done").exists()}
 
 
 def compare_files(name: str, stored: Path, derived: Path, found: Verified) -> None:
@@ -105,7 +113,8 @@ def _compare_metrics(record: RunRecord, derived: Path, found: Verified) -> None:
     made = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
     stored_path = record.folder / "metrics.jsonl"
     kept = stored_path.read_text(encoding="utf-8").splitlines() if stored_path.exists() else []
-    if len(kept) != len(made):
+    done = record.state.status == "done"
+    if len(kept) > len(made) or (done and len(kept) < len(made)):
         found.differences.append(f"{record.name}/metrics.jsonl: {len(kept)} iterations stored, {len(made)} derived.")
     for number, (text, line) in enumerate(zip(kept, made, strict=False)):
         stored = json.loads(text)
@@ -123,8 +132,14 @@ def _seconds(folder: Path, number: int) -> float:
     grown = ("synthesis.json", "synthetic.jsonl", "curation.json")
     markers = [folder / "iterations" / f"{number:02d}" / f"{name}.done" for name in names]
     markers += [before / f"{name}.done" for name in grown]
-    found = [json.loads(marker.read_text(encoding="utf-8")) for marker in markers if marker.exists()]
-    return round(sum(float(marker["seconds"]) for marker in found), 3)
+    return round(sum(_told_seconds(marker) for marker in markers if marker.exists()), 3)
+
+
+def _told_seconds(marker: Path) -> float:
+    try:
+        return float(json.loads(marker.read_text(encoding="utf-8"))["seconds"])
+    except (ValueError, KeyError, TypeError):
+        return 0.0  # that the marker can't be read is a difference of its own
 
 
 def _compare_state(record: RunRecord, derived: Path, found: Verified) -> None:
@@ -135,9 +150,7 @@ def _compare_state(record: RunRecord, derived: Path, found: Verified) -> None:
     stored = json.loads((record.folder / "state.json").read_text(encoding="utf-8"))
     made = json.loads((derived / "state.json").read_text(encoding="utf-8"))
     made["cost_usd"] = max(made["cost_usd"], stored["cost_usd"])
-    if stored["stop_reason"] == "budget" and made["stop_reason"] != "budget":
-        found.unchecked[f"{record.name}: stopped by its budget, which a replay doesn't spend."] = None
-    elif stored != made:
+    if stored != made:
         difference = _first_difference(json.dumps(stored), json.dumps(made))
         found.differences.append(f"{record.name}/state.json: {difference}.")
     found.counts["states"] += 1

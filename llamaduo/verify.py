@@ -14,6 +14,7 @@ loaded.
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -54,27 +55,46 @@ def _verify_markers(record: RunRecord, found: Verified) -> None:
             found.differences.append(f"{where}: its marker is there, it is not.")
             continue
         size, digest = contents_hash(path)
-        told = json.loads(marker.read_text(encoding="utf-8"))
-        if (told["bytes"], told["sha256"]) != (size, digest):
+        if _told(marker) != (size, digest):
             found.differences.append(f"{where}: not what its marker was made for (sha256 {digest[:8]}).")
         found.counts["artifacts against their markers"] += 1
 
 
+def _told(marker: Path) -> tuple[int, str] | None:
+    """Return the bytes and the sha256 that a marker holds, None for one that can't be read."""
+    try:
+        tree = json.loads(marker.read_text(encoding="utf-8"))
+        return int(tree["bytes"]), str(tree["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def verify_report(folder: Path, beside: Path, found: Verified) -> None:
-    """Write the report of the runs in `folder` anew, and compare it with the files of one that lies in `beside`."""
+    """Write the report of the runs in `folder` anew, and compare it with the one that lies in `beside`.
+
+    A file of a report that is not there is a difference, and so is one too many; pages of runs may be left out.
+    """
     if not (beside / "runs.csv").exists():
         found.unchecked[f"no report: llamaduo report {beside} writes one."] = None
         return
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / folder.resolve().name
-        write_report(read_study(folder), made)
-        for path in sorted(made.rglob("*")):
-            stored = beside / path.relative_to(made)
-            if path.is_file() and stored.exists():
-                _compare_report_file(path.relative_to(made).as_posix(), stored, path, found)
+        written = {path.relative_to(made) for path in write_report(read_study(folder), made)}
+        pages = {name for name in written if name.name == "report.html" and not (beside / name).exists()}
+        if pages:
+            found.unchecked[f"pages: {len(pages):,} are not here."] = None
+        stored = {path.relative_to(beside) for kind in ("tables", "figures") for path in beside.glob(f"{kind}/*.*")}
+        for name in sorted(stored - written):
+            found.differences.append(f"{name.as_posix()}: no file of a report on these runs.")
+        for name in sorted(written - pages):
+            if (beside / name).exists():
+                _compare_report_file(name.as_posix(), beside / name, made / name, found)
+            else:
+                found.differences.append(f"{name.as_posix()}: is missing in the report.")
 
 
 _DRAWN = {".svg", ".png"}
+_EMBEDDED = re.compile(r"data:image/[^\"')]+")
 
 
 def _compare_report_file(name: str, stored: Path, derived: Path, found: Verified) -> None:
@@ -85,16 +105,17 @@ def _compare_report_file(name: str, stored: Path, derived: Path, found: Verified
 
         if not pyarrow.parquet.read_table(stored).equals(pyarrow.parquet.read_table(derived)):
             found.differences.append(f"{name}: its rows are not those of the runs.")
-    elif derived.suffix in _DRAWN or _holds_pictures(derived):
+    elif derived.suffix in _DRAWN:
         if stored.read_bytes() != derived.read_bytes():
             told = "drawn by another version of matplotlib, or changed; its numbers are in the CSV"
             found.unchecked[f"{name}: {told}."] = None
     elif derived.suffix == ".html":
-        ours, theirs = (inflated(path.read_text(encoding="utf-8")) for path in (stored, derived))
+        ours, theirs = (_without_pictures(path) for path in (stored, derived))
         compare_texts(name, ours, theirs, found)
     else:
         compare_files(name, stored, derived, found)
 
 
-def _holds_pictures(path: Path) -> bool:
-    return path.name == "report.html" and (path.parent / "figures").is_dir()
+def _without_pictures(page: Path) -> str:
+    """Return a page without the pictures in it, its data as they were before compression."""
+    return _EMBEDDED.sub("", inflated(page.read_text(encoding="utf-8")))

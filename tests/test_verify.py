@@ -169,6 +169,51 @@ def test_without_the_data_file_synthetic_rows_are_taken_as_stored(
     assert any("fingerprint" in text for text in verify(made).differences)
 
 
+def test_a_run_killed_while_it_judged_is_no_fault(folder: Path) -> None:
+    for path in [*folder.glob("iterations/01/verdicts.jsonl*"), *folder.glob("iterations/01/scorecard.json*")]:
+        path.unlink()
+    for name in ("02", "test"):
+        shutil.rmtree(folder / "iterations" / name)
+    for path in folder.glob("iterations/01/[sc][yu]*"):
+        path.unlink()
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text(lines[0])
+    change(folder / "state.json", '"status": "done"', '"status": "running"')
+    assert verify(folder).differences == []
+    default_path().unlink()
+    assert verify(folder).differences == []
+
+
+def test_a_run_that_its_budget_stopped_is_derived_to_its_verdict(
+    compose_experiment: Compose,
+    quick_stages: None,
+) -> None:
+    script_judge(lambda prompt, _: verdict(20))
+    price = "+judge.panel.endpoint.price={input: 0, output: 1000, as_of: test}"
+    priced = (*SMALL, *JUDGED_BY_SCRIPT, price, "judge.panel.endpoint.max_tokens=100")
+    whole = run(compose_experiment(*priced, "study=whole", "data.seed=7"), display=quiet())
+    experiment = compose_experiment(*priced, f"loop.budget_usd={whole.cost_usd / 2 + 0.1}")
+    state = run(experiment, display=quiet())
+    assert (state.status, state.stop_reason) == ("done", "budget")
+    assert state.iterations
+    found = verify(run_folder(experiment))
+    assert (found.differences, found.counts["states"]) == ([], 1)
+
+
+def test_an_artifact_too_many_or_too_few_is_named(folder: Path) -> None:
+    for name in ("scorecard.json", "scorecard.json.done"):
+        (folder / "iterations/00" / name).unlink()
+    shutil.copytree(folder / "iterations/02", folder / "iterations/07")
+    told = "\n".join(verify(folder).differences)
+    assert "iterations/00/scorecard.json: is missing" in told
+    assert "iterations/07/verdicts.jsonl: nothing leads to it" in told
+
+
+def test_a_torn_marker_is_a_difference(folder: Path) -> None:
+    (folder / "iterations/00/verdicts.jsonl.done").write_text("")
+    assert any("00/verdicts.jsonl: not what its marker" in text for text in verify(folder).differences)
+
+
 class TestArchive:
     def packed(self, folder: Path) -> tuple[Path, Verified]:
         found = verify(folder.parent)
@@ -258,8 +303,27 @@ def test_a_report_is_written_again_and_compared(folder: Path, capsys: pytest.Cap
     assert main(["verify", str(study)]) == 0
     assert "files of the report" in capsys.readouterr().out
     change(study / "runs.csv", r",60\.0,", ",61.0,")
+    change(study / "report.html", r"95\.0", "99.0")
+    change(folder / "report.html", r"95\.0", "99.0")
+    (study / "tables" / "ours.csv").write_text("a,b\n")
+    (study / "tables" / "runs.md").unlink()
     assert main(["verify", str(study)]) == 4
-    assert "runs.csv:" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "runs.csv:" in told
+    assert "DIFFERENT: report.html:" in told
+    assert f"DIFFERENT: {folder.name}/report.html:" in told
+    assert "tables/ours.csv: no file of a report" in told
+    assert "tables/runs.md: is missing" in told
+
+
+def test_all_archived_studies_of_a_folder_are_verified(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        (folder.parent.parent / name).mkdir()
+        assert main(["verify", str(folder), "--archive", str(folder.parent.parent / name / NAME)]) == 0
+    shutil.rmtree(folder.parent)
+    capsys.readouterr()
+    assert main(["verify", str(folder.parent.parent)]) == 0
+    assert capsys.readouterr().out.count("48 verdicts") == 2
 
 
 @pytest.mark.parametrize("wrong", [[], ["a", "b"], ["--archive", "x"], ["--help-me"]])
