@@ -2,7 +2,7 @@
 
     python benchmarks/page.py                             three rounds, about a minute
     python benchmarks/page.py --quick                     one round
-    python benchmarks/page.py --screenshots docs/images   run and study page, light and dark, as PNG
+    python benchmarks/page.py --screenshots docs/images   pages of a rehearsal, light and dark, as PNG
 
 The run is made up: 2,500 prompts x 4 answers of some 40 words, three judges with reasons of their own, in each of two
 iterations and on the test split; the page holds them all. Measured from outside of the page, in Chromium by playwright:
@@ -39,6 +39,7 @@ VIEW_S, FILTER_S, WRITE_S = 1.0, 0.1, 0.015
 TARGET = f"first view < {VIEW_S:g} s; filter < {FILTER_S * 1e3:g} ms; writing a page < {WRITE_S * 1e3:g} ms (medians)"
 PROMPTS, SAMPLES = 2_500, 4
 HIGHEST = 2_700  # pixels of a picture
+REHEARSAL = ROOT / "results" / "pocket_main_table" / "runs.tar.xz"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run"]  # fmt: skip
@@ -203,29 +204,20 @@ def result(raw: dict[str, Any], wanted: Options) -> Result:
 
 
 def screenshots(out: Path) -> None:
-    """Write the upper part of run and study page, light and dark, as PNG below 300 kB."""
-    from made_runs import make_study
-
-    from llamaduo.studies.page import run_page, study_page
+    """Write the upper part of the pages of a rehearsal, and of one of its runs, as PNG below 300 kB."""
+    from llamaduo.archive import unpacked
+    from llamaduo.studies.report import write_report
     from llamaduo.studies.study import read_study
 
     out.mkdir(parents=True, exist_ok=True)
-    with folder() as place, browser() as driver:
-        study = read_study(make_study(place / "main_table"))
-        tables, figures = parts(study)
-        pages = {"study": study_page(study, tables, figures), "run": run_page(study.runs[0], study)}
-        for name, text in pages.items():
-            (place / f"{name}.html").write_text(text, encoding="utf-8")
+    with unpacked(REHEARSAL) as (runs, _), folder() as place, browser() as driver:
+        study = read_study(runs)
+        write_report(study, place)
+        pages = {"study": place / "report.html", "run": place / study.runs[0].name / "report.html"}
+        for name, page in pages.items():
             for scheme in ("light", "dark"):
-                picture(driver, place / f"{name}.html", scheme, out / f"page-{name}-{scheme}.png")
-        picture(driver, place / "study.html", "light", out / "page-study-figures-light.png", "#figures")
-
-
-def parts(study: Any) -> tuple[list[Any], list[Any]]:
-    """Return the tables and figures of a study."""
-    from llamaduo.studies import figures, tables
-
-    return tables.make_tables(study), figures.make_figures(study)
+                picture(driver, page, scheme, out / f"page-{name}-{scheme}.png")
+        picture(driver, pages["study"], "light", out / "page-study-figures-light.png", "#figures")
 
 
 def picture(driver: Any, path: Path, scheme: str, out: Path, start: str = "body") -> None:
