@@ -58,7 +58,7 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
     """
     try:
         sections = _sections(run)
-        spent = {"flows": data_flow(run), "costs": spending(run), "seconds": seconds(run)}
+        spent = {"flows": data_flow(run), "costs": spending(run).by_stage(), "seconds": seconds(run)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = " ".join(str(error).split())
         raise InputError(f"{run.folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error

@@ -335,11 +335,11 @@ def test_rows_that_no_iteration_was_trained_on_are_shown_too(folder: Path) -> No
 
 def test_costs_add_up_and_what_no_stage_names_is_said(folder: Path) -> None:
     run = the_run(folder)
-    assert "not attributed" not in spending(run)
+    assert "not attributed" not in spending(run).by_stage()
     judging = run.state.cost_usd
     (folder / "iterations" / "00" / "curation.json").write_text(json.dumps(GROWN))
     changed(folder / "state.json", cost_usd=judging + 1.25)
-    found = spending(the_run(folder))
+    found = spending(the_run(folder)).by_stage()
     assert found["synthesis"] == 0.25
     assert found["not attributed"] == pytest.approx(1.0)
     assert sum(found.values()) - found["total"] == pytest.approx(found["total"])
