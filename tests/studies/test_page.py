@@ -424,6 +424,7 @@ def test_runs_are_linked_and_those_without_a_result_are_named(study: Study) -> N
     assert "Failed coding #2?-2 , 2 iterations complete &lt;gpt_4o&gt; is out of reach" in text
     assert "which differ in task (2)." in text
     assert "Runs done 2 of 3" in text
+    assert "sum over runs; a reply that several share counts in each" in text
     row = next(row for row in study.reported() if row["run"] == "coding-0")
     assert f"{row['precision_mean']:.1f} [{row['precision_low']:.1f}, {row['precision_high']:.1f}]" in text
     assert "Rehearsal" not in text
