@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
 from llamaduo.studies import packing
-from llamaduo.studies.page import outcome, pocket_note, run_page, study_page, write_run_page
+from llamaduo.studies.page import outcome, run_page, study_page, write_run_page
 from llamaduo.studies.parts import Cell, Figure, Table
 from llamaduo.studies.runs import RunRecord, read_runs
 from llamaduo.studies.spent import data_flow, seconds, spending
@@ -370,6 +371,8 @@ def test_a_rehearsal_is_called_one(config: dict[str, Any]) -> None:
     )
     served = pocket | {"infer": pocket["infer"] | {"backend": "endpoint"}, "data": {"source": "file"}}
     assert pocket_note(served).startswith("a program as the service LLM, a program as the judge. ")
+    served["infer"]["server"] = {"provider": "pocket"}
+    assert "a program that answers" in pocket_note(served)
 
 
 # A study's page
