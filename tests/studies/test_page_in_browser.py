@@ -186,10 +186,10 @@ def test_it_filters_by_slice(opened: Opened, folder: Path) -> None:
         for third, word in enumerate(("short", "middle", "long")):
             page.select_option("[name=slice]", f"{name} {word}")
             counts.append(opened.shown())
-            assert f"to {cuts[third + 1]} bytes" in page.inner_text("[name=slice] option:checked")
+            assert f"{word} {name}s, to {cuts[third + 1]} bytes" in page.inner_text("[name=slice] option:checked")
         assert counts == [sum(low < size <= high for size in sizes) for low, high in itertools.pairwise(cuts)]
         assert sum(counts) == len(lines)
-    page.select_option("[name=slice]", label="length")
+    page.select_option("[name=slice]", label="ended by length")
     assert opened.shown() == 1
     assert page.inner_text("#row-0 .number:first-child") == "8"
     page.keyboard.press("]")

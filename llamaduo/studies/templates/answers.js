@@ -131,14 +131,14 @@ const Answers = (() => {
       return ["short", "middle", "long"].map((word, third) => {
         const [above, most] = [edges[third], edges[third + 1]];
         const has = this.where((answer) => size(answer) > above && size(answer) <= most);
-        return { key: `${name} ${word}`, label: `${word}: to ${most.toLocaleString("en")} bytes`, has };
+        return { key: `${name} ${word}`, label: `${word} ${name}s, to ${most.toLocaleString("en")} bytes`, has };
       }).filter(({ has }) => has.includes(1));
     }
 
     ends() {
       return Array.from({ length: this.finishesTexts.length }, (_, place) => {
         const reason = this.finishesTexts.at(place);
-        return { key: `end ${reason}`, label: reason.replaceAll("_", " "), has: this.where((answer) => this.finish[answer] === place) };
+        return { key: `end ${reason}`, label: `ended by ${reason.replaceAll("_", " ")}`, has: this.where((answer) => this.finish[answer] === place) };
       });
     }
 
