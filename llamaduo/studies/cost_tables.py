@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from llamaduo.config import Assumptions
 from llamaduo.evidence.break_even import HOURS_A_MONTH
-from llamaduo.studies.costs import WAYS, Amount, RunCost, study_costs
+from llamaduo.studies.costs import CPU, WAYS, Amount, RunCost, study_costs
 from llamaduo.studies.paper_cost import paper_table
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.study import Study
@@ -120,9 +120,8 @@ def _priced(cost: RunCost, cell: Cell) -> Cell:
     """Return a field that needs the price of the machine; an empty one says so where the price is another machine's."""
     if cell.text or cost.priced:
         return cell
-    return Cell(
-        "", note=f"measured on {cost.machine}, but the price is that of {cost.assumptions.gpu}: see serving=cpu"
-    )
+    choice = "serving=cpu" if cost.machine == CPU else "serving.gpu"
+    return Cell("", note=f"measured on {cost.machine}, but the price is that of {cost.assumptions.gpu}: see {choice}")
 
 
 def _number(value: float | None, form: str, note: str = "") -> Cell:

@@ -177,6 +177,13 @@ class TestTheMachine:
             assert "serving=cpu" in field.note
         assert notes[1]["machine"].text == "CPU"
 
+    def test_a_gpus_seconds_are_not_priced_as_those_of_cores(self, config: dict[str, Any]) -> None:
+        config["serving"] |= {"gpu": "2 CPU cores", "gpu_usd_per_hour": 0.09}
+        assert self.on(config, "L4").gpu_usd is None
+        spent, *_ = cost_tables(read_study(Path("results/study")))
+        told = dict(zip(spent.header, spent.rows[0], strict=True))["hours $"].note
+        assert told == "measured on L4, but the price is that of 2 CPU cores: see serving.gpu"
+
 
 class TestServing:
     def test_a_thousand_requests_are_tokens_times_prices(self, config: dict[str, Any]) -> None:
