@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from llamaduo.config import Backend, DataSource, Experiment, JudgeKind, ServiceLLM, is_pocket, who_answers
+from llamaduo.config import Backend, Experiment, JudgeKind, ServiceLLM, is_pocket, plain, who_answers
 from llamaduo.evidence.scorecard import unanswered
 from llamaduo.records import CoverageDataset, Iteration, Prediction, RunState
 
@@ -197,16 +197,30 @@ def headline(experiment: Experiment, dataset: CoverageDataset, folder: Path) -> 
 
 def pocket_label(experiment: Experiment) -> list[str]:
     """Return what of this run is only a demonstration; nothing for a real one."""
+    note = pocket_note(plain(experiment))
+    return [f"POCKET PROFILE: {note}"] if note else []
+
+
+def pocket_note(config: Mapping[str, Any]) -> str:
+    """Return what of a run is only a rehearsal, from its plain configuration, as a sentence; empty for a real one."""
+    judge, infer = config["judge"], config.get("infer") or {}
+    served = infer.get("backend") == "endpoint"
     parts = []
-    if experiment.data.source is DataSource.pocket:
+    if (config.get("data") or {}).get("source") == "pocket":
         parts.append("made-up tickets")
-    if experiment.synthesis.enabled and experiment.service_llm.provider == "pocket":
+    if config["synthesis"]["enabled"] and _is_program(config["service_llm"]):
         parts.append("a program as the service LLM")
-    if any(llm.provider == "pocket" for llm in experiment.judge.panel.values()):
+    if served and _is_program(infer.get("server")):
+        parts.append("a program that answers")
+    if any(map(_is_program, (judge.get("panel") or {}).values())):
         parts.append("a program as the judge")
-    if is_pocket(experiment.local_model.path) and experiment.infer.backend is not Backend.endpoint:
+    if is_pocket(config["local_model"].get("path") or "") and not served:
         parts.append("a local model of one million parameters")
-    return [f"POCKET PROFILE: {', '.join(parts)}. The loop around them is the real one."] if parts else []
+    return f"{', '.join(parts)}. The loop around them is the real one." if parts else ""
+
+
+def _is_program(llm: Mapping[str, Any] | None) -> bool:
+    return (llm or {}).get("provider") == "pocket"
 
 
 def missing_answers(experiment: Experiment, predictions: Sequence[Prediction]) -> list[str]:

@@ -11,16 +11,21 @@ from collections.abc import Callable, Iterator, Sequence
 
 from llamaduo.config import Assumptions
 from llamaduo.evidence.break_even import HOURS_A_MONTH
-from llamaduo.studies.costs import WAYS, Amount, RunCost, study_costs
+from llamaduo.studies.costs import CPU, WAYS, Amount, RunCost, study_costs
 from llamaduo.studies.paper_cost import paper_table
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.study import Study
 
 
 def cost_tables(study: Study) -> list[Table]:
-    """Return the tables of costs of a study's finished runs; the paper's alone where none is finished."""
+    """Return the tables of costs of a study's finished runs; the paper's alone where none is finished.
+
+    A run that a server answered for, such as the ceiling, has spent money, but moved nothing to a machine of one's own.
+    """
     found = study_costs(study)
-    ours = [_spent(found), _serving(found), _break_even(found)] if found else []
+    moved = [cost for cost in found if not cost.served]
+    ours = [_spent(found)] if found else []
+    ours += [_serving(moved), _break_even(moved)] if moved else []
     return [*ours, paper_table()]
 
 
@@ -41,7 +46,7 @@ def _spent(found: Sequence[RunCost]) -> Table:
                 *_labels(cost),
                 *(_number(value, ".2f") for value in usd),
                 *(_number(value, ".3f") for value in hours),
-                _number(cost.gpu_usd, ".2f", f"measured on {cost.machine or 'a machine not recorded'}"),
+                _priced(cost, _number(cost.gpu_usd, ".2f", f"measured on {cost.machine or 'a machine not recorded'}")),
                 _number(cost.spent_usd, ".2f"),
                 Cell(cost.machine),
             )
@@ -51,8 +56,8 @@ def _spent(found: Sequence[RunCost]) -> Table:
         "What each run cost",
         "US dollars. Synthesis and judging: the price of all replies that the run used, those found in the journal "
         "included. Hours: sums over all iterations of the seconds in the artifacts' markers, the model's loading "
-        f"included, times the GPUs that trained; priced at {_gpu_price(found)}, whatever machine they were measured "
-        "on. One run a row, so no intervals.",
+        f"included, times the GPUs that trained; priced at {_gpu_price(found)}, whatever GPU they were measured on, "
+        "but never a CPU's as a GPU's; none where a server answered. One run a row, so no intervals.",
         (*_LABELS, "synthesis $", "judging $", "other $", "training h", "answering h", "hours $", "all $", "machine"),
         tuple(rows),
         labels=len(_LABELS),
@@ -69,7 +74,8 @@ def _serving(found: Sequence[RunCost]) -> Table:
                 *(_amount(amount, ".0f") for amount in tokens),
                 *(_amount(cost.service[way], ".3f", cost.price_source) for way in WAYS),
                 _number(cost.tokens_per_second, ",.0f", cost.speed_source),
-                _amount(cost.local, ".3f"),
+                _priced(cost, _amount(cost.local, ".3f")),
+                Cell(cost.machine),
                 Cell(str(cost.answer_tokens.n), cost.answer_tokens.n) if cost.answer_tokens else Cell(""),
             )
         )
@@ -81,9 +87,10 @@ def _serving(found: Sequence[RunCost]) -> Table:
         "List: the price without any discount; cached: as if every prompt token were read from the provider's cache, "
         "the least it can be; batch: by the batch API. "
         f"Local: {_gpu_price(found)}, busy {_utilisation(found)} of its time, at the "
-        f"tokens a second named. Prices: {_sources(found)}. Tokens a second: {_speeds(found)}.",
+        f"tokens a second named. Prices: {_sources(found)}. Tokens a second: {_speeds(found)}. "
+        "Machine: what the run itself answered on.",
         (*_LABELS, "prompt tokens", "reply tokens", "answer tokens", "service, list $", "service, cached $",
-         "service, batch $", "local tokens/s", "local $", "n"),
+         "service, batch $", "local tokens/s", "local $", "machine", "n"),
         tuple(rows),
         labels=len(_LABELS),
     )  # fmt: skip
@@ -107,6 +114,14 @@ def _break_even(found: Sequence[RunCost]) -> Table:
         tuple(rows),
         labels=len(_LABELS),
     )  # fmt: skip
+
+
+def _priced(cost: RunCost, cell: Cell) -> Cell:
+    """Return a field that needs the price of the machine; an empty one says so where the price is another machine's."""
+    if cell.text or cost.priced:
+        return cell
+    choice = "serving=cpu" if cost.machine == CPU else "serving.gpu"
+    return Cell("", note=f"measured on {cost.machine}, but the price is that of {cost.assumptions.gpu}: see {choice}")
 
 
 def _number(value: float | None, form: str, note: str = "") -> Cell:

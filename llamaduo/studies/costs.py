@@ -12,11 +12,9 @@ it is reported by. What is not known is None and stays empty in tables: nothing 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -26,11 +24,16 @@ from llamaduo.evidence.break_even import Migration
 from llamaduo.service.prices import Tariff, tariff
 from llamaduo.studies import speed
 from llamaduo.studies.runs import RunRecord
+from llamaduo.studies.spent import spending
 from llamaduo.studies.study import Study
 from llamaduo.studies.tidy import identity
 
 WAYS = ("list", "cached", "batch")
 """Prices of a service LLM: its list price; with every prompt token read from its cache; by its batch API."""
+
+
+CPU = "CPU"
+"""A machine without a GPU; the name of what is priced holds it where CPU cores are."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class RunCost:
     service_llm: str
     machine: str
     """The hardware that the run recorded: its GPUs, or `CPU`; empty where it recorded none."""
+    served: bool
+    """Whether a server answered, such as the service LLM: its hours are in its price, its speed is its own."""
     synthesis_usd: float
     judging_usd: float
     other_usd: float
@@ -61,6 +66,7 @@ class RunCost:
     train_hours: float | None
     """Hours of training, times the GPUs that trained."""
     answer_hours: float | None
+    """0 where a server answered."""
     prompt_tokens: Amount | None
     """Of a request: the rendered prompt, by the local model's tokenizer."""
     answer_tokens: Amount | None
@@ -72,16 +78,28 @@ class RunCost:
     price_source: str
     """Where the service LLM's price comes from; empty where it is not known."""
     tokens_per_second: float | None
-    """Tokens of answers a second on one GPU."""
+    """Tokens of answers a second on one GPU; None where a server answered."""
     speed_source: str
     assumptions: Assumptions
 
     @property
-    def gpu_usd(self) -> float | None:
-        """The hours at the stated price."""
+    def priced(self) -> bool:
+        """Whether the price may stand for the recorded machine: a GPU's for GPUs, that of CPU cores for a CPU."""
+        return not self.machine or (self.machine == CPU) == (CPU in self.assumptions.gpu)
+
+    @property
+    def hours(self) -> float | None:
+        """Of training and answering."""
         if self.train_hours is None or self.answer_hours is None:
             return None
-        return (self.train_hours + self.answer_hours) * self.assumptions.gpu_usd_per_hour
+        return self.train_hours + self.answer_hours
+
+    @property
+    def gpu_usd(self) -> float | None:
+        """The hours at the stated price; None where that is another kind of machine's."""
+        if self.hours is None or (self.hours and not self.priced):
+            return None
+        return self.hours * self.assumptions.gpu_usd_per_hour
 
     @property
     def service_spent_usd(self) -> float:
@@ -96,12 +114,14 @@ class RunCost:
     @property
     def migration(self) -> Migration | None:
         """What break-even is worked out from; None where one of its inputs is not known."""
-        list_price, hours = self.service["list"], (self.train_hours, self.answer_hours)
-        if list_price is None or self.answer_tokens is None or not self.tokens_per_second or None in hours:
+        list_price, hours = self.service["list"], self.hours
+        if list_price is None or self.answer_tokens is None or not self.tokens_per_second or hours is None:
+            return None
+        if not self.priced:
             return None
         return Migration(
             service_spent_usd=self.service_spent_usd,
-            gpu_hours=math.fsum(hour or 0.0 for hour in hours),
+            gpu_hours=hours,
             service_usd=list_price.mean / 1000,
             completion_tokens=self.answer_tokens.mean,
             tokens_per_second=self.tokens_per_second,
@@ -111,8 +131,10 @@ class RunCost:
 
     @property
     def local(self) -> Amount | None:
-        """For 1,000 requests to the local model on a shared GPU."""
+        """For 1,000 requests to the local model on a shared GPU; None where another kind of machine was measured."""
         if self.answer_tokens is None or not self.tokens_per_second:
+            return None
+        if not self.priced and not self.assumptions.tokens_per_second:
             return None
         busy = self.tokens_per_second * self.assumptions.utilisation * 3600
         return _scaled(self.answer_tokens, 1000 * self.assumptions.gpu_usd_per_hour / busy)
@@ -131,23 +153,24 @@ def study_costs(study: Study) -> list[RunCost]:
 
 def costs(run: RunRecord, assumed: Assumptions) -> RunCost:
     """Return what a run has cost and what serving costs, under some assumptions."""
-    synthesis, judging = _synthesis_usd(run.folder), _judging_usd(run.folder)
+    paid, served = spending(run), _served(run)
     answers, known = _reported_answers(run), identity(run)
     price = _tariff(run)
     tokens = _tokens(answers) if answers else (None, None, None)
-    answered = speed.answering(run.folder)
-    rate, source = _speed(answered, assumed)
+    answered = [] if served else speed.answering(run.folder)
+    rate, source = (None, "") if served else _speed(answered, assumed)
     return RunCost(
         run=run.name,
         task=str(known["task"]),
         local_model=str(known["local_model"]),
         service_llm=str(run.config["service_llm"].get("name", "")),
         machine=_machine(run),
-        synthesis_usd=synthesis,
-        judging_usd=judging,
-        other_usd=max(0.0, round(run.state.cost_usd - synthesis - judging, 10)),
+        served=served,
+        synthesis_usd=paid.synthesis or 0.0,
+        judging_usd=paid.judged,
+        other_usd=paid.other,
         train_hours=_train_hours(run),
-        answer_hours=_hours(answered, 1),
+        answer_hours=0.0 if served else _hours(answered, 1),
         prompt_tokens=tokens[0],
         answer_tokens=tokens[1],
         reference_tokens=tokens[2],
@@ -165,30 +188,15 @@ def _filled(kind: type[Any], values: Mapping[str, Any]) -> Any:
     return kind(**{name: value for name, value in values.items() if name in names})
 
 
-def _tree(path: Path) -> dict[str, Any]:
-    tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return tree
-
-
-def _synthesis_usd(folder: Path) -> float:
-    """Return the price of all synthesis; `curation.json` has it too, and is much shorter than what was written."""
-    paid = []
-    for asked in sorted(folder.glob("iterations/*/synthesis.json")):
-        counts = asked.with_name("curation.json")
-        paid.append(float(_tree(counts if counts.exists() else asked).get("cost_usd", 0.0)))
-    return round(math.fsum(paid), 10)
-
-
-def _judging_usd(folder: Path) -> float:
-    cards = sorted(folder.glob("iterations/*/scorecard.json"))
-    return round(math.fsum(float(_tree(card).get("cost_usd", 0.0)) for card in cards), 10)
-
-
 def _machine(run: RunRecord) -> str:
     hardware = run.environment.get("hardware")
     if not hardware:
         return ""
-    return ", ".join(dict.fromkeys(hardware.get("gpus") or ["CPU"]))
+    return ", ".join(dict.fromkeys(hardware.get("gpus") or [CPU]))
+
+
+def _served(run: RunRecord) -> bool:
+    return (run.config.get("infer") or {}).get("backend") == "endpoint"
 
 
 def _gpus(run: RunRecord) -> int:

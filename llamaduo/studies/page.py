@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from llamaduo.config import is_pocket
+from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
 from llamaduo.redaction import redact
 from llamaduo.run_dir import write_text
@@ -58,7 +58,7 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
     """
     try:
         sections = _sections(run)
-        spent = {"flows": data_flow(run), "costs": spending(run), "seconds": seconds(run)}
+        spent = {"flows": data_flow(run), "costs": spending(run).by_stage(), "seconds": seconds(run)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = " ".join(str(error).split())
         raise InputError(f"{run.folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error
@@ -148,21 +148,6 @@ def outcome(run: RunRecord) -> Outcome:
 
 def _open(run: RunRecord) -> bool:
     return run.state.status != "done"
-
-
-def pocket_note(config: Mapping[str, Any]) -> str:
-    """Return what of a run is only a rehearsal, one sentence; empty for a real one."""
-    judge, infer = config["judge"], config.get("infer") or {}
-    parts = []
-    if (config.get("data") or {}).get("source") == "pocket":
-        parts.append("made-up tickets")
-    if config["synthesis"]["enabled"] and config["service_llm"].get("provider") == "pocket":
-        parts.append("a program as the service LLM")
-    if any((llm or {}).get("provider") == "pocket" for llm in (judge.get("panel") or {}).values()):
-        parts.append("a program as the judge")
-    if is_pocket(config["local_model"].get("path") or "") and infer.get("backend") != "endpoint":
-        parts.append("a local model of one million parameters")
-    return f"{', '.join(parts)}. The loop around them is the real one." if parts else ""
 
 
 def _reported(run: RunRecord) -> dict[str, Any] | None:

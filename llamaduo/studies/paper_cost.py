@@ -1,8 +1,9 @@
 """The paper's table of costs over 12 months, recomputed from stated inputs and shown beside the published numbers.
 
-The inputs of the published table are not known to us. For each of its two systems one input of the light load is
-therefore inferred, so that the published number of that row comes out: such a row confirms nothing. What the same
-inputs make of the heavy load, five times the light one, can be compared with the published number.
+Reads the published numbers of `results/paper/cost.csv`. The inputs behind them are not known to us. For each of the two
+systems one input of the light load is therefore inferred, so that the published number of that row comes out: such a
+row confirms nothing. What the same inputs make of the heavy load, five times the light one, can be compared with the
+published number.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llamaduo.studies.parts import Cell, Table
+from llamaduo.studies.published import published_costs
 
 MONTHS = 12
 
@@ -50,29 +52,20 @@ class PaperInputs:
         return machines * (self.machine_usd + self.watts / 1000 * 8760 * self.kwh_usd)
 
 
-PUBLISHED = {
-    ("gemma-7b local", "light"): 3699.0,
-    ("gpt-4o API", "light"): 23400.0,
-    ("gemma-7b local", "heavy"): 23992.0,
-    ("gpt-4o API", "heavy"): 117000.0,
-}
-"""US dollars in 12 months, from third parties' notes on the paper (results/paper/cost.csv): approximate."""
-
-
 def recomputed(inputs: PaperInputs) -> dict[tuple[str, str], tuple[float, str, str]]:
-    """Return by system and load: US dollars, the inputs in words, and which of them was inferred."""
+    """Return by model and load: US dollars, the inputs in words, and which of them was inferred."""
     tokens = f"{inputs.prompt_tokens / 1e6:g}M prompt and {inputs.completion_tokens / 1e6:g}M completion tokens a day"
     price = f"{inputs.input_usd:g} and {inputs.output_usd:g} US dollars a million, {inputs.days_a_month} days a month"
     power = f"{inputs.watts:g} W day and night at {inputs.kwh_usd:g} a kWh"
     machine = f"machine of {inputs.machine_usd:,.2f}, {power}"
     times = f"{inputs.heavy:g} times the light load"
     return {
-        ("gemma-7b local", "light"): (inputs.local(1), f"1 {machine}", "the machine's price, from this very number"),
-        ("gpt-4o API", "light"): (inputs.service(1), f"{tokens} at {price}", "the tokens, from this very number"),
-        ("gemma-7b local", "heavy"): (
+        ("gemma_7b", "light"): (inputs.local(1), f"1 {machine}", "the machine's price, from this very number"),
+        ("gpt_4o", "light"): (inputs.service(1), f"{tokens} at {price}", "the tokens, from this very number"),
+        ("gemma_7b", "heavy"): (
             inputs.local(inputs.heavy), f"{inputs.heavy:g} times 1 {machine}", "the machines: as many times the load",
         ),
-        ("gpt-4o API", "heavy"): (
+        ("gpt_4o", "heavy"): (
             inputs.service(inputs.heavy), f"{times}, at {price}", "the multiple, from the two published bills",
         ),
     }  # fmt: skip
@@ -80,16 +73,17 @@ def recomputed(inputs: PaperInputs) -> dict[tuple[str, str], tuple[float, str, s
 
 def paper_table(inputs: PaperInputs | None = None) -> Table:
     """Return the table `cost_paper`: published, recomputed, their ratio, inputs, and what was inferred."""
+    ours = recomputed(inputs or PaperInputs())
     rows = []
-    for (system, load), (usd, words, inferred) in recomputed(inputs or PaperInputs()).items():
-        published = PUBLISHED[system, load]
+    for cost in published_costs():
+        usd, words, inferred = ours[cost.model, cost.workload]
         rows.append(
             (
-                Cell(system),
-                Cell(load),
-                Cell(f"{published:,.0f}", published, note="third parties' notes on the paper"),
+                Cell(f"{cost.model}, {'local' if cost.local else 'API'}"),
+                Cell(cost.workload),
+                Cell(f"{cost.usd:,.0f}", cost.usd, note="third parties' notes on the paper"),
                 Cell(f"{usd:,.0f}", usd),
-                Cell(f"{usd / published:.2f}", usd / published),
+                Cell(f"{usd / cost.usd:.2f}", usd / cost.usd),
                 Cell(words),
                 Cell(inferred),
             )

@@ -4,7 +4,8 @@
 
 Writes into the folder `runs.csv` and `runs.parquet` (the tidy table, see `tidy`), `tables/NAME.{md,tex,html,csv}`,
 `figures/NAME.{svg,png,csv}` and `report.html`, and a `report.html` into each run's folder.
-Reads the runs' configurations, states, metrics and verdicts. The same run folders give the same bytes.
+Reads the runs' configurations, states, metrics and verdicts. The same run folders give the same bytes: tables and
+figures of an earlier report that this one doesn't make any more are removed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _LINES = 40
 """Runs that the terminal shows."""
 _WHOLE = 3
 """Up to this many runs are shown with their iterations."""
+_TABLE = ("md", "tex", "html", "csv")
+_FIGURE = ("svg", "png", "csv")
+"""The kinds of files that a table and a figure come as."""
 
 
 def report(directory: str) -> str:
@@ -55,6 +59,8 @@ def write_report(study: Study, out: Path, tables: Sequence[Table] | None = None)
         written += _write_table(table, out / "tables")
     for figure in figures:
         written += _write_figure(figure, out / "figures")
+    _remove_others(out / "tables", _TABLE, written)
+    _remove_others(out / "figures", _FIGURE, written)
     return written + _write_pages(study, tables, figures, out)
 
 
@@ -79,11 +85,24 @@ def _write_table(table: Table, folder: Path) -> list[Path]:
 
 def _write_figure(figure: Figure, folder: Path) -> list[Path]:
     folder.mkdir(exist_ok=True)
-    paths = [folder / f"{figure.name}.{kind}" for kind in ("svg", "png", "csv")]
+    paths = [folder / f"{figure.name}.{kind}" for kind in _FIGURE]
     write_text(paths[0], figure.svg)
     write_bytes(paths[1], figure.png)
     write_text(paths[2], tidy.as_csv(figure.data))
     return paths
+
+
+def _remove_others(folder: Path, kinds: Sequence[str], written: Sequence[Path]) -> None:
+    """Remove what an earlier report left in a folder: every name of which all kinds are there and none was written now.
+
+    A file of another kind, or one that stands alone, is not a report's and stays.
+    """
+    kept = set(written)
+    for first in sorted(folder.glob(f"*.{kinds[0]}")):
+        files = [first.with_suffix(f".{kind}") for kind in kinds]
+        if all(file.is_file() for file in files) and kept.isdisjoint(files):
+            for file in files:
+                file.unlink()
 
 
 def _write_pages(study: Study, tables: Sequence[Table], figures: Sequence[Figure], out: Path) -> list[Path]:

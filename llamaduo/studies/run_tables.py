@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from llamaduo.config import is_pocket
+from llamaduo.display import pocket_note
 from llamaduo.evidence.resample import NOTHING, Measure
 from llamaduo.studies.cells import SCORES, Scored, count, label, number, row_names
 from llamaduo.studies.parts import Cell, Table
@@ -69,7 +68,7 @@ def published_table(study: Study, scored: Scored) -> Iterator[Table]:
     extra = [name for name in row_names(identity, "task", "judges") if name not in ("local_model", "service_llm")]
     rows, matched = [], False
     for run, row in zip(study.runs, identity, strict=True):
-        if row["local_model"] not in models or row["task"] not in tasks or _rehearsal(run.config):
+        if row["local_model"] not in models or row["task"] not in tasks or pocket_note(run.config):
             continue
         for judge in [name for name in run.judges if name in _PAPERS_JUDGES]:
             for score in SCORES:
@@ -111,14 +110,3 @@ def _apart(ours: Measure, published: float) -> Measure:
         return None if value is None else round(value - published, 4)
 
     return Measure(shifted(ours.value), shifted(ours.low), shifted(ours.high), ours.n, ours.prompts)
-
-
-def _rehearsal(config: Mapping[str, Any]) -> bool:
-    """Tell whether who answers, teaches or judges belongs to the pocket profile."""
-    infer = config.get("infer") or {}
-    served = infer.get("backend") == "endpoint"
-    asked = [*(config["judge"].get("panel") or {}).values(), infer.get("server") if served else None]
-    asked += [config["service_llm"]] if config["synthesis"].get("enabled") else []
-    if any((llm or {}).get("provider") == "pocket" for llm in asked):
-        return True
-    return not served and is_pocket(str(config["local_model"].get("path", "")))

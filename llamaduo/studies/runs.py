@@ -61,6 +61,18 @@ def read_runs(root: Path) -> list[RunRecord]:
     return [_read_run(folder, root) for folder in found]
 
 
+def read_tree(path: Path) -> dict[str, Any]:
+    """Return the object in one JSON file of a run; raises InputError where it holds none."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {told}); move its run elsewhere.") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: damaged ({type(tree).__name__} instead of an object); move its run elsewhere.")
+    return tree
+
+
 _NEEDED = {"task", "local_model", "service_llm", "synthesis", "judge", "protocol", "train"}
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
+from llamaduo.errors import InputError
 from llamaduo.records import ANSWERED
+from llamaduo.studies.runs import read_tree
 
 
 @dataclass(frozen=True)
@@ -66,27 +67,34 @@ _NONE = Answers((), (), (), (), ())
 
 
 def read_answers(path: Path) -> Answers:
-    """Return the answers of a `predictions.jsonl`, none if there is no such file."""
-    rows: list[tuple[str, int, int, int, int]] = []
+    """Return the answers of a `predictions.jsonl`, none if there is none; raises InputError where it is damaged."""
     if not path.exists():
         return _NONE
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            row = json.loads(line)
-            if row["finish_reason"] in ANSWERED and row["completion_tokens"] > 0:
-                rows.append(
-                    (row["prompt_id"], row["prompt_tokens"], row["completion_tokens"], len(row["text"]),
-                     len(row["reference"]))
-                )  # fmt: skip
+    try:
+        with open(path, encoding="utf-8") as file:
+            rows = [answer for line in file if (answer := _answer(line))]
+    except (ValueError, TypeError, KeyError) as error:
+        told = " ".join(str(error).split())
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {told}); move its run elsewhere.") from error
     return Answers(*zip(*rows, strict=True)) if rows else _NONE
+
+
+def _answer(line: str) -> tuple[str, int, int, int, int] | None:
+    """Return the fields of `Answers` of one prediction, None where no answer was given."""
+    row = json.loads(line)
+    if row["finish_reason"] not in ANSWERED or row["completion_tokens"] <= 0:
+        return None
+    return row["prompt_id"], row["prompt_tokens"], row["completion_tokens"], len(row["text"]), len(row["reference"])
 
 
 def training(folder: Path) -> list[Work]:
     """Return what each iteration's training did; iterations without a marker are left out."""
-    return [
-        Work(int(_tree(marker.with_suffix("") / "record.json").get("tokens", 0)), seconds)
-        for marker, seconds in _markers(folder, "adapter.done")
-    ]
+    return [Work(_trained_on(marker), seconds) for marker, seconds in _markers(folder, "adapter.done")]
+
+
+def _trained_on(marker: Path) -> int:
+    record = marker.with_suffix("") / "record.json"
+    return int(read_tree(record).get("tokens", 0)) if record.exists() else 0
 
 
 def answering(folder: Path) -> list[Work]:
@@ -111,12 +119,4 @@ def _markers(folder: Path, name: str) -> Iterator[tuple[Path, float]]:
     The artifact itself may be gone, as adapters are from an archive: its seconds count, its tokens are not known.
     """
     for marker in sorted(folder.glob(f"iterations/*/{name}")):
-        yield marker, float(_tree(marker).get("seconds", 0.0))
-
-
-def _tree(path: Path) -> dict[str, Any]:
-    """Return a JSON file's content, nothing where there is no such file."""
-    if not path.exists():
-        return {}
-    tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return tree
+        yield marker, float(read_tree(marker).get("seconds", 0.0))

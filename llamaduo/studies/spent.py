@@ -1,22 +1,22 @@
 """What became of a run's data, money and time, by iteration and by stage.
 
     data_flow(run)     rows asked for, read, removed, kept and trained on, an iteration each
-    spending(run)      price of the service LLMs' replies, by stage
+    spending(run)      price of the service LLMs' replies: synthesis, each judge, and the rest
     seconds(run)       wall time, by stage
 
-Reads `curation.json` and the markers of the artifacts (`verdicts.jsonl.done` and the like), as far as they are there.
+Reads `curation.json` (or else `synthesis.json`), `scorecard.json` and the markers of the artifacts
+(`verdicts.jsonl.done` and the like), as far as they are there.
 """
 
 from __future__ import annotations
 
-import json
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llamaduo.records import Iteration
-from llamaduo.studies.runs import RunRecord
+from llamaduo.studies.runs import RunRecord, read_tree
 
 
 @dataclass(frozen=True)
@@ -50,39 +50,71 @@ def data_flow(run: RunRecord) -> list[Flow]:
 
 
 def _grown(folder: Path) -> dict[str, int] | None:
-    tree = _curation(folder)
-    if tree is None:
+    path = folder / "curation.json"
+    if not path.exists():
         return None
+    tree = read_tree(path)
     why = Counter(entry["reason"] for entry in tree["removed"])
     return {name: tree.get(name, why[name]) for name in GROWN}
 
 
-def _curation(folder: Path) -> dict[str, Any] | None:
-    path = folder / "curation.json"
-    if not path.exists():
-        return None
-    tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return tree
+@dataclass(frozen=True)
+class Spending:
+    """The price of all replies that a run used, each once, in US dollars."""
+
+    synthesis: float | None
+    """None where nothing was synthesised."""
+    judging: dict[str, float]
+    """By judge."""
+    total: float
+
+    @property
+    def judged(self) -> float:
+        """What all judges took."""
+        return round(math.fsum(self.judging.values()), 10)
+
+    @property
+    def other(self) -> float:
+        """What no artifact tells of: calls of a stage that broke off, a server that answered."""
+        return max(0.0, round(self.total - (self.synthesis or 0.0) - self.judged, 10))
+
+    def by_stage(self) -> dict[str, float]:
+        """Return dollars by stage, then `total`; what is no whole stage's is `not attributed`."""
+        found = {} if self.synthesis is None else {"synthesis": self.synthesis}
+        found |= {f"judging, {name}": usd for name, usd in self.judging.items()}
+        if self.other > 0.00005:
+            found["not attributed"] = self.other
+        return found | {"total": self.total}
 
 
-def spending(run: RunRecord) -> dict[str, float]:
-    """Return dollars by stage, then `total`: the price of all replies that the run used, each once.
+def spending(run: RunRecord) -> Spending:
+    """Return what became of the run's money; raises InputError where a file can't be read."""
+    grown = [_usd(path) for folder in _folders(run) if (path := _grown_by(folder))]
+    judging: dict[str, list[float]] = {}
+    for folder in _folders(run):
+        card = folder / "scorecard.json"
+        judges = read_tree(card).get("judges") or {} if card.exists() else {}
+        for name, scores in judges.items():
+            judging.setdefault(name, []).append(scores.get("cost_usd") or 0.0)
+    return Spending(
+        round(math.fsum(grown), 10) if grown else None,
+        {name: round(math.fsum(usd), 10) for name, usd in judging.items()},
+        run.state.cost_usd,
+    )
 
-    What a stage that broke off has used is known in the total alone; it is `not attributed`.
-    """
-    judges: dict[str, float] = {}
-    for card in [line.judges for line in run.history] + [(run.state.test or {}).get("judges") or {}]:
-        for name, scores in card.items():
-            stage = f"judging, {name}"
-            judges[stage] = judges.get(stage, 0.0) + (scores.get("cost_usd") or 0.0)
-    folders = ["start", *(f"{line.iteration:02d}" for line in run.history)]
-    grown = [tree for name in folders if (tree := _curation(run.folder / "iterations" / name))]
-    found: dict[str, float] = {"synthesis": sum(tree["cost_usd"] for tree in grown)} if grown else {}
-    found |= judges
-    rest = run.state.cost_usd - sum(found.values())
-    if rest > 0.00005:
-        found["not attributed"] = rest
-    return found | {"total": run.state.cost_usd}
+
+def _folders(run: RunRecord) -> list[Path]:
+    return sorted(run.folder.glob("iterations/*"))
+
+
+def _grown_by(folder: Path) -> Path | None:
+    """Return the file that tells what synthesis cost: `curation.json` is much shorter than what was written."""
+    files = (folder / "curation.json", folder / "synthesis.json")
+    return next((file for file in files if file.exists()), None)
+
+
+def _usd(path: Path) -> float:
+    return float(read_tree(path).get("cost_usd", 0.0))
 
 
 _STAGES = {
@@ -103,6 +135,6 @@ def seconds(run: RunRecord) -> dict[str, float]:
         for artifact, stage in _STAGES.items():
             marker = run.folder / "iterations" / folder / f"{artifact}.done"
             if marker.exists():
-                spent = json.loads(marker.read_text(encoding="utf-8"))["seconds"]
+                spent = float(read_tree(marker).get("seconds", 0.0))
                 found[stage] = found.get(stage, 0.0) + spent
     return found

@@ -78,6 +78,7 @@ class Status:
     cells: tuple[CellStatus, ...]
     counts: dict[str, int]
     cost_usd: float
+    """Sum over runs: a reply that several runs share, as the same synthesis, was paid once and counts in each."""
     seconds: float
     """Wall time of all iterations together."""
     seconds_left: float | None
@@ -318,9 +319,9 @@ def rendered(found: Status) -> list[RenderableType]:
             _what(cell),
         )
     counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
-    lines = [
-        f"{len(found.cells)} runs: {counts}. Cost so far ${found.cost_usd:.2f}, {_duration(found.seconds)} of work."
-    ]
+    shared = " (a reply that runs share counts in each)" if len(found.cells) > 1 and found.cost_usd else ""
+    cost = f"Cost so far ${found.cost_usd:.2f}{shared}"
+    lines = [f"{len(found.cells)} runs: {counts}. {cost}, {_duration(found.seconds)} of work."]
     if found.seconds_left:
         lines.append(f"About {_duration(found.seconds_left)} left ({found.basis}).")
     elif found.seconds_left is None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from made_runs import configuration, make_run
 from omegaconf import OmegaConf
 
 from llamaduo.config import Assumptions, plain
+from llamaduo.errors import InputError
 from llamaduo.studies.cost_tables import cost_tables
 from llamaduo.studies.costs import RunCost, assumptions, costs, study_costs
-from llamaduo.studies.paper_cost import PUBLISHED, PaperInputs, paper_table, recomputed
+from llamaduo.studies.paper_cost import PaperInputs, paper_table, recomputed
 from llamaduo.studies.parts import Table
 from llamaduo.studies.pay_back import over_time, sensitivity
+from llamaduo.studies.published import published_costs
 from llamaduo.studies.runs import read_runs
 from llamaduo.studies.study import read_study
 
@@ -115,6 +117,74 @@ class TestSpent:
         assert made(config).train_hours == 0.0
 
 
+class TestServed:
+    """Answers of a server, as of the service LLM itself: its hours and its speed are no GPU's of ours."""
+
+    def test_no_hours_of_answering_no_speed_and_no_break_even(self, config: dict[str, Any]) -> None:
+        config["infer"]["backend"] = "endpoint"
+        config["train"]["enabled"] = False
+        config["serving"] |= {"tokens_per_second": 2500.0}
+        found = made(config)
+        assert found.served
+        assert (found.answer_hours, found.gpu_usd) == (0.0, 0.0)
+        assert found.spent_usd == pytest.approx(found.service_spent_usd)
+        assert (found.tokens_per_second, found.local, found.migration) == (None, None, None)
+
+    def test_no_row_of_serving_or_break_even(self, config: dict[str, Any]) -> None:
+        served = copy.deepcopy(config)
+        served["infer"]["backend"] = "endpoint"
+        timed(make_run(Path("results/study/ceiling"), config=served))
+        spent, paper = cost_tables(read_study(Path("results/study")))
+        assert (spent.name, paper.name) == ("cost_spent", "cost_paper")
+        timed(make_run(Path("results/study/student"), config=config))
+        spent, serving, pays, _ = cost_tables(read_study(Path("results/study")))
+        assert [row["run"] for row in texts(spent)] == ["ceiling", "student"]
+        assert [row["run"] for row in texts(serving)] == [row["run"] for row in texts(pays)] == ["student"]
+
+
+class TestTheMachine:
+    """A CPU's seconds are not priced as a GPU's."""
+
+    def on(self, config: dict[str, Any], *gpus: str) -> RunCost:
+        folder = make_run(Path("results/study/run"), config=config)
+        timed(folder, gpus=gpus)
+        (run,) = read_runs(folder)
+        return costs(run, assumptions(run))
+
+    def test_seconds_of_a_cpu_have_no_price_of_a_gpu(self, config: dict[str, Any]) -> None:
+        found = self.on(config)
+        assert (found.machine, found.train_hours) == ("CPU", pytest.approx(0.2))
+        assert (found.gpu_usd, found.spent_usd, found.local, found.migration) == (None,) * 4
+        config["serving"] |= {"tokens_per_second": 2500.0}
+        shutil.rmtree("results/study")
+        found = self.on(config)
+        assert found.local is not None  # the stated speed is the priced GPU's
+        assert found.migration is None
+
+    def test_seconds_of_a_cpu_have_the_price_of_cores(self, config: dict[str, Any]) -> None:
+        config["serving"] |= {"gpu": "2 CPU cores", "gpu_usd_per_hour": 0.09}
+        found = self.on(config)
+        assert found.gpu_usd == pytest.approx(0.09 * (0.2 + 30 / 3600))
+        assert found.migration is not None
+
+    def test_the_tables_say_why_a_field_is_empty(self, config: dict[str, Any]) -> None:
+        self.on(config)
+        spent, serving, *_ = cost_tables(read_study(Path("results/study")))
+        notes = [dict(zip(table.header, table.rows[0], strict=True)) for table in (spent, serving)]
+        for field in (notes[0]["hours $"], notes[1]["local $"]):
+            assert field.text == ""
+            assert "measured on CPU" in field.note
+            assert "serving=cpu" in field.note
+        assert notes[1]["machine"].text == "CPU"
+
+    def test_a_gpus_seconds_are_not_priced_as_those_of_cores(self, config: dict[str, Any]) -> None:
+        config["serving"] |= {"gpu": "2 CPU cores", "gpu_usd_per_hour": 0.09}
+        assert self.on(config, "L4").gpu_usd is None
+        spent, *_ = cost_tables(read_study(Path("results/study")))
+        told = dict(zip(spent.header, spent.rows[0], strict=True))["hours $"].note
+        assert told == "measured on L4, but the price is that of 2 CPU cores: see serving.gpu"
+
+
 class TestServing:
     def test_a_thousand_requests_are_tokens_times_prices(self, config: dict[str, Any]) -> None:
         found = made(config)
@@ -170,6 +240,20 @@ class TestServing:
         assert moved.service_usd == pytest.approx(found.service["list"].mean / 1000)
         assert found.local is not None
         assert moved.local_usd == pytest.approx(found.local.mean / 1000)
+
+
+@pytest.mark.parametrize("name", ["adapter.done", "adapter/record.json", "synthesis.json", "scorecard.json",
+                                  "predictions.jsonl"])  # fmt: skip
+@pytest.mark.parametrize("text", ["", "[]\n", '{"seconds": '])
+def test_a_damaged_file_is_named(config: dict[str, Any], name: str, text: str) -> None:
+    if (name, text) == ("predictions.jsonl", ""):
+        return  # no answers: nothing is wrong with that
+    folder = make_run(Path("results/study/run"), config=config)
+    timed(folder)
+    (folder / "iterations/00" / name).write_text(text)
+    (run,) = read_runs(folder)
+    with pytest.raises(InputError, match=re.escape(f"00/{name}: damaged (")):
+        costs(run, assumptions(run))
 
 
 class TestNotKnown:
@@ -273,16 +357,19 @@ class TestTables:
 
 
 class TestThePapersTable:
-    def test_the_published_numbers_are_those_of_the_file(self) -> None:
-        with open(ROOT / "results/paper/cost.csv", newline="", encoding="utf-8") as file:
-            published = {(row["system"], row["workload"]): float(row["usd"]) for row in csv.DictReader(file)}
-        assert published == PUBLISHED
-
     def test_the_inferred_rows_come_out_and_the_local_heavy_one_does_not(self) -> None:
         found = {key: usd for key, (usd, _, _) in recomputed(PaperInputs()).items()}
-        for key in (("gemma-7b local", "light"), ("gpt-4o API", "light"), ("gpt-4o API", "heavy")):
-            assert found[key] == pytest.approx(PUBLISHED[key])
-        assert found["gemma-7b local", "heavy"] == pytest.approx(18495)
+        published = {(cost.model, cost.workload): cost.usd for cost in published_costs()}
+        assert found.keys() == published.keys()
+        for key in (("gemma_7b", "light"), ("gpt_4o", "light"), ("gpt_4o", "heavy")):
+            assert found[key] == pytest.approx(published[key])
+        assert found["gemma_7b", "heavy"] == pytest.approx(18495)
+
+    def test_the_table_has_the_published_numbers_beside_ours(self) -> None:
+        told = {(row["system"], row["load"]): (row["published"], row["recomputed"]) for row in texts(paper_table())}
+        assert told["gemma_7b, local", "heavy"] == ("23,992", "18,495")
+        assert told["gpt_4o, API", "light"] == ("23,400", "23,400")
+        assert len(told) == 4
 
     def test_every_row_says_what_was_inferred(self) -> None:
         table = paper_table()

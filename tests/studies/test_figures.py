@@ -277,18 +277,36 @@ def test_cost_over_time_draws_the_rows_and_the_range_of_runs() -> None:
     assert cost_over_time([]) is None
 
 
-def test_pay_back_draws_one_run_and_says_what_is_left_out() -> None:
+def test_what_cost_over_time_leaves_out_is_in_its_data() -> None:
+    rows: list[Row] = [{"run": f"r{n}", "local_model": f"m{n}", "service_llm": "gpt_4o", "task": f"t{n}",
+                        "system": system, "load": load, "month": m, "usd": float(m)}
+                       for n in range(9) for system in ("service", "local, shared GPU")
+                       for load in ("light", "heavy") for m in range(2)]  # fmt: skip
+    figure = cost_over_time(rows)
+    assert figure is not None
+    assert len(figure.data) == len(rows)
+    assert "4 of 10 systems left out: they are in the figure's data" in figure.caption
+    assert "10 of 18 panels left out: they are in the figure's data" in figure.caption
+    drawn = [row for row in figure.data if row["drawn"]]
+    assert (len({row["panel"] for row in drawn}), len({row["series"] for row in drawn})) == (8, 5)
+
+
+def test_pay_back_draws_one_run_and_has_the_others_in_its_data() -> None:
     rows: list[Row] = [
         {"run": run, "task": "coding", "local_model": "g", "assumption": name, "value": by, "assumed": by == 1,
-         "requests": requests, "months_shared": None if by == 2 else 900 / requests}
+         "requests": requests, "months_shared": None if by == 2 else 900 / requests,
+         "months_whole": None if requests == 1000 else 4.0}
         for run in ("a", "b") for name in ("GPU price", "service price") for by in (0.5, 1.0, 2.0)
         for requests in (1000, 10_000)
     ]  # fmt: skip
     figure = pay_back(rows)
     assert figure is not None
-    assert {row["run"] for row in figure.data} == {"a"}
-    assert {row["value"] for row in figure.data} == {0.5, 1.0}
-    assert "1 of 2 runs left out" in figure.caption
+    assert [{name: row[name] for name in rows[0]} for row in figure.data] == rows
+    drawn = [row for row in figure.data if row["drawn"]]
+    assert {row["run"] for row in drawn} == {"a"}
+    assert {row["value"] for row in drawn} == {0.5, 1.0}
+    assert "1 of 2 runs left out: they are in the figure's data" in figure.caption
+    assert "whole GPUs" in figure.caption
     assert pay_back([row | {"months_shared": None} for row in rows]) is None
 
 

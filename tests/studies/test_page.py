@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
 from llamaduo.studies import packing
-from llamaduo.studies.page import outcome, pocket_note, run_page, study_page, write_run_page
+from llamaduo.studies.page import outcome, run_page, study_page, write_run_page
 from llamaduo.studies.parts import Cell, Figure, Table
 from llamaduo.studies.runs import RunRecord, read_runs
 from llamaduo.studies.spent import data_flow, seconds, spending
@@ -335,11 +336,11 @@ def test_rows_that_no_iteration_was_trained_on_are_shown_too(folder: Path) -> No
 
 def test_costs_add_up_and_what_no_stage_names_is_said(folder: Path) -> None:
     run = the_run(folder)
-    assert "not attributed" not in spending(run)
+    assert "not attributed" not in spending(run).by_stage()
     judging = run.state.cost_usd
     (folder / "iterations" / "00" / "curation.json").write_text(json.dumps(GROWN))
     changed(folder / "state.json", cost_usd=judging + 1.25)
-    found = spending(the_run(folder))
+    found = spending(the_run(folder)).by_stage()
     assert found["synthesis"] == 0.25
     assert found["not attributed"] == pytest.approx(1.0)
     assert sum(found.values()) - found["total"] == pytest.approx(found["total"])
@@ -370,6 +371,8 @@ def test_a_rehearsal_is_called_one(config: dict[str, Any]) -> None:
     )
     served = pocket | {"infer": pocket["infer"] | {"backend": "endpoint"}, "data": {"source": "file"}}
     assert pocket_note(served).startswith("a program as the service LLM, a program as the judge. ")
+    served["infer"]["server"] = {"provider": "pocket"}
+    assert "a program that answers" in pocket_note(served)
 
 
 # A study's page
@@ -424,6 +427,7 @@ def test_runs_are_linked_and_those_without_a_result_are_named(study: Study) -> N
     assert "Failed coding #2?-2 , 2 iterations complete &lt;gpt_4o&gt; is out of reach" in text
     assert "which differ in task (2)." in text
     assert "Runs done 2 of 3" in text
+    assert "sum over runs; a reply that several share counts in each" in text
     row = next(row for row in study.reported() if row["run"] == "coding-0")
     assert f"{row['precision_mean']:.1f} [{row['precision_low']:.1f}, {row['precision_high']:.1f}]" in text
     assert "Rehearsal" not in text

@@ -5,6 +5,7 @@ Skipped where there is no Chromium. How fast the page is with 10,000 answers is 
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -47,11 +48,12 @@ def rewrite(path: Path, change: Any) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run's folder: in iteration 1 answer 3 is hostile, and judge 2 could not read answer 5."""
+    """Return a run's folder: in iteration 1 answer 3 is hostile, judge 2 could not read answer 5, answer 7 is cut."""
     config = configuration("preset=service", "judge=paper_panel", "service.replay=true", "study=s")
     run = make_run(tmp_path_factory.mktemp("s") / "run", config=config, prompts=PROMPTS, samples=SAMPLES, repeats=1)
     here = run / "iterations" / "01"
     rewrite(here / "predictions.jsonl", lambda n, _: {"text": HOSTILE, "prompt": HOSTILE} if n // 2 == 1 else {})
+    rewrite(here / "predictions.jsonl", lambda n, _: {"finish_reason": "length"} if n == 7 else {})
     rewrite(here / "verdicts.jsonl", said)
     (run / "report.html").write_text(run_page(read_runs(run)[0]), encoding="utf-8")
     return run
@@ -172,6 +174,36 @@ def test_it_filters_by_score_text_and_change(opened: Opened, folder: Path) -> No
         page.select_option("[name=change]", change)
         counts.append(opened.shown())
     assert sum(counts[:3]) == counts[3] == 24
+
+
+def test_it_filters_by_slice(opened: Opened, folder: Path) -> None:
+    page = opened.ready()
+    lines = (folder / "iterations" / "01" / "predictions.jsonl").read_text().splitlines()
+    for name in ("prompt", "reference"):
+        sizes = [len(json.loads(line)[name].encode()) for line in lines]
+        cuts = [-1, *(sorted(sizes[::SAMPLES])[PROMPTS * third // 3 - 1] for third in (1, 2, 3))]
+        counts = []
+        for third, word in enumerate(("short", "middle", "long")):
+            page.select_option("[name=slice]", f"{name} {word}")
+            counts.append(opened.shown())
+            assert f"{word} {name}s, to {cuts[third + 1]} bytes" in page.inner_text("[name=slice] option:checked")
+        assert counts == [sum(low < size <= high for size in sizes) for low, high in itertools.pairwise(cuts)]
+        assert sum(counts) == len(lines)
+    page.select_option("[name=slice]", label="ended by length")
+    assert opened.shown() == 1
+    assert page.inner_text("#row-0 .number:first-child") == "8"
+    page.keyboard.press("]")
+    opened.ready("test")
+    assert opened.shown() == 24  # no answer was cut there: the slice is gone
+    page.select_option("[name=slice]", "prompt long")
+    left = opened.shown()
+    page.focus("#list")
+    page.keyboard.press("[")
+    opened.ready()
+    assert page.input_value("[name=slice]") == "prompt long"
+    assert 0 < left < 24
+    page.click("[type=reset]")
+    page.get_by_text("24 of 24").first.wait_for()
 
 
 def test_the_list_sorts_both_ways(opened: Opened) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -208,6 +209,23 @@ def test_reporting_again_gives_the_same_bytes() -> None:
     write_report(read_study(moved), Path("results/s"))
     for path in Path("results/s").rglob("*.*"):
         assert path.read_bytes() == first[str(path)], path
+
+
+def test_what_an_earlier_report_made_and_this_one_does_not_is_removed() -> None:
+    study = make_study(Path("results/study"), models=("gemma_2b", "llama3_8b"), tasks=("coding",), prompts=6)
+    write_report(read_study(study), study)
+    mine = [study / "tables" / "notes.md", study / "figures" / "logo.png", study / "figures" / "logo.svg"]
+    for path in mine:
+        path.write_text("mine")
+    before = {path for path in study.rglob("*") if path.parent.name in ("tables", "figures")}
+    shutil.rmtree(next(study.glob("llama3_8b-*")))
+    report(str(study))
+    after = {path for path in study.rglob("*") if path.parent.name in ("tables", "figures")}
+    fresh = write_report(read_study(study), Path("elsewhere"))
+    assert {path.relative_to(study) for path in after - set(mine)} == {
+        path.relative_to("elsewhere") for path in fresh if path.parent.name in ("tables", "figures")
+    }
+    assert before > after >= set(mine)
 
 
 @pytest.mark.parametrize("make", ["nothing", "empty", "no run"])

@@ -66,6 +66,13 @@ def test_every_state_is_told_with_its_reason(study: Path) -> None:
     assert found.counts == {"done": 2, "interrupted": 1, "waiting": 1, "failed": 2}
 
 
+def test_a_sum_over_runs_says_that_shared_replies_count_in_each(study: Path) -> None:
+    told = " ".join(str(line) for line in rendered(status(str(study))))
+    assert "Cost so far $1.25 (a reply that runs share counts in each)" in told
+    told = " ".join(str(line) for line in rendered(status(str(study / "done"))))
+    assert "Cost so far $0.50, " in told
+
+
 def test_a_run_whose_lock_is_held_is_running_and_stays_unharmed(study: Path) -> None:
     with RunDir(study / "broken-off") as folder:
         (folder.iteration(1) / "adapter").mkdir()

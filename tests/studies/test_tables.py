@@ -304,6 +304,8 @@ class TestPublished:
             ("judge.panel", {"claude_3_sonnet": {"provider": "pocket"}, "gpt_4o": {"provider": "openai"}}),
             ("service_llm", {"name": "gpt_4o", "provider": "pocket"}),
             ("local_model.path", "pocket:llama"),
+            ("data.source", "pocket"),
+            ("infer", {"backend": "endpoint", "server": {"name": "gpt_4o", "provider": "pocket"}}),
             (MODEL, "smollm3_3b"),
             (TASK, "translation"),
         ],

@@ -1,7 +1,6 @@
-"""What runs cost: the Pareto front of cost and score, and a service LLM's bill against a local model's over time.
+"""What runs cost: the Pareto front of cost and score.
 
 pareto(rows, "precision")            from the tidy rows of a study
-cost_over_time(rows)                 from rows of system, load, month and usd (studies/costs.py)
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """What serving costs: a service LLM's bill against a local model's, month by month, and when the move has paid back.
 
     cost_over_time(rows)        {"system": "service", "load": "light", "month": 3, "usd": 5850.0}, and more
-    pay_back(rows)              {"assumption": "GPU price", "value": 0.5, "requests": 100000, "months_shared": 2.1}
+    pay_back(rows)              {"assumption": "GPU price", "value": 0.5, "requests": 100000, "months_shared": 2.1,
+                                 "months_whole": null}
 
 Rows may name `run`, `task`, `local_model` and `service_llm` too. Both figures show calculations from stated
-assumptions and not measurements: what is drawn has no n, and a band is the range over runs.
+assumptions and not measurements: what is drawn has no n, and a band is the range over runs. Their data hold what was
+left out of the drawing, too: a column `drawn` tells.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST_PANELS, MOST_SYSTEMS = 8, 6
 _ASSUMED = "a calculation from the assumptions that the cost tables state, not a measurement, so there is no n"
+_IN_DATA = "they are in the figure's data"
 
 
 def cost_over_time(rows: Sequence[Row]) -> Figure | None:
@@ -38,13 +41,14 @@ def cost_over_time(rows: Sequence[Row]) -> Figure | None:
     shown = list(by_panel)[:MOST_PANELS]
     systems = list(grouped(known, lambda row: row["series"]))
     kept = systems[:MOST_SYSTEMS]
-    drawn = [row for panel in shown for row in by_panel[panel] if row["series"] in kept]
+    data = [row | {"drawn": row["panel"] in shown and row["series"] in kept} for row in known]
+    drawn = [row for row in data if row["drawn"]]
     months = max(row["month"] for row in drawn)
     caption = (
         f"Cumulative cost in USD over {months:g} months: {_ASSUMED}."
         + (" Where runs share a line it is their mean, and the band their range." if _ranges(drawn) else "")
-        + left_out(len(kept), len(systems), "systems", "they are in the tables")
-        + left_out(len(shown), len(by_panel), "panels", "they are in the tables")
+        + left_out(len(kept), len(systems), "systems", _IN_DATA)
+        + left_out(len(shown), len(by_panel), "panels", _IN_DATA)
     )
     with style():
         from matplotlib.ticker import MaxNLocator
@@ -59,7 +63,7 @@ def cost_over_time(rows: Sequence[Row]) -> Figure | None:
             axis.set_ylabel("cumulative cost (USD)")
         for axis in at_bottom(axes):
             axis.set_xlabel("months of service")
-        return finished("cost_over_time", "Cost over time, service LLM and local model", caption, drawn, figure)
+        return finished("cost_over_time", "Cost over time, service LLM and local model", caption, data, figure)
 
 
 def _lines(rows: Sequence[Row]) -> list[Row]:
@@ -110,22 +114,23 @@ def _draw_systems(axis: Axes, rows: Sequence[Row], systems: Sequence[str]) -> No
 def pay_back(rows: Sequence[Row]) -> Figure | None:
     """Return months to pay back against requests a month, a panel an assumption, a line a value of it.
 
-    Rows hold `assumption`, `value`, `assumed`, `requests` and `months_shared` (null: never); those of the run that
-    comes first by task, model and name are drawn.
+    Rows hold `assumption`, `value`, `assumed`, `requests`, `months_shared` and `months_whole` (null: never); those of
+    the run that comes first by task, model and name are drawn, its months with whole GPUs only as assumed.
     """
-    known = [row for row in rows if is_score(row["months_shared"]) and row["months_shared"] > 0]
+    known = [row for row in rows if _pays(row, "months_shared")]
     if not known:
         return None
     first = min(known, key=_whose)
-    drawn = [row for row in known if _whose(row) == _whose(first)]
+    data = [row | {"drawn": _whose(row) == _whose(first) and _is_drawn(row)} for row in rows]
+    drawn = [row for row in data if row["drawn"]]
     shown = list(grouped(drawn, lambda row: row["assumption"]))
     runs = len({_whose(row) for row in known})
     who = " on ".join(filter(None, (first.get("local_model"), first.get("task"))))
     caption = (
         f"Months until moving {f'to {who} ' if who else ''}has paid back, against requests a month, at a local price "
         f"for the share of the GPU that is used: {_ASSUMED}. One assumption is varied at a time, the line in bold is "
-        "what is assumed; where a line is missing, it never pays back."
-        + left_out(1, runs, "runs", "they are in the data and tables")
+        "what is assumed, the dashed one the same with whole GPUs rented all month; where a line is missing, it never "
+        "pays back." + left_out(1, runs, "runs", _IN_DATA)
     )
     with style():
         figure, axes = panels(shown, height=2.6)
@@ -135,7 +140,16 @@ def pay_back(rows: Sequence[Row]) -> Figure | None:
             axis.set_ylabel("months to pay back")
         for axis in at_bottom(axes):
             axis.set_xlabel("requests a month")
-        return finished("pay_back", "Months to pay back, and what they depend on", caption, drawn, figure)
+        return finished("pay_back", "Months to pay back, and what they depend on", caption, data, figure)
+
+
+def _pays(row: Row, months: str) -> bool:
+    """Tell whether there are months that an axis of powers of ten can show."""
+    return is_score(row[months]) and row[months] > 0
+
+
+def _is_drawn(row: Row) -> bool:
+    return _pays(row, "months_shared") or (bool(row["assumed"]) and _pays(row, "months_whole"))
 
 
 def _whose(row: Row) -> tuple[str, ...]:
@@ -146,10 +160,12 @@ def _draw_values(axis: Axes, rows: Sequence[Row]) -> None:
     by_value = grouped(sorted(rows, key=lambda row: row["value"]), lambda row: row["value"])
     for number, (value, found) in enumerate(by_value.items()):
         here = sorted(found, key=lambda row: row["requests"])
-        assumed = bool(here[0].get("assumed"))
+        assumed = bool(here[0]["assumed"])
         name = f"{100 * value:.0f}%" if here[0]["assumption"] == "utilisation" else f"x {value:g}"
-        axis.plot([row["requests"] for row in here], [row["months_shared"] for row in here], color=colour(number),
-                  linewidth=2.6 if assumed else 1.1, marker=mark(number), markersize=3, label=name)  # fmt: skip
+        axis.plot(*_points(here, "months_shared"), color=colour(number), linewidth=2.6 if assumed else 1.1,
+                  marker=mark(number), markersize=3, label=name)  # fmt: skip
+        if assumed:
+            axis.plot(*_points(here, "months_whole"), color=colour(number), linewidth=1.6, linestyle="--")
     axis.set_xscale("log")
     axis.set_yscale("log")
     for one in (axis.xaxis, axis.yaxis):
@@ -157,3 +173,8 @@ def _draw_values(axis: Axes, rows: Sequence[Row]) -> None:
         one.set_minor_formatter(lambda amount, _: "")
     axis.grid(axis="y")
     axis.legend(fontsize=7, handlelength=1.4)
+
+
+def _points(rows: Sequence[Row], months: str) -> tuple[list[float], list[float]]:
+    known = [row for row in rows if _pays(row, months)]
+    return [row["requests"] for row in known], [row[months] for row in known]

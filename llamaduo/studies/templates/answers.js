@@ -14,6 +14,11 @@ const Answers = (() => {
       return place < 0 ? "" : decoder.decode(this.bytes.subarray(this.offsets[place], this.offsets[place + 1]));
     }
 
+    // Bytes of a text.
+    size(place) {
+      return this.offsets[place + 1] - this.offsets[place];
+    }
+
     // Which texts contain the needle, which is in lower case: one byte a text.
     having(needle) {
       if (!this.folded) this.folded = Array.from({ length: this.length }, (_, place) => this.at(place).toLowerCase());
@@ -46,6 +51,7 @@ const Answers = (() => {
         }
       }
       this.means = new Map();
+      this.sliced = null;
       this.siblings = new Map();
       for (let answer = 0; answer < this.count; answer++) {
         const group = this.siblings.get(this.prompt[answer]);
@@ -104,6 +110,45 @@ const Answers = (() => {
         if (now.has(id) && then.has(id)) for (const answer of group) found[answer] = now.get(id) - then.get(id);
       }
       return found;
+    }
+
+    // Groups of slices, such as ["Prompt", [{key, label, has}, ...]], `has` being (answers,) whether one belongs to it.
+    // A group that cuts nothing is left out.
+    get slices() {
+      this.sliced ??= [
+        ["Prompt", this.thirds("prompt", (answer) => this.promptsTexts.size(this.prompt[answer]))],
+        ["Reference", this.thirds("reference", (answer) => this.referencesTexts.size(this.reference[answer]))],
+        ["Ended by", this.ends()],
+      ].filter(([, found]) => found.length > 1);
+      return this.sliced;
+    }
+
+    // Thirds of the prompts by a length in bytes; equal lengths stay together, so a third may be larger or missing.
+    thirds(name, size) {
+      const sizes = [...this.siblings.values()].map((group) => size(group[0])).sort((a, b) => a - b);
+      const cut = (third) => sizes[Math.ceil((sizes.length * third) / 3) - 1];
+      const edges = [-1, cut(1), cut(2), cut(3)];
+      return ["short", "middle", "long"].map((word, third) => {
+        const [above, most] = [edges[third], edges[third + 1]];
+        const has = this.where((answer) => size(answer) > above && size(answer) <= most);
+        return { key: `${name} ${word}`, label: `${word} ${name}s, to ${most.toLocaleString("en")} bytes`, has };
+      }).filter(({ has }) => has.includes(1));
+    }
+
+    ends() {
+      return Array.from({ length: this.finishesTexts.length }, (_, place) => {
+        const reason = this.finishesTexts.at(place);
+        return { key: `end ${reason}`, label: `ended by ${reason.replaceAll("_", " ")}`, has: this.where((answer) => this.finish[answer] === place) };
+      });
+    }
+
+    where(holds) {
+      return Uint8Array.from({ length: this.count }, (_, answer) => (holds(answer) ? 1 : 0));
+    }
+
+    // (answers,) whether one belongs to a slice; null for all.
+    slice(key) {
+      return this.slices.flatMap(([, found]) => found).find((one) => one.key === key)?.has ?? null;
     }
 
     // Whether a verdict of an answer carries no score, of one judge if it is named.

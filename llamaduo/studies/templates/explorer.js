@@ -42,9 +42,11 @@
     const unscored = field("unscored").checked, change = field("change").value;
     const text = field("text").value.trim();
     const having = text ? split.having(text) : null;
+    const slice = split.slice(field("slice").value);
     const found = [];
     for (let answer = 0; answer < split.count; answer++) {
       if (narrowed && !(values[answer] >= low && values[answer] <= high)) continue;
+      if (slice && !slice[answer]) continue;
       if (having && !having[answer]) continue;
       if (change && !matches(change, state.change[answer])) continue;
       if (unscored && !split.hasUnscored(answer, judge())) continue;
@@ -248,11 +250,22 @@
     const chosen = field("judge").selectedOptions[0].textContent;
     field("judge").replaceChildren(make("option", { value: -1 }, "all"), ...state.split.judges.map((name, at) => make("option", { value: at }, name)));
     field("judge").value = state.split.judges.indexOf(chosen);
+    offerSlices(split);
     field("change").disabled = !option.dataset.before;
     if (!option.dataset.before) field("change").value = "";
     compare();
     state.chosen = 0;
     renew();
+  }
+
+  // A slice that the split has too stays chosen.
+  function offerSlices(split) {
+    const select = field("slice"), chosen = select.value;
+    const groups = split.slices.map(([name, found]) =>
+      make("optgroup", { label: name }, ...found.map(({ key, label }) => make("option", { value: key }, label))));
+    select.replaceChildren(make("option", { value: "" }, "all"), ...groups);
+    select.value = split.slice(chosen) ? chosen : "";
+    select.disabled = !groups.length;
   }
 
   // Fold texts for the search while nobody waits.
