@@ -12,12 +12,14 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.evidence.agreement import alpha, family_gap, rank_correlation, self_noise, strictness
-from llamaduo.evidence.compare import by_prompt, difference, mean
+from llamaduo.evidence.compare import ByPrompt, by_prompt, difference, mean, together
 from llamaduo.evidence.resample import NOTHING, Measure
 from llamaduo.studies.cells import SCORES, count, number
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.runs import RunRecord
 from llamaduo.studies.study import Study
+from llamaduo.studies.swept import setting
+from llamaduo.studies.tidy import identity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +61,11 @@ class Panel:
 
         chosen = runs or self.runs
         return np.concatenate([np.char.add(f"{_task(run)}/", self.study.scores[run.name].prompt_ids) for run in chosen])
+
+    def gap(self, score: str, runs: Sequence[RunRecord], kin: NDArray[np.bool_]) -> ByPrompt:
+        """Return the mean of the judges in `kin`, (judges,), less that of the others, of the answers of some runs."""
+        parts = [by_prompt(self.ids([run]), family_gap(self.values(score, [run]), kin)) for run in runs]
+        return together(parts, [setting(identity(run) | {"judges": self.judges}) for run in runs])
 
     @cached_property
     def prompts(self) -> NDArray[Any]:
@@ -189,7 +196,8 @@ _FAMILY = (
     "tasks, of models that are not of the family and learnt from nobody's or another family's synthetic data. "
     "Difference: gap minus reference gap; above zero, judges favour their own family's students (preference leakage). "
     "It is no proof where the models compared differ much in how good they are. A family is a service LLM's provider. "
-    "Points of 100, 95% intervals over prompts; only answers that all judges scored. Empty without a reference."
+    "Points of 100, 95% intervals over prompts (and over runs, where some differ in their seeds alone); only answers "
+    "that all judges scored. Empty without a reference."
 )
 
 
@@ -205,10 +213,10 @@ def _families(panel: Panel) -> Iterator[tuple[Cell, ...]]:
         tasks = {_task(run) for run in students}
         strangers = [r for r in panel.runs if family not in (taught[r.name], _own(r)) and _task(r) in tasks]
         for score in SCORES:
-            gap = by_prompt(panel.ids(students), family_gap(panel.values(score, students), kin))
+            gap = panel.gap(score, students, kin)
             reference, apart, n = NOTHING, NOTHING, 0
             if strangers:
-                other = by_prompt(panel.ids(strangers), family_gap(panel.values(score, strangers), kin))
+                other = panel.gap(score, strangers, kin)
                 reference, apart, n = mean(other), difference(gap, other), other.n
             if not gap.n:
                 continue

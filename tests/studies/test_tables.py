@@ -93,6 +93,17 @@ class TestMain:
         )
         assert "n = 96 answers to 8 prompts" in cell.note + tables()["main_precision"].note
 
+    def test_seeds_that_lie_far_apart_widen_the_field(self) -> None:
+        for seed, level in ((1, 60.0), (2, 70.0)):
+            made(f"seed-{seed}", ("runtime.seed", seed), level=level, seed=seed, prompts=30)
+        made("other", (MODEL, "llama3_8b"), level=80.0, seed=9, prompts=30)
+        found = tables()
+        row = next(row for row in found["main_precision"].rows if row[0].text == "gemma_2b")
+        low, high = (float(part) for part in row[1].text.split("[")[1].rstrip("]").split(", "))
+        assert high - low > 80  # two runs 10 points apart: Student's t for one degree
+        assert bold(found["main_precision"]) == []
+        assert "run several seeds" in found["main_precision"].note
+
     def test_an_n_that_differs_is_said(self) -> None:
         for number in range(3):
             made(f"m{number}", (MODEL, f"m{number}"), prompts=6 if number == 2 else 8)
@@ -103,6 +114,12 @@ class TestMain:
         cell = field(tables()["coverage"], ("gemma_2b",), "panel")
         assert cell.value == pytest.approx(state["test"]["coverage"], abs=1e-3)
         assert "[" in cell.text
+
+    def test_coverage_of_all_answers_is_not_certain(self) -> None:
+        made("a", level=200.0)
+        made("b", (MODEL, "b"), level=-200.0)
+        assert field(tables()["coverage"], ("gemma_2b",), "panel").text == "100.0 [63.1, 100.0]"
+        assert field(tables()["coverage"], ("b",), "panel").text == "0.0 [0.0, 36.9]"
 
     def test_what_is_swept_besides_models_is_a_row_too(self) -> None:
         for rank in (8, 16):
