@@ -8,8 +8,8 @@ Where both answered the same prompts, a resample draws the same prompts for both
 in; where they share less than half of either's, each is resampled by itself. See `resample` for the interval.
 
 Runs that repeat each other (another seed) differ by training noise, which drawing prompts can't show. Where a side
-holds several, their scatter widens the interval by Student's t for so many runs. Drawing runs as prompts are drawn would
-not do: two runs drawn from two show half of their variance (equal models told apart in 13 to 22 of 100).
+holds several, their scatter widens the interval by Student's t for so many runs. Drawing runs as prompts are drawn
+would not do: two runs drawn from two show half of their variance (equal models told apart in 13 to 22 of 100).
 """
 
 from __future__ import annotations

@@ -72,6 +72,14 @@ class Panel:
         """`ids` of all runs."""
         return self.ids()
 
+    @cached_property
+    def tasks(self) -> NDArray[Any]:
+        """(answers,): the task of each answer of all runs."""
+        import numpy as np
+
+        sizes = [len(self.study.scores[run.name].prompt_ids) for run in self.runs]
+        return np.repeat([_task(run) for run in self.runs], sizes)
+
 
 def _task(run: RunRecord) -> str:
     return str(run.config["task"]["name"])
@@ -100,7 +108,7 @@ def judge_tables(study: Study) -> Iterator[Table]:
     if rows:
         kinds = [f"{score}, {kind}" for score in SCORES for kind in ("Spearman", "Kendall", "runs (Kendall)")]
         yield Table("judges_correlation", "Rank correlation of judges", _CORRELATION,
-                    ("judge", "and", *kinds, "n"), tuple(rows), labels=2)  # fmt: skip
+                    ("judge", "and", *kinds, "n", "runs"), tuple(rows), labels=2)  # fmt: skip
     rows = [row for panel in found for row in _habits(panel, named=len(found) > 1)]
     if any(cell.text for row in rows for cell in row[2 if len(found) > 1 else 1 :]):
         labels = ("panel", "judge") if len(found) > 1 else ("judge",)
@@ -135,8 +143,9 @@ def _agreement(panel: Panel, *, named: bool) -> Iterator[tuple[Cell, ...]]:
 
 _CORRELATION = (
     "Rank correlation of two judges' scores over answers (Spearman's rho, Kendall's tau-b) and over runs' means "
-    "(Kendall: do both put the models in the same order), with 95% intervals by a jackknife over prompts or runs. n: "
-    "answers that both scored; of more than 20,000 an even part."
+    "(Kendall: do both put the models in the same order), each within every task, then the mean over tasks; with 95% "
+    "intervals by a jackknife over prompts or runs. n: answers that both scored; of more than 20,000 an even part. "
+    "Runs: those of tasks with three or more; without a fourth in each there is no interval."
 )
 
 
@@ -147,16 +156,24 @@ def _correlations(panel: Panel) -> Iterator[tuple[Cell, ...]]:
     sizes = [len(panel.study.scores[run.name].prompt_ids) for run in panel.runs]
     ends = np.cumsum(sizes)[:-1]
     means = {score: np.array([_means(part) for part in np.split(values[score], ends)]) for score in SCORES}
-    names = np.array([run.name for run in panel.runs])
+    names, tasks = (np.array([told(run) for run in panel.runs]) for told in (lambda run: run.name, _task))
     for a, b in combinations(range(len(panel.judges)), 2):
         found: list[Measure] = []
         for score in SCORES:
             x, y = values[score][:, a], values[score][:, b]
-            found += [rank_correlation(panel.prompts, x, y, kind) for kind in ("spearman", "kendall")]
-            found.append(rank_correlation(names, means[score][:, a], means[score][:, b], "kendall"))
+            found += [rank_correlation(panel.prompts, x, y, kind, panel.tasks) for kind in ("spearman", "kendall")]
+            found.append(rank_correlation(names, means[score][:, a], means[score][:, b], "kendall", tasks))
         if any(one.value is not None for one in found):
             yield (Cell(panel.judges[a]), Cell(panel.judges[b]), *(number(one, 2) for one in found),
-                   count(max(found[0].n, found[3].n)))  # fmt: skip
+                   count(max(found[0].n, found[3].n)), _runs(max((found[2], found[5]), key=lambda one: one.n), tasks))  # fmt: skip
+
+
+def _runs(found: Measure, tasks: NDArray[Any]) -> Cell:
+    """Return of how many runs and tasks a correlation of runs is; empty where there is none."""
+    import numpy as np
+
+    of = int((np.unique(tasks, return_counts=True)[1] >= 3).sum())
+    return Cell(f"{found.n} in {of} task{'' if of == 1 else 's'}", float(found.n)) if found.n else Cell("")
 
 
 def _means(values: Floats) -> Floats:

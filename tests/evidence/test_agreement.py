@@ -119,6 +119,24 @@ def test_the_jackknife_interval_covers() -> None:
     assert inside >= 178
 
 
+def test_an_easy_task_is_no_agreement() -> None:
+    """Within either task two judges scatter apart; both only see that one is easier."""
+    rng = np.random.default_rng(0)
+    tasks = np.repeat(["coding", "closed_qa"], 200)
+    a, b = (rng.normal(np.where(tasks == "coding", 50, 90), 5) for _ in range(2))
+    pooled, within = (rank_correlation(ids(400), a, b, "kendall", of) for of in (None, tasks))
+    assert (pooled.value or 0) > 0.4
+    assert abs(within.value or 1) < 0.1
+    assert (within.low or 1) < 0 < (within.high or -1)
+
+
+def test_correlations_within_tasks_are_averaged_and_tasks_without_one_left_out() -> None:
+    a, b = np.array([1, 2, 3, 4, 1, 2, 3, 9, 9.0]), np.array([1, 2, 3, 4, 3, 2, 1, 7, 8.0])
+    found = rank_correlation(ids(9), a, b, "kendall", np.array([*"xxxxyyyzz"]))
+    assert (found.value, found.n) == (0.0, 7)  # 1 and -1; two answers are too few
+    assert (found.low, found.high) == (None, None)  # without one of its three answers y has none
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_too_few_answers_have_no_correlation(count: int) -> None:
     values = np.arange(float(count))

@@ -250,6 +250,19 @@ class TestJudges:
         assert len(pairs.rows) == 3
         assert all(0.5 < (row[2].value or 0) <= 1 for row in pairs.rows)
 
+    def test_the_order_of_models_is_looked_at_within_a_task(self) -> None:
+        """Tasks differ by far more than models: judges agree on tasks, and on models not at all."""
+        for task, base in (("coding", 40.0), ("closed_qa", 80.0)):
+            for at, model in enumerate("abcd"):
+                run = made(f"{model}-{task}", (TASK, task), (MODEL, model), level=base, prompts=12, seed=at)
+                better = {"gpt_4o": 4.0 * at, "claude_3_sonnet": -4.0 * at}
+                change_verdicts(run, lambda verdict, better=better: better.get(verdict["judge"], 0.0))
+        table = tables()["judges_correlation"]
+        apart = field(table, ("claude_3_sonnet", "gpt_4o"), "precision, runs (Kendall)")
+        assert (apart.value or 0) < -0.5
+        assert field(table, ("claude_3_sonnet", "gpt_4o"), "runs").text == "8 in 2 tasks"
+        assert "within every task" in table.note
+
     def test_one_judge_has_noise_alone(self) -> None:
         made("a", ("judge.panel", {"gpt_4o": {"provider": "openai"}}))
         found = tables()
