@@ -109,6 +109,13 @@ def widened(found: Measure, error: float, degrees: int) -> Measure:
     return replace(found, low=rounded(found.value - below), high=rounded(found.value + above))
 
 
+def on_scale(found: Measure) -> Measure:
+    """Cut the limits of a score or a percentage to 0 and 100."""
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(100.0, found.high))
+
+
 def rounded(value: float) -> float:
     """Return a number as it is told: to four digits."""
     return round(float(value), 4) + 0.0  # no minus zero

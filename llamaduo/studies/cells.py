@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from llamaduo.evidence.compare import ByPrompt, by_prompt, difference, differs, mean, together
-from llamaduo.evidence.resample import NOTHING, Measure
+from llamaduo.evidence.resample import NOTHING, Measure, on_scale
 from llamaduo.studies.parts import Cell
 from llamaduo.studies.study import Study
 from llamaduo.studies.swept import REPEATS, identities, in_order, key, setting, shown, swept
@@ -68,20 +67,14 @@ class Scored:
         row = self.row(runs[0], judge)
         if row is None or row[f"{score}_mean"] is None:
             return NOTHING
-        n, prompts = (scores.n, len(scores.prompts)) if scores is not None else (0, 0)
-        return Measure(row[f"{score}_mean"], row[f"{score}_low"], row[f"{score}_high"], n, prompts)
+        prompts = len(scores.prompts) if scores is not None else 0
+        mean_, low, high, n = (row[f"{score}_{name}"] for name in ("mean", "low", "high", "n"))
+        return Measure(mean_, low, high, n or 0, prompts)
 
     def difference(self, runs: Sequence[str], others: Sequence[str], score: str) -> Measure:
         """Return how much better the answers of some runs are than those of others, for the whole panel."""
         a, b = self.by_prompt(runs, score), self.by_prompt(others, score)
         return difference(a, b) if a is not None and b is not None else NOTHING
-
-
-def on_scale(found: Measure) -> Measure:
-    """Cut the limits of a score or a percentage to 0 and 100."""
-    if found.low is None or found.high is None:
-        return found
-    return replace(found, low=max(0.0, found.low), high=min(100.0, found.high))
 
 
 def best(candidates: Sequence[tuple[float | None, ByPrompt | None]]) -> int | None:
@@ -134,12 +127,14 @@ def odd_n(one: Measure, usual: tuple[int, int] | None) -> str:
     """Return what a field says of its n, where that is not the usual one."""
     if one.value is None or (one.n, one.prompts) == usual:
         return ""
-    return f"n = {one.n:,} answers to {one.prompts:,} prompts" if one.n else "n is not known: verdicts.jsonl is missing"
+    if not one.prompts:
+        return f"n = {one.n or 'unknown'}: verdicts.jsonl is missing"
+    return f"n = {one.n:,} answers to {one.prompts:,} prompts"
 
 
 def usual_n(found: Iterable[Measure]) -> tuple[int, int] | None:
     """Return the answers and prompts that most fields stand for."""
-    counted = Counter((one.n, one.prompts) for one in found if one.value is not None and one.n)
+    counted = Counter((one.n, one.prompts) for one in found if one.value is not None and one.prompts)
     return max(counted, key=lambda pair: (counted[pair], pair)) if counted else None
 
 

@@ -165,15 +165,15 @@ def _correlations(panel: Panel) -> Iterator[tuple[Cell, ...]]:
             found.append(rank_correlation(names, means[score][:, a], means[score][:, b], "kendall", tasks))
         if any(one.value is not None for one in found):
             yield (Cell(panel.judges[a]), Cell(panel.judges[b]), *(number(one, 2) for one in found),
-                   count(max(found[0].n, found[3].n)), _runs(max((found[2], found[5]), key=lambda one: one.n), tasks))  # fmt: skip
+                   count(max(found[0].n, found[3].n)), _runs((found[2], found[5]), tasks))  # fmt: skip
 
 
-def _runs(found: Measure, tasks: NDArray[Any]) -> Cell:
-    """Return of how many runs and tasks a correlation of runs is; empty where there is none."""
+def _runs(found: Sequence[Measure], tasks: NDArray[Any]) -> Cell:
+    """Return of how many runs and tasks correlations of runs are at most; empty where there is none."""
     import numpy as np
 
-    of = int((np.unique(tasks, return_counts=True)[1] >= 3).sum())
-    return Cell(f"{found.n} in {of} task{'' if of == 1 else 's'}", float(found.n)) if found.n else Cell("")
+    n, of = max(one.n for one in found), int((np.unique(tasks, return_counts=True)[1] >= 3).sum())
+    return Cell(f"{n} in {of} task{'' if of == 1 else 's'}", float(n)) if n else Cell("")
 
 
 def _means(values: Floats) -> Floats:

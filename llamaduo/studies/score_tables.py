@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from llamaduo.evidence.compare import ByPrompt, by_prompt, share
-from llamaduo.evidence.resample import NOTHING, Measure
+from llamaduo.evidence.resample import NOTHING, Measure, on_scale
 from llamaduo.studies.cells import (
     NOISE,
     SCORES,
@@ -22,7 +21,6 @@ from llamaduo.studies.cells import (
     label,
     number,
     odd_n,
-    on_scale,
     row_names,
     said_n,
     usual_n,
@@ -30,11 +28,7 @@ from llamaduo.studies.cells import (
 from llamaduo.studies.parts import Table
 from llamaduo.studies.study import Study
 from llamaduo.studies.swept import NAMES, identities
-from llamaduo.studies.tidy import Row
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from llamaduo.studies.tidy import Row, coverage_cut
 
 BOLD = (
     "Bold: the best of its column, where it differs from every other row by more than noise (95% interval of the "
@@ -153,15 +147,6 @@ def coverage(study: Study, scored: Scored, runs: Sequence[str], judge: str) -> M
         scores = study.scores.get(run.name) if run.name in runs else None
         if scores is None or (judge != "all" and judge not in scores.judges):
             continue
-        both = [scores.of_answers(score, None if judge == "all" else judge) for score in SCORES]
-        reached = _reached(both, float((run.config.get("loop") or {}).get("coverage_cut", 70.0)))
+        reached = scores.covered(coverage_cut(run.config), None if judge == "all" else judge)
         found[run.name] = by_prompt(scores.prompt_ids, reached)
     return on_scale(share(scored.together(list(found), list(found.values())))) if found else NOTHING
-
-
-def _reached(both: Sequence[NDArray[np.float64]], cut: float) -> NDArray[np.float64]:
-    """Return (answers,): 100 where both scores reach the cut, 0 where one doesn't, nan where one is missing."""
-    import numpy as np
-
-    missing = np.isnan(both[0]) | np.isnan(both[1])
-    return np.where(missing, np.nan, 100.0 * ((both[0] >= cut) & (both[1] >= cut)))

@@ -17,7 +17,9 @@ from llamaduo.evidence.scorecard import score
 from llamaduo.records import Verdict
 from llamaduo.run_dir import read_rows
 from llamaduo.studies import cells
+from llamaduo.studies.notebook import listing
 from llamaduo.studies.parts import Cell, Table
+from llamaduo.studies.plots.forest import forest
 from llamaduo.studies.study import read_study
 from llamaduo.studies.swept import contexts, swept
 from llamaduo.studies.tables import make_tables
@@ -103,6 +105,28 @@ class TestMain:
         assert high - low > 80  # two runs 10 points apart: Student's t for one degree
         assert bold(found["main_precision"]) == []
         assert "run several seeds" in found["main_precision"].note
+
+    def test_n_is_one_number_everywhere(self) -> None:
+        """Answers whose verdicts can't be read are no part of it, whichever split and judge is told of."""
+        run = made("a", prompts=12, gains=(0.0, 5.0))
+        lose_verdicts(run, 3)
+        made("b", (MODEL, "b"), prompts=12, gains=(0.0, 5.0))
+        study = read_study(Path("s"))
+        (row,) = [row for row in study.reported() if row["local_model"] == "gemma_2b"]
+        assert (row["answers"], row["unanswered"], row["precision_n"], row["coverage_n"]) == (48, 0, 45, 45)
+        assert {r["precision_n"] for r in study.rows if r["run"] == "a" and r["reported"]} == {45}
+        table = tables()["main_precision"]
+        assert "n = 45 answers" in field(table, ("gemma_2b",), "panel").note + table.note
+        overview = tables()["runs"]
+        assert {r[-1].text: r[overview.header.index("n")].text for r in overview.rows} == {"a": "45", "b": "48"}
+        drawn = forest(study.rows, "precision")
+        assert drawn is not None
+        assert {mark["n"] for mark in drawn.data if mark["run"] == "a"} == {45}
+        assert "n = 45 to 48 answers" in drawn.caption
+        assert "| 45 |" in listing(study.reported(), "precision")
+        first = [r["precision_n"] for r in study.rows if (r["run"], r["judge"], r["split"]) == ("a", "all", "dev")]
+        cards = [json.loads((run / f"iterations/{at:02d}/scorecard.json").read_text()) for at in range(2)]
+        assert first == [card["precision"]["n"] for card in cards]
 
     def test_an_n_that_differs_is_said(self) -> None:
         for number in range(3):
@@ -291,6 +315,19 @@ class TestJudges:
     def test_judges_of_one_family_alone_are_not_compared(self) -> None:
         made("a", preset="pocket")
         assert "judges_family" not in tables()
+
+
+def lose_verdicts(run: Path, answers: int) -> None:
+    """Leave that many answers of the test split, and no others, without a score from any judge."""
+    path = run / "iterations/test/verdicts.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lost = sorted({(line["prompt_id"], line["sample"]) for line in lines})[:answers]
+    for line in lines:
+        gone = (line["prompt_id"], line["sample"]) in lost
+        value = None if gone else 80.0
+        line |= {"similarity": value, "precision": value, "unscored": "not_json" if gone else None}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    change_verdicts(run, lambda _: 0)
 
 
 def change_verdicts(run: Path, more: Callable[[dict[str, Any]], float]) -> None:
