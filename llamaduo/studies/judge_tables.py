@@ -212,7 +212,8 @@ _FAMILY = (
     "on data that the family's service LLM wrote. Reference gap: the same judges' gap over the answers, to the same "
     "tasks, of models that are not of the family and learnt from nobody's or another family's synthetic data. "
     "Difference: gap minus reference gap; above zero, judges favour their own family's students (preference leakage). "
-    "It is no proof where the models compared differ much in how good they are. A family is a service LLM's provider. "
+    "It is no proof where the models compared differ much in how good they are. A family is a service LLM's provider, "
+    "and the local models that it made (Gemma is Google's, as Gemini is). "
     "Points of 100, 95% intervals over prompts (and over runs, where some differ in their seeds alone); only answers "
     "that all judges scored. Empty without a reference."
 )
@@ -228,7 +229,7 @@ def _families(panel: Panel) -> Iterator[tuple[Cell, ...]]:
             continue
         students = [run for run in panel.runs if taught[run.name] == family]
         tasks = {_task(run) for run in students}
-        strangers = [r for r in panel.runs if family not in (taught[r.name], _own(r)) and _task(r) in tasks]
+        strangers = [r for r in panel.runs if family not in (taught[r.name], _answers(r)) and _task(r) in tasks]
         for score in SCORES:
             gap = panel.gap(score, students, kin)
             reference, apart, n = NOTHING, NOTHING, 0
@@ -252,11 +253,18 @@ def _teacher(run: RunRecord) -> str | None:
     return str(config["service_llm"].get("provider")) if learns else None
 
 
-def _own(run: RunRecord) -> str | None:
-    """Return the provider of a service LLM that answers in a local model's place."""
+_MAKERS = {"google/": "gemini", "mistralai/": "mistral", "openai/": "openai", "Qwen/": "dashscope",
+           "meta-llama/": "meta_llama"}  # fmt: skip
+"""Who made a local model, by how its path begins, as the provider of its maker's service LLMs."""
+
+
+def _answers(run: RunRecord) -> str | None:
+    """Return the family of who answers: a service LLM's provider, or a local model's maker where it is known."""
     infer = run.config.get("infer") or {}
-    server = infer.get("server") if infer.get("backend") == "endpoint" else None
-    return str(server["provider"]) if server and server.get("provider") else None
+    if infer.get("backend") == "endpoint" and infer.get("server"):
+        return str(infer["server"].get("provider"))
+    path = str(run.config["local_model"].get("path", ""))
+    return next((family for start, family in _MAKERS.items() if path.startswith(start)), None)
 
 
 def _provider(run: RunRecord, judge: str) -> str | None:

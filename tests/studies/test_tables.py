@@ -312,6 +312,17 @@ class TestJudges:
         row = tables()["judges_family"].rows[0]
         assert (row[4].text != "", row[5].text, row[6].text) == (True, "", "")
 
+    def test_the_makers_own_model_is_no_stranger(self) -> None:
+        """Gemma is Google's: what Gemini thinks of it is no reference for Gemini's students."""
+        gemini, gpt = ({"name": name, "provider": name} for name in ("gemini", "openai"))
+        made("ours", ("service_llm", gemini), ("local_model.path", "meta-llama/Llama-3.2-1B"))
+        made("own", ("service_llm", gpt), ("local_model.path", "google/gemma-2b"), seed=1)
+        row = next(row for row in tables()["judges_family"].rows if row[0].text == "gemini")
+        assert (row[5].text, row[8].text) == ("", "0")
+        made("stranger", ("service_llm", gpt), ("local_model.path", "Qwen/Qwen3-4B"), seed=2)
+        row = next(row for row in tables()["judges_family"].rows if row[0].text == "gemini")
+        assert (row[5].text != "", row[8].text) == (True, "32")
+
     def test_judges_of_one_family_alone_are_not_compared(self) -> None:
         made("a", preset="pocket")
         assert "judges_family" not in tables()
@@ -344,10 +355,42 @@ def change_verdicts(run: Path, more: Callable[[dict[str, Any]], float]) -> None:
     (run / "state.json").write_text(json.dumps(state))
 
 
+AS_THE_PAPER = (
+    ("protocol.name", "paper"), ("judge.prompt", "paper"), ("loop.growth.volumes", [100_000]),
+    ("task.synthetic_rows", 100_000),
+)  # fmt: skip
+
+
+class TestWins:
+    def test_models_are_counted_by_judge_and_score_with_the_papers_beside(self) -> None:
+        for model, level, seed in (("gemma_7b", 70.0, 0), ("llama3_8b", 50.0, 1), ("gemma_2b", 40.0, 2)):
+            made(f"{model}-1", (MODEL, model), (TASK, "coding"), level=level, seed=seed)
+        table = tables()["wins"]
+        assert table.header == ("task", "model", "best in", "clearly", "of", "published best in", "published of",
+                                "source")  # fmt: skip
+        assert [[cell.text for cell in row] for row in table.rows] == [
+            ["coding", "gemma_2b", "0", "0", "6", "", "", ""],
+            ["coding", "gemma_7b", "6", "6", "6", "12", "12", "notes, approximate"],
+            ["coding", "llama3_8b", "0", "0", "6", "", "", ""],
+        ]
+
+    def test_by_noise_alone_nobody_is_clearly_best_and_equal_ones_both_are(self) -> None:
+        for model in ("a", "b"):
+            made(model, (MODEL, model), preset="pocket")
+        table = tables()["wins"]
+        assert table.header == ("task", "model", "best in", "clearly", "of")
+        n = str(2 * 3)
+        assert [[cell.text for cell in row][1:] for row in table.rows] == [["a", n, "0", n], ["b", n, "0", n]]
+
+    def test_one_model_wins_nothing(self) -> None:
+        made("a")
+        assert "wins" not in tables()
+
+
 class TestPublished:
     def test_ours_stand_beside_the_papers(self) -> None:
         gpt = ("service_llm", {"name": "gpt_4o", "provider": "openai"})
-        made("a", (MODEL, "gemma_2b"), (TASK, "summarization"), gpt, level=60.0)
+        made("a", (MODEL, "gemma_2b"), (TASK, "summarization"), gpt, *AS_THE_PAPER, level=60.0)
         table = tables()["published"]
         known = field(table, ("summarization", "gemma_2b", "claude_3_sonnet", "precision", "gpt_4o"), "published")
         assert known.text == "74.9"
@@ -359,11 +402,32 @@ class TestPublished:
         assert (field(table, unknown, "published").text, field(table, unknown, "difference").text) == ("", "")
 
     def test_another_generator_has_no_difference(self) -> None:
-        made("a", (MODEL, "gemma_2b"), (TASK, "coding"), ("service_llm", {"name": "x", "provider": "openai"}))
+        llm = ("service_llm", {"name": "x", "provider": "openai"})
+        made("a", (MODEL, "gemma_2b"), (TASK, "coding"), llm, *AS_THE_PAPER)
         row = ("coding", "gemma_2b", "claude_3_sonnet", "precision", "x")
         table = tables()["published"]
         assert field(table, row, "published with").text == "gpt_4o"
         assert field(table, row, "difference").text == ""
+
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            (("protocol.name", "clean"), "protocol"),
+            (("judge.prompt", "blind"), "judge's prompt"),
+            (("loop.growth.volumes", [1000]), "volume"),
+            (("loop.growth.volumes", [1000, 100_000]), "volume"),
+            (("service_llm", {"name": "x", "provider": "openai"}), "generator"),
+        ],
+    )
+    def test_what_is_not_the_papers_has_no_difference_and_says_why(self, change: tuple[str, Any], what: str) -> None:
+        gpt = ("service_llm", {"name": "gpt_4o", "provider": "openai"})
+        made("a", (MODEL, "gemma_2b"), (TASK, "coding"), gpt, *AS_THE_PAPER, change)
+        (row,) = [
+            row for row in tables()["published"].rows if row[2].text == "claude_3_sonnet" and "prec" in row[3].text
+        ]
+        apart = row[tables()["published"].header.index("difference")]
+        assert (apart.text, apart.note) == ("", f"no difference, since not the paper's: {what}")
+        assert "80.9" in [cell.text for cell in row]
 
     @pytest.mark.parametrize(
         "change",
@@ -378,6 +442,13 @@ class TestPublished:
     def test_rehearsals_and_what_the_paper_did_not_do_are_not_compared(self, change: tuple[str, Any]) -> None:
         made("a", (MODEL, "gemma_2b"), (TASK, "coding"), change)
         assert "published" not in tables()
+
+
+def test_unscored_is_of_the_verdicts_that_the_scores_are_of() -> None:
+    run = made("a", gains=(0.0, 5.0))
+    lose_verdicts(run, 3)
+    table = tables()["runs"]
+    assert table.rows[0][table.header.index("unscored")].value == 3 * 3 * 2  # judges x repeats
 
 
 class TestBrokenOff:
