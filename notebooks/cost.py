@@ -13,7 +13,6 @@
 from IPython.display import Image, Markdown
 
 from llamaduo.studies.notebook import open_study
-from llamaduo.studies.plots.lines import answered
 from llamaduo.studies.plots.pareto import pareto
 
 STUDY = "pocket_cost"  # a folder of results/; the environment variable LLAMADUO_STUDY names any other folder
@@ -52,5 +51,5 @@ for row in study.reported:
     usd = sum(one["cost_usd"] or 0 for one in study.rows if one["run"] == row["run"] and one["judge"] == "all")
     seconds = sum(one["seconds"] or 0 for one in study.rows if one["run"] == row["run"] and one["judge"] == "all")
     who = f"{row['local_model']}, {row['task']}"
-    lines.append(f"- {who}: ${usd:.2f} of replies, {seconds:,.0f} s, {answered(row)} answers judged")
+    lines.append(f"- {who}: ${usd:.2f} of replies, {seconds:,.0f} s, {row['precision_n']} answers scored")
 Markdown("\n".join(lines))

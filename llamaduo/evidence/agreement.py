@@ -64,18 +64,27 @@ def _by_prompt(prompt_ids: NDArray[Any], parts: list[Any]) -> Floats:
     return np.column_stack([np.bincount(where, part, len(prompts)) for part in parts])
 
 
-def rank_correlation(prompt_ids: NDArray[Any], a: Floats, b: Floats, kind: Literal["spearman", "kendall"]) -> Measure:
+def rank_correlation(
+    prompt_ids: NDArray[Any],
+    a: Floats,
+    b: Floats,
+    kind: Literal["spearman", "kendall"],
+    tasks: NDArray[Any] | None = None,
+) -> Measure:
     """Return the rank correlation of two judges over the answers that both scored, each (answers,).
 
-    The interval is a jackknife over at most 20 groups of prompts, with Student's t.
+    With `tasks`, (answers,), it is the mean over tasks of the correlation within each: that some tasks are easier than
+    others, which every judge sees, is no agreement on what answers better. Tasks in which there is none, such as those
+    with fewer than three answers, are left out and don't count. The interval is a jackknife over at most 20 groups of
+    prompts, with Student's t; there is none where a task has none without one of the groups.
     """
     import numpy as np
     from scipy.stats import kendalltau, spearmanr
 
     both = ~(np.isnan(a) | np.isnan(b))
     every = 1 + int(both.sum()) // _MOST
-    x, y = a[both][::every], b[both][::every]
-    prompts, where = np.unique(prompt_ids[both][::every], return_inverse=True)
+    x, y, ids = a[both][::every], b[both][::every], prompt_ids[both][::every]
+    of = np.zeros(len(x), dtype=int) if tasks is None else np.unique(tasks[both][::every], return_inverse=True)[1]
     statistic = kendalltau if kind == "kendall" else spearmanr
 
     def correlated(some: NDArray[np.bool_]) -> float:
@@ -83,21 +92,29 @@ def rank_correlation(prompt_ids: NDArray[Any], a: Floats, b: Floats, kind: Liter
             return float("nan")
         return float(statistic(x[some], y[some]).statistic)
 
-    whole = correlated(np.ones(len(x), dtype=bool))
-    if not np.isfinite(whole):
-        return Measure(None, None, None, len(x), len(prompts))
+    within = [here for task in range(int(of.max(initial=0)) + 1) if np.isfinite(correlated(here := of == task))]
+    used = np.any(within, axis=0) if within else np.zeros(len(x), dtype=bool)
+    prompts, where = np.unique(ids[used], return_inverse=True)
+    if not within:
+        return Measure(None, None, None, 0, 0)
+    group = np.full(len(x), -1)
     groups = min(len(prompts), _GROUPS)
-    left_out = [correlated(where % groups != group) for group in range(groups)] if groups > 2 else []
-    low, high = _jackknife(whole, np.array(left_out))
-    return Measure(rounded(whole), low, high, len(x), len(prompts))
+    group[used] = where % groups
+    whole = float(np.mean([correlated(here) for here in within]))
+    left_out = [np.mean([correlated(here & (group != out)) for here in within]) for out in range(groups)]
+    low, high = _jackknife(whole, np.array(left_out if groups > 2 else []))
+    return Measure(rounded(whole), low, high, int(used.sum()), len(prompts))
 
 
 def _jackknife(whole: float, left_out: Floats) -> tuple[float | None, float | None]:
-    """Return 95% limits of a correlation from the correlations with one group left out each."""
+    """Return 95% limits of a correlation from the correlations with one group left out each.
+
+    There are none where all are equal, as in perfect agreement: that nothing scatters is no proof of certainty.
+    """
     import numpy as np
     from scipy.special import stdtrit
 
-    if not len(left_out) or not np.isfinite(left_out).all():
+    if not len(left_out) or not np.isfinite(left_out).all() or np.ptp(left_out) < 1e-9:
         return None, None
     groups = len(left_out)
     error = np.sqrt((groups - 1) / groups * ((left_out - left_out.mean()) ** 2).sum())

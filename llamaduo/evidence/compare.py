@@ -6,21 +6,38 @@
 
 Where both answered the same prompts, a resample draws the same prompts for both, which takes out what prompts differ
 in; where they share less than half of either's, each is resampled by itself. See `resample` for the interval.
+
+Runs that repeat each other (another seed) differ by training noise, which drawing prompts can't show. Where a side
+holds several, their scatter widens the interval by Student's t for so many runs. Drawing runs as prompts are drawn
+would not do: two runs drawn from two show half of their variance (equal models told apart in 13 to 22 of 100).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llamaduo.evidence.resample import NOTHING, Measure, draws, limits, measure, rounded
+from llamaduo.evidence.resample import NOTHING, Measure, draws, limits, measure, rounded, widened
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """How far runs that differ in their seeds alone lie apart."""
+
+    squares: float = 0.0
+    """Squared distances of the runs' means from the mean of those that repeat them, summed; points squared."""
+    degrees: int = 0
+    """Runs beyond the first of each setting; 0: nothing is known of training noise."""
+    weight: float = 1.0
+    """Squared shares of the answers that the runs have, summed: the variance of the mean is so many times a run's."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,8 @@ class ByPrompt:
     """(prompts,): sum over the answers to each."""
     counts: Floats
     """(prompts,): answers with a score."""
+    repeats: Repeats = Repeats()
+    """What several runs show of training noise."""
 
     @property
     def n(self) -> int:
@@ -50,8 +69,12 @@ def by_prompt(prompt_ids: NDArray[Any], values: Floats) -> ByPrompt:
     return ByPrompt(prompts, np.bincount(where, values[there], len(prompts)).astype(float), counts)
 
 
-def together(parts: Sequence[ByPrompt]) -> ByPrompt:
-    """Return the answers of several models as one: those to the same prompt go together."""
+def together(parts: Sequence[ByPrompt], settings: Sequence[Hashable] | None = None) -> ByPrompt:
+    """Return the answers of several runs as one: those to the same prompt go together.
+
+    `settings` names what each run is a repeat of: runs of one setting differ in their seeds alone. None: each is a
+    setting of its own.
+    """
     import numpy as np
 
     if len(parts) == 1:
@@ -61,14 +84,42 @@ def together(parts: Sequence[ByPrompt]) -> ByPrompt:
         np.bincount(where, np.concatenate([getattr(part, name) for part in parts]), len(prompts)).astype(float)
         for name in ("sums", "counts")
     )
-    return ByPrompt(prompts, sums, counts)
+    return ByPrompt(prompts, sums, counts, _repeats(parts, range(len(parts)) if settings is None else settings))
+
+
+def _repeats(runs: Sequence[ByPrompt], settings: Sequence[Hashable]) -> Repeats:
+    """Return how far runs of one setting lie apart; runs without a score are left out."""
+    import numpy as np
+
+    groups: dict[Hashable, list[float]] = {}
+    for run, setting in zip(runs, settings, strict=True):
+        if run.n:
+            groups.setdefault(setting, []).append(float(run.sums.sum()) / run.n)
+    squares = sum(float(np.var(means)) * len(means) for means in groups.values())
+    answers = np.array([run.n for run in runs], dtype=float)
+    weight = float((answers**2).sum() / max(1.0, answers.sum() ** 2))
+    return Repeats(squares, sum(len(means) - 1 for means in groups.values()), weight)
 
 
 def mean(scores: ByPrompt) -> Measure:
     """Return the mean over answers with its interval."""
     import numpy as np
 
-    return measure(np.column_stack([scores.sums, scores.counts]), lambda s: s[:, 0] / s[:, 1], scores.n)
+    found = measure(np.column_stack([scores.sums, scores.counts]), lambda s: s[:, 0] / s[:, 1], scores.n)
+    return _with_training(found, scores)
+
+
+def share(scores: ByPrompt) -> Measure:
+    """Return the mean of what is 0 or 100 for each answer, a percentage, with its interval.
+
+    Where all answers are 0 or all are 100, no resample differs, which is no proof of certainty: then the limits are the
+    exact ones of Clopper and Pearson (1934), with prompts as trials.
+    """
+    found = mean(scores)
+    if found.prompts < 2 or found.value not in (0.0, 100.0):
+        return found
+    surely = rounded(100 * 0.025 ** (1 / found.prompts))
+    return replace(found, low=0.0, high=rounded(100 - surely)) if found.value == 0.0 else replace(found, low=surely)
 
 
 def difference(a: ByPrompt, b: ByPrompt) -> Measure:
@@ -78,11 +129,21 @@ def difference(a: ByPrompt, b: ByPrompt) -> Measure:
     if not len(a.prompts) or not len(b.prompts):
         return NOTHING
     shared, at_a, at_b = np.intersect1d(a.prompts, b.prompts, assume_unique=True, return_indices=True)
-    if 2 * len(shared) >= max(len(a.prompts), len(b.prompts)):
-        sums = np.column_stack([a.sums[at_a], a.counts[at_a], b.sums[at_b], b.counts[at_b]])
-        fewer = int(min(sums[:, 1].sum(), sums[:, 3].sum()))
-        return measure(sums, lambda s: s[:, 0] / s[:, 1] - s[:, 2] / s[:, 3], fewer)
-    return _unpaired(a, b)
+    if 2 * len(shared) < max(len(a.prompts), len(b.prompts)):
+        return _with_training(_unpaired(a, b), a, b)
+    sums = np.column_stack([a.sums[at_a], a.counts[at_a], b.sums[at_b], b.counts[at_b]])
+    fewer = int(min(sums[:, 1].sum(), sums[:, 3].sum()))
+    found = measure(sums, lambda s: s[:, 0] / s[:, 1] - s[:, 2] / s[:, 3], fewer)
+    return _with_training(found, a, b)
+
+
+def _with_training(found: Measure, *sides: ByPrompt) -> Measure:
+    """Widen an interval over prompts by training noise, taken to be the same on both sides; not if it isn't known."""
+    degrees = sum(side.repeats.degrees for side in sides)
+    if not degrees:
+        return found
+    variance = sum(side.repeats.squares for side in sides) / degrees
+    return widened(found, math.sqrt(variance * sum(side.repeats.weight for side in sides)), degrees)
 
 
 def _unpaired(a: ByPrompt, b: ByPrompt) -> Measure:

@@ -13,8 +13,9 @@ stands beyond the normal distribution, since the plain ones are too narrow for 1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,28 @@ def limits(drawn: Floats, prompts: int) -> tuple[float | None, float | None]:
     return rounded(low), rounded(high)
 
 
+def widened(found: Measure, error: float, degrees: int) -> Measure:
+    """Return a measure whose limits also allow for a second, independent error.
+
+    `error` is its standard error, in the measure's unit, estimated with so many degrees of freedom. Distances to the
+    limits add up by their squares (Zou and Donner 2008).
+    """
+    from scipy.special import stdtrit
+
+    if found.value is None or found.low is None or found.high is None:
+        return found
+    reach = float(stdtrit(degrees, 0.975)) * error
+    below, above = math.hypot(found.value - found.low, reach), math.hypot(found.high - found.value, reach)
+    return replace(found, low=rounded(found.value - below), high=rounded(found.value + above))
+
+
+def on_scale(found: Measure) -> Measure:
+    """Cut the limits of a score or a percentage to 0 and 100."""
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(100.0, found.high))
+
+
 def rounded(value: float) -> float:
     """Return a number as it is told: to four digits."""
     return round(float(value), 4) + 0.0  # no minus zero
@@ -100,8 +123,6 @@ def rounded(value: float) -> float:
 
 def _tail(prompts: int) -> float:
     """Return the share to cut off at either end: 2.5% for many prompts, less for few."""
-    import math
-
     from scipy.special import ndtr, stdtrit
 
     return float(ndtr(-math.sqrt(prompts / (prompts - 1)) * stdtrit(prompts - 1, 0.975)))

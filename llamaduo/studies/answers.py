@@ -42,6 +42,13 @@ class Scores:
         by_judge = self.by_judge[score]
         return _mean(by_judge, 1) if judge is None else by_judge[:, self.judges.index(judge)]
 
+    def covered(self, cut: float, judge: str | None = None) -> Floats:
+        """Return (answers,): 100 where both scores reach the cut, 0 where one doesn't, nan where one is missing."""
+        import numpy as np
+
+        both = np.stack([self.of_answers(score, judge) for score in ("similarity", "precision")])
+        return np.where(np.isnan(both).any(0), np.nan, 100.0 * (both >= cut).all(0))
+
     @cached_property
     def by_judge(self) -> dict[str, Floats]:
         """Of each score (answers, judges): the mean over repeats."""

@@ -11,13 +11,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from llamaduo.evidence.compare import ByPrompt, by_prompt, difference, differs, mean, together
-from llamaduo.evidence.resample import NOTHING, Measure
+from llamaduo.evidence.resample import NOTHING, Measure, on_scale
 from llamaduo.studies.parts import Cell
 from llamaduo.studies.study import Study
-from llamaduo.studies.swept import REPEATS, in_order, key, shown, swept
+from llamaduo.studies.swept import REPEATS, identities, in_order, key, setting, shown, swept
 from llamaduo.studies.tidy import Row
 
 SCORES = ("precision", "similarity")
+NOISE = (
+    "Noise is that of prompts and answers only, not of training, unless a field holds several runs: run several seeds "
+    "for that. Equal scores give an interval without width."
+)
+"""What intervals and bold fields of tables are about."""
 
 
 class Scored:
@@ -26,17 +31,22 @@ class Scored:
     def __init__(self, study: Study) -> None:
         self._scores = study.scores
         self._reported = {(row["run"], row["judge"]): row for row in study.rows if row["reported"]}
+        self._settings = {row["run"]: setting(row) for row in identities(study)}
         self._by_prompt: dict[tuple[str, str, str], ByPrompt | None] = {}
 
     def row(self, run: str, judge: str = "all") -> Row | None:
         """Return the row that stands for a run, None for one that isn't done or that this judge never saw."""
         return self._reported.get((run, judge))
 
-    def by_prompt(self, runs: Iterable[str], score: str, judge: str = "all") -> ByPrompt | None:
+    def by_prompt(self, runs: Sequence[str], score: str, judge: str = "all") -> ByPrompt | None:
         """Return the scores of all answers of some runs; None where one of them has none."""
         parts = [self._one(run, score, judge) for run in runs]
         found = [part for part in parts if part is not None]
-        return together(found) if found and len(found) == len(parts) else None
+        return self.together(runs, found) if found and len(found) == len(parts) else None
+
+    def together(self, runs: Sequence[str], parts: Sequence[ByPrompt]) -> ByPrompt:
+        """Put the scores of some runs together; those that differ in their seeds alone are repeats of each other."""
+        return together(parts, [self._settings[run] for run in runs])
 
     def _one(self, run: str, score: str, judge: str) -> ByPrompt | None:
         where = (run, score, judge)
@@ -53,12 +63,13 @@ class Scored:
         """Return the mean score over all answers: one run's as it is recorded, several runs' put together."""
         scores = self.by_prompt(runs, score, judge)
         if len(runs) != 1:
-            return mean(scores) if scores is not None else NOTHING
+            return on_scale(mean(scores)) if scores is not None else NOTHING
         row = self.row(runs[0], judge)
         if row is None or row[f"{score}_mean"] is None:
             return NOTHING
-        n, prompts = (scores.n, len(scores.prompts)) if scores is not None else (0, 0)
-        return Measure(row[f"{score}_mean"], row[f"{score}_low"], row[f"{score}_high"], n, prompts)
+        prompts = len(scores.prompts) if scores is not None else 0
+        mean_, low, high, n = (row[f"{score}_{name}"] for name in ("mean", "low", "high", "n"))
+        return Measure(mean_, low, high, n or 0, prompts)
 
     def difference(self, runs: Sequence[str], others: Sequence[str], score: str) -> Measure:
         """Return how much better the answers of some runs are than those of others, for the whole panel."""
@@ -116,12 +127,14 @@ def odd_n(one: Measure, usual: tuple[int, int] | None) -> str:
     """Return what a field says of its n, where that is not the usual one."""
     if one.value is None or (one.n, one.prompts) == usual:
         return ""
-    return f"n = {one.n:,} answers to {one.prompts:,} prompts" if one.n else "n is not known: verdicts.jsonl is missing"
+    if not one.prompts:
+        return f"n = {one.n or 'unknown'}: verdicts.jsonl is missing"
+    return f"n = {one.n:,} answers to {one.prompts:,} prompts"
 
 
 def usual_n(found: Iterable[Measure]) -> tuple[int, int] | None:
     """Return the answers and prompts that most fields stand for."""
-    counted = Counter((one.n, one.prompts) for one in found if one.value is not None and one.n)
+    counted = Counter((one.n, one.prompts) for one in found if one.value is not None and one.prompts)
     return max(counted, key=lambda pair: (counted[pair], pair)) if counted else None
 
 

@@ -45,7 +45,7 @@ def curve(run: RunRecord, score: str) -> Markup:
         *_grid(axes),
         *_gate(axes, gate),
         *_judges(axes, run, score),
-        *_panel(axes, scored, score, run.state.best_iteration),
+        *_panel(axes, scored, score, run),
         *_ticks(axes, run.history),
         *_test(axes, len(run.history), test),
     ]
@@ -67,8 +67,8 @@ def _limits(line: Iteration, score: str) -> tuple[float, float, float]:
 
 
 def _told(line: Iteration, score: str) -> str:
-    mean, low, high = _limits(line, score)
-    return f"{line.iteration}: {mean:.1f} [{low:.1f}, {high:.1f}]"
+    mean, low, high = (getattr(line, f"{score}_{name}") for name in ("mean", "low", "high"))
+    return f"{line.iteration}: {mean:.1f}" + ("" if low is None or high is None else f" [{low:.1f}, {high:.1f}]")
 
 
 def _floor(scored: Sequence[Iteration], score: str, gate: float | None, test: dict[str, Any]) -> float:
@@ -114,7 +114,7 @@ def series(number: int) -> str:
     return f"s{number % 6 + 1}"
 
 
-def _panel(axes: _Axes, scored: Sequence[Iteration], score: str, best: int | None) -> Iterable[str]:
+def _panel(axes: _Axes, scored: Sequence[Iteration], score: str, run: RunRecord) -> Iterable[str]:
     found = [(line, axes.x(line.iteration), *_limits(line, score)) for line in scored]
     if len(found) > 1:
         upper = [(x, axes.y(high)) for _, x, _, _, high in found]
@@ -123,8 +123,9 @@ def _panel(axes: _Axes, scored: Sequence[Iteration], score: str, best: int | Non
         yield f'<polyline class="mean" points="{_joined([(x, axes.y(mean)) for _, x, mean, _, _ in found])}"/>'
     for line, x, mean, low, high in found:
         yield from _whisker(axes, x, low, high, "mean")
-        told = f"iteration {_told(line, score)}, {line.answers} answers"
-        if line.iteration == best:
+        n = run.scored.get(line.iteration, {}).get(score, "unknown")
+        told = f"iteration {_told(line, score)}, n = {n}"
+        if line.iteration == run.state.best_iteration:
             yield f'<circle class="best" cx="{x}" cy="{axes.y(mean)}" r="8"/>'
         yield f'<circle class="mean" cx="{x}" cy="{axes.y(mean)}" r="4"><title>{told}</title></circle>'
 

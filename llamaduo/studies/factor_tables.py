@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from llamaduo.studies.cells import SCORES, Scored, best, count, label, number
+from llamaduo.studies.cells import NOISE, SCORES, Scored, best, count, label, number
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.study import Study
 from llamaduo.studies.swept import NAMES, REPEATS, contexts, identities, swept
@@ -18,7 +18,7 @@ from llamaduo.studies.tidy import Row
 _NOTE = (
     "Mean scores of the panel, 0 to 100, with 95% intervals over prompts; the difference is to the first level above "
     "it that has scores, over the same prompts. n: answers. Bold: the best level of its setting, where it differs from "
-    "every other by more than noise."
+    "every other by more than noise. " + NOISE
 )
 Levels = dict[Any, list[str]]
 """The runs of each level, in order."""

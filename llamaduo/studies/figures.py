@@ -55,7 +55,7 @@ def agreement_rows(study: Study, score: str) -> list[Row]:
     panel = max(several, key=lambda panel: len(panel.runs))
     ids, values = panel.prompts, panel.values(score)
     measured = [
-        ("rank", one, other, rank_correlation(ids, values[:, a], values[:, b], "spearman"))
+        ("rank", one, other, rank_correlation(ids, values[:, a], values[:, b], "spearman", panel.tasks))
         for (a, one), (b, other) in combinations(enumerate(panel.judges), 2)
     ]
     measured += [("strictness", judge, "", strictness(ids, values, at)) for at, judge in enumerate(panel.judges)]

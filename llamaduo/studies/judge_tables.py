@@ -12,12 +12,14 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.evidence.agreement import alpha, family_gap, rank_correlation, self_noise, strictness
-from llamaduo.evidence.compare import by_prompt, difference, mean
+from llamaduo.evidence.compare import ByPrompt, by_prompt, difference, mean, together
 from llamaduo.evidence.resample import NOTHING, Measure
 from llamaduo.studies.cells import SCORES, count, number
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.runs import RunRecord
 from llamaduo.studies.study import Study
+from llamaduo.studies.swept import setting
+from llamaduo.studies.tidy import identity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,10 +62,23 @@ class Panel:
         chosen = runs or self.runs
         return np.concatenate([np.char.add(f"{_task(run)}/", self.study.scores[run.name].prompt_ids) for run in chosen])
 
+    def gap(self, score: str, runs: Sequence[RunRecord], kin: NDArray[np.bool_]) -> ByPrompt:
+        """Return the mean of the judges in `kin`, (judges,), less that of the others, of the answers of some runs."""
+        parts = [by_prompt(self.ids([run]), family_gap(self.values(score, [run]), kin)) for run in runs]
+        return together(parts, [setting(identity(run) | {"judges": self.judges}) for run in runs])
+
     @cached_property
     def prompts(self) -> NDArray[Any]:
         """`ids` of all runs."""
         return self.ids()
+
+    @cached_property
+    def tasks(self) -> NDArray[Any]:
+        """(answers,): the task of each answer of all runs."""
+        import numpy as np
+
+        sizes = [len(self.study.scores[run.name].prompt_ids) for run in self.runs]
+        return np.repeat([_task(run) for run in self.runs], sizes)
 
 
 def _task(run: RunRecord) -> str:
@@ -93,7 +108,7 @@ def judge_tables(study: Study) -> Iterator[Table]:
     if rows:
         kinds = [f"{score}, {kind}" for score in SCORES for kind in ("Spearman", "Kendall", "runs (Kendall)")]
         yield Table("judges_correlation", "Rank correlation of judges", _CORRELATION,
-                    ("judge", "and", *kinds, "n"), tuple(rows), labels=2)  # fmt: skip
+                    ("judge", "and", *kinds, "n", "runs"), tuple(rows), labels=2)  # fmt: skip
     rows = [row for panel in found for row in _habits(panel, named=len(found) > 1)]
     if any(cell.text for row in rows for cell in row[2 if len(found) > 1 else 1 :]):
         labels = ("panel", "judge") if len(found) > 1 else ("judge",)
@@ -128,8 +143,9 @@ def _agreement(panel: Panel, *, named: bool) -> Iterator[tuple[Cell, ...]]:
 
 _CORRELATION = (
     "Rank correlation of two judges' scores over answers (Spearman's rho, Kendall's tau-b) and over runs' means "
-    "(Kendall: do both put the models in the same order), with 95% intervals by a jackknife over prompts or runs. n: "
-    "answers that both scored; of more than 20,000 an even part."
+    "(Kendall: do both put the models in the same order), each within every task, then the mean over tasks; with 95% "
+    "intervals by a jackknife over prompts or runs. n: answers that both scored; of more than 20,000 an even part. "
+    "Runs: those of tasks with three or more; without a fourth in each there is no interval, or where nothing scatters."
 )
 
 
@@ -140,16 +156,24 @@ def _correlations(panel: Panel) -> Iterator[tuple[Cell, ...]]:
     sizes = [len(panel.study.scores[run.name].prompt_ids) for run in panel.runs]
     ends = np.cumsum(sizes)[:-1]
     means = {score: np.array([_means(part) for part in np.split(values[score], ends)]) for score in SCORES}
-    names = np.array([run.name for run in panel.runs])
+    names, tasks = (np.array([told(run) for run in panel.runs]) for told in (lambda run: run.name, _task))
     for a, b in combinations(range(len(panel.judges)), 2):
         found: list[Measure] = []
         for score in SCORES:
             x, y = values[score][:, a], values[score][:, b]
-            found += [rank_correlation(panel.prompts, x, y, kind) for kind in ("spearman", "kendall")]
-            found.append(rank_correlation(names, means[score][:, a], means[score][:, b], "kendall"))
+            found += [rank_correlation(panel.prompts, x, y, kind, panel.tasks) for kind in ("spearman", "kendall")]
+            found.append(rank_correlation(names, means[score][:, a], means[score][:, b], "kendall", tasks))
         if any(one.value is not None for one in found):
             yield (Cell(panel.judges[a]), Cell(panel.judges[b]), *(number(one, 2) for one in found),
-                   count(max(found[0].n, found[3].n)))  # fmt: skip
+                   count(max(found[0].n, found[3].n)), _runs((found[2], found[5]), tasks))  # fmt: skip
+
+
+def _runs(found: Sequence[Measure], tasks: NDArray[Any]) -> Cell:
+    """Return of how many runs and tasks correlations of runs are at most; empty where there is none."""
+    import numpy as np
+
+    n, of = max(one.n for one in found), int((np.unique(tasks, return_counts=True)[1] >= 3).sum())
+    return Cell(f"{n} in {of} task{'' if of == 1 else 's'}", float(n)) if n else Cell("")
 
 
 def _means(values: Floats) -> Floats:
@@ -188,8 +212,10 @@ _FAMILY = (
     "on data that the family's service LLM wrote. Reference gap: the same judges' gap over the answers, to the same "
     "tasks, of models that are not of the family and learnt from nobody's or another family's synthetic data. "
     "Difference: gap minus reference gap; above zero, judges favour their own family's students (preference leakage). "
-    "It is no proof where the models compared differ much in how good they are. A family is a service LLM's provider. "
-    "Points of 100, 95% intervals over prompts; only answers that all judges scored. Empty without a reference."
+    "It is no proof where the models compared differ much in how good they are. A family is a service LLM's provider, "
+    "and the local models that it made (Gemma is Google's, as Gemini is). "
+    "Points of 100, 95% intervals over prompts (and over runs, where some differ in their seeds alone); only answers "
+    "that all judges scored. Empty without a reference."
 )
 
 
@@ -203,12 +229,12 @@ def _families(panel: Panel) -> Iterator[tuple[Cell, ...]]:
             continue
         students = [run for run in panel.runs if taught[run.name] == family]
         tasks = {_task(run) for run in students}
-        strangers = [r for r in panel.runs if family not in (taught[r.name], _own(r)) and _task(r) in tasks]
+        strangers = [r for r in panel.runs if family not in (taught[r.name], _answers(r)) and _task(r) in tasks]
         for score in SCORES:
-            gap = by_prompt(panel.ids(students), family_gap(panel.values(score, students), kin))
+            gap = panel.gap(score, students, kin)
             reference, apart, n = NOTHING, NOTHING, 0
             if strangers:
-                other = by_prompt(panel.ids(strangers), family_gap(panel.values(score, strangers), kin))
+                other = panel.gap(score, strangers, kin)
                 reference, apart, n = mean(other), difference(gap, other), other.n
             if not gap.n:
                 continue
@@ -227,11 +253,18 @@ def _teacher(run: RunRecord) -> str | None:
     return str(config["service_llm"].get("provider")) if learns else None
 
 
-def _own(run: RunRecord) -> str | None:
-    """Return the provider of a service LLM that answers in a local model's place."""
+_MAKERS = {"google/": "gemini", "mistralai/": "mistral", "openai/": "openai", "Qwen/": "dashscope",
+           "meta-llama/": "meta_llama"}  # fmt: skip
+"""Who made a local model, by how its path begins, as the provider of its maker's service LLMs."""
+
+
+def _answers(run: RunRecord) -> str | None:
+    """Return the family of who answers: a service LLM's provider, or a local model's maker where it is known."""
     infer = run.config.get("infer") or {}
-    server = infer.get("server") if infer.get("backend") == "endpoint" else None
-    return str(server["provider"]) if server and server.get("provider") else None
+    if infer.get("backend") == "endpoint" and infer.get("server"):
+        return str(infer["server"].get("provider"))
+    path = str(run.config["local_model"].get("path", ""))
+    return next((family for start, family in _MAKERS.items() if path.startswith(start)), None)
 
 
 def _provider(run: RunRecord, judge: str) -> str | None:

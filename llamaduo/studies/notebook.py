@@ -23,7 +23,7 @@ from typing import Any
 from llamaduo.errors import InputError
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.grouping import split
-from llamaduo.studies.plots.lines import answered, is_score
+from llamaduo.studies.plots.lines import is_score
 from llamaduo.studies.tidy import Row
 
 
@@ -51,12 +51,11 @@ class Summaries:
         """The tidy rows: those of `runs.parquet`, else of the run folders."""
         import pyarrow.parquet
 
-        from llamaduo.studies.runs import read_runs
-        from llamaduo.studies.tidy import tidy
+        from llamaduo.studies.study import read_study
 
         path = self.folder / "runs.parquet"
         if not path.exists():
-            return tidy(read_runs(self.folder))
+            return read_study(self.folder).rows
         rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
         return rows
 
@@ -120,7 +119,7 @@ def listing(rows: Sequence[Row], score: str, axis: Sequence[str] = ()) -> str:
     known = [row for row in rows if is_score(row[f"{score}_mean"])]
     for row in sorted(known, key=lambda row: (-row[f"{score}_mean"], row["run"])):
         names = ["" if row[name] is None else str(row[name]) for name in columns]
-        lines.append(f"| {' | '.join(names)} | {told(row, score)} | {answered(row)} |")
+        lines.append(f"| {' | '.join(names)} | {told(row, score)} | {row[f'{score}_n']} |")
     return "\n".join(lines)
 
 

@@ -25,6 +25,7 @@ from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
 from llamaduo.redaction import redact
 from llamaduo.run_dir import write_text
+from llamaduo.studies.answers import Scores, reported_scores
 from llamaduo.studies.curves import curve, gate_of, series
 from llamaduo.studies.frame import rendered
 from llamaduo.studies.packing import SCORES, pack
@@ -32,7 +33,7 @@ from llamaduo.studies.parts import Figure, Table
 from llamaduo.studies.runs import RunRecord, read_runs
 from llamaduo.studies.spent import data_flow, seconds, spending
 from llamaduo.studies.study import Study
-from llamaduo.studies.tidy import factors, identity
+from llamaduo.studies.tidy import coverage_cut, covered, factors, identity
 
 _LOG = logging.getLogger(__name__)
 _OF_THIS_MACHINE = {"runtime.results", "runtime.cache", "service.journal"}
@@ -58,12 +59,13 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
     """
     try:
         sections = _sections(run)
+        scores = study.scores.get(run.name) if study else reported_scores(run)
         spent = {"flows": data_flow(run), "costs": spending(run).by_stage(), "seconds": seconds(run)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = " ".join(str(error).split())
         raise InputError(f"{run.folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error
     up = _link(study.root / "report.html", run.folder) if study and study.root != run.folder else None
-    values = _told(run) | spent | {"sections": sections, "up": up}
+    values = _told(run, scores) | spent | {"sections": sections, "up": up}
     return rendered("run.html", ("page.js", "answers.js", "explorer.js"), values)
 
 
@@ -86,7 +88,7 @@ def study_page(study: Study, tables: Sequence[Table], figures: Sequence[Figure])
             "cost": sum(run.state.cost_usd for run in study.runs),
             "pocket": notes,
             "pocket_runs": sum(bool(pocket_note(run.config)) for run in study.runs),
-            "answers": sum(row["answers"] or 0 for row in reported.values()),
+            "answers": sum(row["precision_n"] or 0 for row in reported.values()),
             "tables": [(table, _footnotes(table)) for table in tables if table.name != _OVERVIEW],
             "figures": [_drawing(figure) for figure in figures],
             "shown_points": _SHOWN_POINTS,
@@ -97,7 +99,7 @@ def study_page(study: Study, tables: Sequence[Table], figures: Sequence[Figure])
 # What is said of a run
 
 
-def _told(run: RunRecord) -> dict[str, Any]:
+def _told(run: RunRecord, scores: Scores | None) -> dict[str, Any]:
     """Return what the frame of a run's page says, answers and spending left out."""
     who = identity(run)
     return {
@@ -108,7 +110,7 @@ def _told(run: RunRecord) -> dict[str, Any]:
         "pocket": pocket_note(run.config),
         "verdict": redact(run.state.verdict or ""),
         "error": redact(run.state.error or ""),
-        "reported": _reported(run),
+        "reported": _reported(run, scores),
         "cut": (run.config.get("loop") or {}).get("coverage_cut"),
         "gates": {name: gate_of(run, name) for name in SCORES},
         "curves": {name: drawn for name in SCORES if (drawn := curve(run, name))},
@@ -150,18 +152,20 @@ def _open(run: RunRecord) -> bool:
     return run.state.status != "done"
 
 
-def _reported(run: RunRecord) -> dict[str, Any] | None:
+def _reported(run: RunRecord, scores: Scores | None) -> dict[str, Any] | None:
     """Return the scores that a run is reported by, with the split and the number of answers behind each."""
     chosen, test = run.chosen, run.state.test
     if chosen is None:
         return None
+    found: dict[str, Any] = {"iteration": chosen.iteration}
+    found["covered"] = covered(scores, coverage_cut(run.config)) if scores else None
     if test:
-        scores = {name: test.get(name) or {} for name in SCORES}
-        return {"split": "test split", "coverage": test.get("coverage"), "iteration": chosen.iteration} | scores
-    found: dict[str, Any] = {"split": f"{run.split} split", "coverage": chosen.coverage, "iteration": chosen.iteration}
+        found |= {name: test.get(name) or {} for name in SCORES}
+        return found | {"split": "test split", "coverage": test.get("coverage")}
+    found |= {"split": f"{run.split} split", "coverage": chosen.coverage}
     for name in SCORES:
         found[name] = {limit: getattr(chosen, f"{name}_{limit}") for limit in ("mean", "low", "high")}
-        found[name]["n"] = chosen.answers - chosen.unanswered
+        found[name]["n"] = run.scored.get(chosen.iteration, {}).get(name)
     return found
 
 

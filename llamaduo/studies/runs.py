@@ -2,7 +2,8 @@
 
     for run in read_runs(Path("results/main_table")): print(run.name, run.state.stop_reason)
 
-Reads `config.yaml`, `environment.json`, `state.json` and `metrics.jsonl` with plain parsers: some 3 ms a run.
+Reads `config.yaml`, `environment.json`, `state.json`, `metrics.jsonl` and the iterations' `scorecard.json` with plain
+parsers: some 3 ms a run.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class RunRecord:
     state: RunState
     history: list[Iteration]
     """The lines of `metrics.jsonl`."""
+    scored: dict[int, dict[str, int]]
+    """By iteration and score: the answers that have the score. None for an iteration whose scorecard is missing."""
 
     @property
     def chosen(self) -> Iteration | None:
@@ -93,8 +96,24 @@ def _read_run(folder: Path, root: Path) -> RunRecord:
             config,
             json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {},
             read_state(folder),
-            read_metrics(folder),
+            history := read_metrics(folder),
+            _scored(folder, history),
         )
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, OSError) as error:
         told = " ".join(str(error).split())
         raise InputError(f"{folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error
+
+
+def _scored(folder: Path, history: list[Iteration]) -> dict[int, dict[str, int]]:
+    """Return by iteration and score how many answers have it, from the scorecards."""
+    found = {}
+    for line in history:
+        path = folder / "iterations" / f"{line.iteration:02d}" / "scorecard.json"
+        if not path.exists():
+            continue
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+            found[line.iteration] = {name: int(card[name]["n"]) for name in ("similarity", "precision")}
+        except (ValueError, TypeError, LookupError, OSError) as error:
+            raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); move the run elsewhere.") from error
+    return found

@@ -1,6 +1,7 @@
 """The main tables: what is swept in the rows, tasks and judges in the columns, a mean with its interval in each field.
 
-A field may stand for several runs that repeat each other (another seed): their answers are put together.
+A field may stand for several runs that repeat each other (another seed): their answers are put together, and how far
+the runs lie apart widens its interval.
 """
 
 from __future__ import annotations
@@ -8,27 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
-from llamaduo.evidence.compare import by_prompt, mean
-from llamaduo.evidence.resample import NOTHING, Measure
-from llamaduo.studies.cells import SCORES, Scored, best, grouped, label, number, odd_n, row_names, said_n, usual_n
+from llamaduo.evidence.compare import ByPrompt, by_prompt, share
+from llamaduo.evidence.resample import NOTHING, Measure, on_scale
+from llamaduo.studies.cells import (
+    NOISE,
+    SCORES,
+    Scored,
+    best,
+    grouped,
+    label,
+    number,
+    odd_n,
+    row_names,
+    said_n,
+    usual_n,
+)
 from llamaduo.studies.parts import Table
 from llamaduo.studies.study import Study
 from llamaduo.studies.swept import NAMES, identities
-from llamaduo.studies.tidy import Row
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from llamaduo.studies.tidy import Row, coverage_cut
 
 BOLD = (
     "Bold: the best of its column, where it differs from every other row by more than noise (95% interval of the "
-    "paired difference over prompts, six prompts or more)."
+    "paired difference over prompts, six prompts or more). " + NOISE
 )
 _COVERAGE = (
     "Percent of answers whose precision and similarity both reach the run's coverage cut (70 by default), with its 95% "
-    "interval over prompts."
+    "interval over prompts; where all or none do, the exact one (Clopper-Pearson) for so many prompts."
 )
 
 
@@ -129,27 +137,16 @@ def score_tables(study: Study, scored: Scored) -> Iterator[Table]:
         found = grid.filled(partial(scored.measure, score=score))
         note = f"Mean {score}, 0 to 100, with its 95% interval over prompts. {BOLD}"
         yield from grid.table(f"main_{score}", note, found, grid.best(found, score))
-    yield from grid.table("coverage", _COVERAGE, grid.filled(partial(coverage, study)))
+    yield from grid.table("coverage", _COVERAGE, grid.filled(partial(coverage, study, scored)))
 
 
-def coverage(study: Study, runs: Sequence[str], judge: str) -> Measure:
+def coverage(study: Study, scored: Scored, runs: Sequence[str], judge: str) -> Measure:
     """Return the percent of answers that reach the cut in both scores, as `evidence.scorecard` counts them."""
-    import numpy as np
-
-    ids, reached = [], []
+    found: dict[str, ByPrompt] = {}
     for run in study.runs:
         scores = study.scores.get(run.name) if run.name in runs else None
         if scores is None or (judge != "all" and judge not in scores.judges):
             continue
-        both = [scores.of_answers(score, None if judge == "all" else judge) for score in SCORES]
-        ids.append(scores.prompt_ids)
-        reached.append(_reached(both, float((run.config.get("loop") or {}).get("coverage_cut", 70.0))))
-    return mean(by_prompt(np.concatenate(ids), np.concatenate(reached))) if ids else NOTHING
-
-
-def _reached(both: Sequence[NDArray[np.float64]], cut: float) -> NDArray[np.float64]:
-    """Return (answers,): 100 where both scores reach the cut, 0 where one doesn't, nan where one is missing."""
-    import numpy as np
-
-    missing = np.isnan(both[0]) | np.isnan(both[1])
-    return np.where(missing, np.nan, 100.0 * ((both[0] >= cut) & (both[1] >= cut)))
+        reached = scores.covered(coverage_cut(run.config), None if judge == "all" else judge)
+        found[run.name] = by_prompt(scores.prompt_ids, reached)
+    return on_scale(share(scored.together(list(found), list(found.values())))) if found else NOTHING

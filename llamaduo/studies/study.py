@@ -44,4 +44,4 @@ def read_study(root: Path) -> Study:
             raise InputError(f"{run.folder}: its verdicts can't be read ({error}); move the run elsewhere.") from error
         if found is not None:
             scores[run.name] = found
-    return Study(root, runs, tidy(runs), scores)
+    return Study(root, runs, tidy(runs, scores), scores)

@@ -32,6 +32,11 @@ def identities(study: Study) -> list[Row]:
     return [identity(run) | {"judges": " + ".join(run.judges)} for run in study.runs]
 
 
+def setting(row: Row) -> tuple[Any, ...]:
+    """Return what a run is a repeat of: equal for runs that differ in their seeds alone, whatever study they are of."""
+    return key(row, [name for name in _ORDER if name not in (*REPEATS, "study")])
+
+
 def swept(rows: Sequence[Row]) -> list[str]:
     """Return the columns needed to tell runs apart, the study first if it is one of them.
 

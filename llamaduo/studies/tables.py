@@ -6,6 +6,7 @@ main_precision, main_similarity, coverage   what is swept x tasks and judges
 by_FACTOR                                   levels of each other thing that is swept, and their differences
 judges_...                                  agreement, rank correlation, strictness and noise, the generator's family
 published                                   published numbers beside ours
+wins                                        how often each model is the best at a task
 runs                                        how each run stands
 """
 
@@ -15,7 +16,7 @@ from llamaduo.studies.cells import Scored
 from llamaduo.studies.factor_tables import factor_tables
 from llamaduo.studies.judge_tables import judge_tables
 from llamaduo.studies.parts import Table
-from llamaduo.studies.run_tables import overview, published_table
+from llamaduo.studies.run_tables import overview, published_table, wins_table
 from llamaduo.studies.score_tables import score_tables
 from llamaduo.studies.study import Study
 
@@ -28,5 +29,6 @@ def make_tables(study: Study) -> list[Table]:
         *factor_tables(study, scored),
         *judge_tables(study),
         *published_table(study, scored),
+        *wins_table(study, scored),
         overview(study, scored),
     ]

@@ -1,11 +1,13 @@
 """The tidy table of a study: one row for each run, iteration, split and judge, with all that tells runs apart.
 
-    rows = tidy(read_runs(Path("results/main_table")))
+    rows = tidy(study.runs, study.scores)         what read_study(Path("results/main_table")).rows holds
     write(rows, Path("results/main_table"))             runs.csv and runs.parquet
 
 A row begins with the run's identity (`IDENTITY`); `judge` is `all` for the panel's mean, or a panel member.
 `reported` marks the one row a judge that stands for its run in tables: the test split's under
-`protocol=clean`, the best iteration's under `protocol=paper`. Scores are 0 to 100, null where none exists.
+`protocol=clean`, the best iteration's under `protocol=paper`. Scores are 0 to 100, null where none exists;
+`precision_n` and `similarity_n` are the answers that have them. Coverage's limits and n, and a single judge's n, are
+counted from verdicts, which are read for reported rows alone: null elsewhere.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llamaduo.evidence.compare import by_prompt, share
+from llamaduo.evidence.resample import Measure, on_scale
 from llamaduo.records import Iteration
 from llamaduo.run_dir import write_bytes, write_text
+from llamaduo.studies.answers import Scores
 from llamaduo.studies.runs import RunRecord
 
 Row = dict[str, Any]
@@ -29,10 +34,13 @@ IDENTITY = (
 )  # fmt: skip
 """Columns that say which run it is, in the order of tables."""
 
-SCORES = tuple(f"{name}_{limit}" for name in ("similarity", "precision") for limit in ("mean", "low", "high"))
+_SCORES = ("similarity", "precision")
+_LIMITS = ("mean", "low", "high")
 
 COLUMNS = (
-    *IDENTITY, "judge", "split", "iteration", "reported", *SCORES, "coverage", "answers", "unanswered", "scored",
+    *IDENTITY, "judge", "split", "iteration", "reported",
+    *(f"{name}_{limit}" for name in _SCORES for limit in (*_LIMITS, "n")),
+    "coverage", "coverage_low", "coverage_high", "coverage_n", "answers", "unanswered", "scored",
     "unscored", "train_rows", "synthetic_rows", "skipped_rows", "train_loss", "cost_usd", "seconds", "status",
     "stop_reason", "accepted",
 )  # fmt: skip
@@ -85,9 +93,42 @@ def _who_answers(config: Mapping[str, Any]) -> str:
     return str(config["local_model"]["name"])
 
 
-def tidy(runs: Iterable[RunRecord]) -> list[Row]:
-    """Return the rows of all runs; every row has all `COLUMNS`."""
-    return [row for run in runs for row in _of_run(run)]
+def coverage_cut(config: Mapping[str, Any]) -> float:
+    """Return the score, 0 to 100, that an answer has to reach twice to be covered."""
+    return float((config.get("loop") or {}).get("coverage_cut", 70.0))
+
+
+def tidy(runs: Iterable[RunRecord], scores: Mapping[str, Scores]) -> list[Row]:
+    """Return the rows of all runs; every row has all `COLUMNS`.
+
+    `scores` are, by the run's name, those of the answers that a run is reported by.
+    """
+    rows = []
+    for run in runs:
+        found, cut = _of_run(run), coverage_cut(run.config)
+        if run.name in scores:
+            for row in (row for row in found if row["reported"]):
+                row.update(_counted_in_verdicts(scores[run.name], row, cut))
+        rows += found
+    return rows
+
+
+def _counted_in_verdicts(scores: Scores, row: Row, cut: float) -> Row:
+    """Return what only verdicts tell of a reported row: coverage's interval and n, and a single judge's n."""
+    import numpy as np
+
+    one = None if row["judge"] == "all" else row["judge"]
+    if one is not None and one not in scores.judges:
+        return {}
+    found = covered(scores, cut, one)
+    unknown = [name for name in _SCORES if row[f"{name}_n"] is None]
+    counts = {f"{name}_n": int((~np.isnan(scores.of_answers(name, one))).sum()) for name in unknown}
+    return counts | {"coverage_low": found.low, "coverage_high": found.high, "coverage_n": found.n}
+
+
+def covered(scores: Scores, cut: float, judge: str | None = None) -> Measure:
+    """Return the percentage of answers whose two scores reach the cut, of the panel or one judge."""
+    return on_scale(share(by_prompt(scores.prompt_ids, scores.covered(cut, judge))))
 
 
 def _of_run(run: RunRecord) -> list[Row]:
@@ -99,13 +140,15 @@ def _of_run(run: RunRecord) -> list[Row]:
         here = known | _of_iteration(line) | {"split": run.split}
         here["accepted"] = line.iteration == run.state.accepted_iteration
         here["reported"] = run.state.status == "done" and not test and line is run.chosen
-        whole = {name: getattr(line, name) for name in (*SCORES, *_COUNTED, "cost_usd", "seconds")}
+        limits = [f"{name}_{limit}" for name in _SCORES for limit in _LIMITS]
+        whole = {name: getattr(line, name) for name in (*limits, *_COUNTED, "cost_usd", "seconds")}
+        whole |= {f"{name}_n": n for name, n in run.scored.get(line.iteration, {}).items()}
         rows += _with_judges(here, whole, line.judges)
     if test and run.chosen:
         here = known | _of_iteration(run.chosen) | {"split": "test", "reported": run.state.status == "done"}
         here["accepted"] = run.chosen.iteration == run.state.accepted_iteration
         whole = {f"{name}_{limit}": (test.get(name) or {}).get(limit)
-                 for name in ("similarity", "precision") for limit in ("mean", "low", "high")}  # fmt: skip
+                 for name in _SCORES for limit in (*_LIMITS, "n")}  # fmt: skip
         whole |= {name: test.get(name) for name in (*_COUNTED, "cost_usd")}
         rows += _with_judges(here, whole, test.get("judges") or {})
     return rows
@@ -159,7 +202,8 @@ _TEXT = {"study", "run", "task", "local_model", "method", "service_llm", "quanti
          "judge_prompt", "judge", "split", "status", "stop_reason"}  # fmt: skip
 _TRUTH = {"reported", "accepted"}
 _WHOLE = {"volume", "lora_r", "lora_alpha", "epochs", "judge_repeats", "samples", "seed", "data_seed", "iteration",
-          "answers", "unanswered", "scored", "unscored", "train_rows", "synthetic_rows", "skipped_rows"}  # fmt: skip
+          "similarity_n", "precision_n", "coverage_n", "answers", "unanswered", "scored", "unscored", "train_rows",
+          "synthetic_rows", "skipped_rows"}  # fmt: skip
 
 
 def _write_parquet(rows: Sequence[Row], path: Path) -> None:

@@ -100,7 +100,8 @@ def test_rank_correlations_of_a_worked_example() -> None:
 def test_rank_correlation_looks_at_order_alone(kind: str) -> None:
     prompts, values = made()
     a = values[:, 0]
-    assert rank_correlation(prompts, a, np.exp(a / 20), kind).value == 1.0  # type: ignore[arg-type]
+    same = rank_correlation(prompts, a, np.exp(a / 20), kind)  # type: ignore[arg-type]
+    assert (same.value, same.low, same.high) == (1.0, None, None)  # nothing scatters, which is no certainty
     assert rank_correlation(prompts, a, -a, kind).value == -1.0  # type: ignore[arg-type]
     found = rank_correlation(prompts, a, values[:, 1], kind)  # type: ignore[arg-type]
     assert 0.5 < found.low < found.value < found.high < 1
@@ -117,6 +118,24 @@ def test_the_jackknife_interval_covers() -> None:
         found = rank_correlation(ids(30), a, b, "spearman")
         inside += found.low <= 0.5825 <= found.high
     assert inside >= 178
+
+
+def test_an_easy_task_is_no_agreement() -> None:
+    """Within either task two judges scatter apart; both only see that one is easier."""
+    rng = np.random.default_rng(0)
+    tasks = np.repeat(["coding", "closed_qa"], 200)
+    a, b = (rng.normal(np.where(tasks == "coding", 50, 90), 5) for _ in range(2))
+    pooled, within = (rank_correlation(ids(400), a, b, "kendall", of) for of in (None, tasks))
+    assert (pooled.value or 0) > 0.4
+    assert abs(within.value or 1) < 0.1
+    assert (within.low or 1) < 0 < (within.high or -1)
+
+
+def test_correlations_within_tasks_are_averaged_and_tasks_without_one_left_out() -> None:
+    a, b = np.array([1, 2, 3, 4, 1, 2, 3, 9, 9.0]), np.array([1, 2, 3, 4, 3, 2, 1, 7, 8.0])
+    found = rank_correlation(ids(9), a, b, "kendall", np.array([*"xxxxyyyzz"]))
+    assert (found.value, found.n) == (0.0, 7)  # 1 and -1; two answers are too few
+    assert (found.low, found.high) == (None, None)  # without one of its three answers y has none
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamaduo.evidence import resample
-from llamaduo.evidence.compare import ByPrompt, by_prompt, difference, differs, mean, together
+from llamaduo.evidence import compare, resample
+from llamaduo.evidence.compare import ByPrompt, by_prompt, difference, differs, mean, share, together
 from llamaduo.evidence.resample import FEWEST, measure
 
 NAN = float("nan")
@@ -135,6 +135,71 @@ def test_models_that_differ_are_told_apart_and_pairs_see_more() -> None:
 def test_plain_percentiles_would_tell_too_many_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resample, "_tail", lambda _: 0.025)
     assert wrongly(8, paired=True) > 0.09
+
+
+def models(seed: int, *, runs: int, training: float) -> tuple[ByPrompt, ByPrompt]:
+    """Draw two equal models, each fine-tuned with so many seeds, between which the level scatters by `training`."""
+    rng = np.random.default_rng(seed)
+    hard = rng.normal(70, 12, 30)
+
+    def run() -> ByPrompt:
+        level = hard + rng.normal(0, training)
+        return scores(*[list(one + rng.normal(0, 8, 4)) for one in level])
+
+    one, other = ([run() for _ in range(runs)] for _ in range(2))
+    return together(one, ["one"] * runs), together(other, ["other"] * runs)
+
+
+def told_apart(*, runs: int, training: float, times: int = 150) -> float:
+    return sum(differs(*models(seed, runs=runs, training=training)) for seed in range(times)) / times
+
+
+@pytest.mark.parametrize(("runs", "training"), [(2, 2.0), (2, 0.0), (3, 2.0)])
+def test_equal_models_of_several_seeds_are_rarely_told_apart(runs: int, training: float) -> None:
+    assert told_apart(runs=runs, training=training) <= 0.09
+
+
+def test_without_the_scatter_of_runs_seeds_would_be_taken_for_better_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "_with_training", lambda found, *_: found)
+    assert told_apart(runs=2, training=2.0) > 0.25
+
+
+def test_the_scatter_of_runs_widens_by_students_t() -> None:
+    """Two runs without any noise of prompts: the interval is that of a mean of two numbers."""
+    found = mean(together([scores(*[[70.0]] * 9), scores(*[[74.0]] * 9)], ["m", "m"]))
+    reach = 12.7062 * np.std([70, 74], ddof=1) / np.sqrt(2)
+    assert (found.value, found.n, found.prompts) == (72.0, 18, 9)
+    assert (found.low, found.high) == pytest.approx((72 - reach, 72 + reach), abs=1e-3)
+
+
+def test_runs_of_different_settings_show_no_training_noise() -> None:
+    parts = [scores(*[[70.0]] * 9), scores(*[[90.0]] * 9)]
+    for settings_ in (None, ["coding", "closed_qa"]):
+        found = mean(together(parts, settings_))
+        assert (found.low, found.value, found.high) == (80.0, 80.0, 80.0)
+
+
+def test_one_sides_scatter_stands_for_the_other_too() -> None:
+    several = together([scores(*[[70.0]] * 9), scores(*[[72.0]] * 9)], ["m", "m"])
+    found = difference(scores(*[[75.0]] * 9), several)
+    reach = 12.7062 * np.std([70, 72], ddof=1) * np.sqrt(1 + 1 / 2)
+    assert found.value == 4.0
+    assert found.high == pytest.approx(4 + reach, abs=1e-3)
+    assert not found.differs
+
+
+@pytest.mark.parametrize(("prompts", "surely"), [(15, 78.198), (2, 15.811)])
+def test_a_share_of_all_or_none_has_the_exact_limit(prompts: int, surely: float) -> None:
+    every, none = (share(scores(*[[value] * 4] * prompts)) for value in (100.0, 0.0))
+    assert (every.value, every.low, every.high) == pytest.approx((100.0, surely, 100.0), abs=1e-3)
+    assert (none.value, none.low, none.high) == pytest.approx((0.0, 0.0, 100 - surely), abs=1e-3)
+    (only,) = [share(scores([100.0]))]
+    assert (only.low, only.high) == (None, None)
+
+
+def test_a_share_between_is_resampled() -> None:
+    some = scores(*[[100.0, 0.0]] * 5, *[[100.0, 100.0]] * 10)
+    assert share(some) == mean(some)
 
 
 def test_many_prompts_are_drawn_in_blocks_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:

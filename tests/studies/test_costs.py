@@ -251,9 +251,8 @@ def test_a_damaged_file_is_named(config: dict[str, Any], name: str, text: str) -
     folder = make_run(Path("results/study/run"), config=config)
     timed(folder)
     (folder / "iterations/00" / name).write_text(text)
-    (run,) = read_runs(folder)
     with pytest.raises(InputError, match=re.escape(f"00/{name}: damaged (")):
-        costs(run, assumptions(run))
+        costs((run := read_runs(folder)[0]), assumptions(run))
 
 
 class TestNotKnown:

@@ -36,7 +36,8 @@ def a_row(run: str, mean: float | None = 80.0, **fields: Any) -> Row:
     """Return a reported row of the whole panel."""
     known = dict.fromkeys(COLUMNS) | {
         "study": "s", "run": run, "task": "coding", "local_model": "gemma_2b", "method": "fine-tuned", "judge": "all",
-        "split": "dev", "iteration": 0, "reported": True, "answers": 60, "unanswered": 0, "train_rows": 100,
+        "split": "dev", "iteration": 0, "reported": True, "answers": 60, "unanswered": 0, "similarity_n": 60,
+        "precision_n": 60, "train_rows": 100,
         "synthetic_rows": 0, "cost_usd": 1.0, "seconds": 10.0, "lora_r": 16, "lora_alpha": 32, "epochs": 5,
     }  # fmt: skip
     for score in ("similarity", "precision"):
@@ -85,7 +86,7 @@ def test_forest_draws_every_reported_score_of_every_judge(study: Study, drawn: d
     for row in expected:
         mark = named[row["run"], "panel's mean" if row["judge"] == "all" else row["judge"]]
         assert (mark["mean"], mark["low"], mark["high"], mark["n"]) == (
-            row["precision_mean"], row["precision_low"], row["precision_high"], row["answers"],
+            row["precision_mean"], row["precision_low"], row["precision_high"], row["precision_n"],
         )  # fmt: skip
         assert (mark["panel"], mark["series"]) == (row["task"], row["local_model"])
 

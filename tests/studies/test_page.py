@@ -20,6 +20,7 @@ import pytest
 from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
 from llamaduo.studies import packing
+from llamaduo.studies.curves import curve
 from llamaduo.studies.page import outcome, run_page, study_page, write_run_page
 from llamaduo.studies.parts import Cell, Figure, Table
 from llamaduo.studies.runs import RunRecord, read_runs
@@ -113,13 +114,33 @@ def test_it_says_the_verdict_and_the_scores_with_interval_n_and_gate(folder: Pat
     assert "Stopped by: plateau." in text
 
 
+def test_a_score_without_an_interval_has_no_brackets(folder: Path, config: dict[str, Any]) -> None:
+    run = the_run(make_run(Path("results/one"), config=config, prompts=1, samples=1, repeats=1))
+    assert run.history[0].precision_low is None
+    drawn = curve(run, "precision")
+    assert f"0: {run.history[0].precision_mean:.1f}" in drawn
+    assert "[" not in drawn
+    assert "[" in curve(the_run(folder), "precision")
+
+
+def test_coverage_has_its_interval_and_n(folder: Path) -> None:
+    study = read_study(folder.parent)
+    (row,) = study.reported()
+    limits = f"{row['coverage']:.0f}% [{row['coverage_low']:.0f}%, {row['coverage_high']:.0f}%]"
+    assert f"{limits} of {row['coverage_n']} answers" in visible(run_page(study.runs[0]))
+    assert limits in visible(study_page(study, [], []))
+
+
 def test_every_iteration_is_a_line_and_a_mark(folder: Path) -> None:
     run = the_run(folder)
     page = run_page(run)
     for line in run.history:
         interval = f"{line.precision_mean:.1f} [{line.precision_low:.1f}, {line.precision_high:.1f}]"
         assert interval in visible(page)
-        assert f"<title>iteration {line.iteration}: {interval}, 8 answers</title>" in page
+        assert (
+            f"<title>iteration {line.iteration}: {interval}, n = {run.scored[line.iteration]['precision']}</title>"
+            in page
+        )
     assert page.count('<svg class="curve"') == 2
     assert "gate 90" in page
     assert "test split: " in page

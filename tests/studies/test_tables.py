@@ -17,7 +17,9 @@ from llamaduo.evidence.scorecard import score
 from llamaduo.records import Verdict
 from llamaduo.run_dir import read_rows
 from llamaduo.studies import cells
+from llamaduo.studies.notebook import listing
 from llamaduo.studies.parts import Cell, Table
+from llamaduo.studies.plots.forest import forest
 from llamaduo.studies.study import read_study
 from llamaduo.studies.swept import contexts, swept
 from llamaduo.studies.tables import make_tables
@@ -93,6 +95,39 @@ class TestMain:
         )
         assert "n = 96 answers to 8 prompts" in cell.note + tables()["main_precision"].note
 
+    def test_seeds_that_lie_far_apart_widen_the_field(self) -> None:
+        for seed, level in ((1, 60.0), (2, 70.0)):
+            made(f"seed-{seed}", ("runtime.seed", seed), level=level, seed=seed, prompts=30)
+        made("other", (MODEL, "llama3_8b"), level=80.0, seed=9, prompts=30)
+        found = tables()
+        row = next(row for row in found["main_precision"].rows if row[0].text == "gemma_2b")
+        low, high = (float(part) for part in row[1].text.split("[")[1].rstrip("]").split(", "))
+        assert high - low > 80  # two runs 10 points apart: Student's t for one degree
+        assert bold(found["main_precision"]) == []
+        assert "run several seeds" in found["main_precision"].note
+
+    def test_n_is_one_number_everywhere(self) -> None:
+        """Answers whose verdicts can't be read are no part of it, whichever split and judge is told of."""
+        run = made("a", prompts=12, gains=(0.0, 5.0))
+        lose_verdicts(run, 3)
+        made("b", (MODEL, "b"), prompts=12, gains=(0.0, 5.0))
+        study = read_study(Path("s"))
+        (row,) = [row for row in study.reported() if row["local_model"] == "gemma_2b"]
+        assert (row["answers"], row["unanswered"], row["precision_n"], row["coverage_n"]) == (48, 0, 45, 45)
+        assert {r["precision_n"] for r in study.rows if r["run"] == "a" and r["reported"]} == {45}
+        table = tables()["main_precision"]
+        assert "n = 45 answers" in field(table, ("gemma_2b",), "panel").note + table.note
+        overview = tables()["runs"]
+        assert {r[-1].text: r[overview.header.index("n")].text for r in overview.rows} == {"a": "45", "b": "48"}
+        drawn = forest(study.rows, "precision")
+        assert drawn is not None
+        assert {mark["n"] for mark in drawn.data if mark["run"] == "a"} == {45}
+        assert "n = 45 to 48 answers" in drawn.caption
+        assert "| 45 |" in listing(study.reported(), "precision")
+        first = [r["precision_n"] for r in study.rows if (r["run"], r["judge"], r["split"]) == ("a", "all", "dev")]
+        cards = [json.loads((run / f"iterations/{at:02d}/scorecard.json").read_text()) for at in range(2)]
+        assert first == [card["precision"]["n"] for card in cards]
+
     def test_an_n_that_differs_is_said(self) -> None:
         for number in range(3):
             made(f"m{number}", (MODEL, f"m{number}"), prompts=6 if number == 2 else 8)
@@ -103,6 +138,12 @@ class TestMain:
         cell = field(tables()["coverage"], ("gemma_2b",), "panel")
         assert cell.value == pytest.approx(state["test"]["coverage"], abs=1e-3)
         assert "[" in cell.text
+
+    def test_coverage_of_all_answers_is_not_certain(self) -> None:
+        made("a", level=200.0)
+        made("b", (MODEL, "b"), level=-200.0)
+        assert field(tables()["coverage"], ("gemma_2b",), "panel").text == "100.0 [63.1, 100.0]"
+        assert field(tables()["coverage"], ("b",), "panel").text == "0.0 [0.0, 36.9]"
 
     def test_what_is_swept_besides_models_is_a_row_too(self) -> None:
         for rank in (8, 16):
@@ -233,6 +274,19 @@ class TestJudges:
         assert len(pairs.rows) == 3
         assert all(0.5 < (row[2].value or 0) <= 1 for row in pairs.rows)
 
+    def test_the_order_of_models_is_looked_at_within_a_task(self) -> None:
+        """Tasks differ by far more than models: judges agree on tasks, and on models not at all."""
+        for task, base in (("coding", 40.0), ("closed_qa", 80.0)):
+            for at, model in enumerate("abcd"):
+                run = made(f"{model}-{task}", (TASK, task), (MODEL, model), level=base, prompts=12, seed=at)
+                better = {"gpt_4o": 4.0 * at, "claude_3_sonnet": -4.0 * at}
+                change_verdicts(run, lambda verdict, better=better: better.get(verdict["judge"], 0.0))
+        table = tables()["judges_correlation"]
+        apart = field(table, ("claude_3_sonnet", "gpt_4o"), "precision, runs (Kendall)")
+        assert (apart.value or 0) < -0.5
+        assert field(table, ("claude_3_sonnet", "gpt_4o"), "runs").text == "8 in 2 tasks"
+        assert "within every task" in table.note
+
     def test_one_judge_has_noise_alone(self) -> None:
         made("a", ("judge.panel", {"gpt_4o": {"provider": "openai"}}))
         found = tables()
@@ -258,9 +312,33 @@ class TestJudges:
         row = tables()["judges_family"].rows[0]
         assert (row[4].text != "", row[5].text, row[6].text) == (True, "", "")
 
+    def test_the_makers_own_model_is_no_stranger(self) -> None:
+        """Gemma is Google's: what Gemini thinks of it is no reference for Gemini's students."""
+        gemini, gpt = ({"name": name, "provider": name} for name in ("gemini", "openai"))
+        made("ours", ("service_llm", gemini), ("local_model.path", "meta-llama/Llama-3.2-1B"))
+        made("own", ("service_llm", gpt), ("local_model.path", "google/gemma-2b"), seed=1)
+        row = next(row for row in tables()["judges_family"].rows if row[0].text == "gemini")
+        assert (row[5].text, row[8].text) == ("", "0")
+        made("stranger", ("service_llm", gpt), ("local_model.path", "Qwen/Qwen3-4B"), seed=2)
+        row = next(row for row in tables()["judges_family"].rows if row[0].text == "gemini")
+        assert (row[5].text != "", row[8].text) == (True, "32")
+
     def test_judges_of_one_family_alone_are_not_compared(self) -> None:
         made("a", preset="pocket")
         assert "judges_family" not in tables()
+
+
+def lose_verdicts(run: Path, answers: int) -> None:
+    """Leave that many answers of the test split, and no others, without a score from any judge."""
+    path = run / "iterations/test/verdicts.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lost = sorted({(line["prompt_id"], line["sample"]) for line in lines})[:answers]
+    for line in lines:
+        gone = (line["prompt_id"], line["sample"]) in lost
+        value = None if gone else 80.0
+        line |= {"similarity": value, "precision": value, "unscored": "not_json" if gone else None}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    change_verdicts(run, lambda _: 0)
 
 
 def change_verdicts(run: Path, more: Callable[[dict[str, Any]], float]) -> None:
@@ -277,10 +355,42 @@ def change_verdicts(run: Path, more: Callable[[dict[str, Any]], float]) -> None:
     (run / "state.json").write_text(json.dumps(state))
 
 
+AS_THE_PAPER = (
+    ("protocol.name", "paper"), ("judge.prompt", "paper"), ("loop.growth.volumes", [100_000]),
+    ("task.synthetic_rows", 100_000),
+)  # fmt: skip
+
+
+class TestWins:
+    def test_models_are_counted_by_judge_and_score_with_the_papers_beside(self) -> None:
+        for model, level, seed in (("gemma_7b", 70.0, 0), ("llama3_8b", 50.0, 1), ("gemma_2b", 40.0, 2)):
+            made(f"{model}-1", (MODEL, model), (TASK, "coding"), level=level, seed=seed)
+        table = tables()["wins"]
+        assert table.header == ("task", "model", "best in", "clearly", "of", "published best in", "published of",
+                                "source")  # fmt: skip
+        assert [[cell.text for cell in row] for row in table.rows] == [
+            ["coding", "gemma_2b", "0", "0", "6", "", "", ""],
+            ["coding", "gemma_7b", "6", "6", "6", "12", "12", "notes, approximate"],
+            ["coding", "llama3_8b", "0", "0", "6", "", "", ""],
+        ]
+
+    def test_by_noise_alone_nobody_is_clearly_best_and_equal_ones_both_are(self) -> None:
+        for model in ("a", "b"):
+            made(model, (MODEL, model), preset="pocket")
+        table = tables()["wins"]
+        assert table.header == ("task", "model", "best in", "clearly", "of")
+        n = str(2 * 3)
+        assert [[cell.text for cell in row][1:] for row in table.rows] == [["a", n, "0", n], ["b", n, "0", n]]
+
+    def test_one_model_wins_nothing(self) -> None:
+        made("a")
+        assert "wins" not in tables()
+
+
 class TestPublished:
     def test_ours_stand_beside_the_papers(self) -> None:
         gpt = ("service_llm", {"name": "gpt_4o", "provider": "openai"})
-        made("a", (MODEL, "gemma_2b"), (TASK, "summarization"), gpt, level=60.0)
+        made("a", (MODEL, "gemma_2b"), (TASK, "summarization"), gpt, *AS_THE_PAPER, level=60.0)
         table = tables()["published"]
         known = field(table, ("summarization", "gemma_2b", "claude_3_sonnet", "precision", "gpt_4o"), "published")
         assert known.text == "74.9"
@@ -292,11 +402,32 @@ class TestPublished:
         assert (field(table, unknown, "published").text, field(table, unknown, "difference").text) == ("", "")
 
     def test_another_generator_has_no_difference(self) -> None:
-        made("a", (MODEL, "gemma_2b"), (TASK, "coding"), ("service_llm", {"name": "x", "provider": "openai"}))
+        llm = ("service_llm", {"name": "x", "provider": "openai"})
+        made("a", (MODEL, "gemma_2b"), (TASK, "coding"), llm, *AS_THE_PAPER)
         row = ("coding", "gemma_2b", "claude_3_sonnet", "precision", "x")
         table = tables()["published"]
         assert field(table, row, "published with").text == "gpt_4o"
         assert field(table, row, "difference").text == ""
+
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            (("protocol.name", "clean"), "protocol"),
+            (("judge.prompt", "blind"), "judge's prompt"),
+            (("loop.growth.volumes", [1000]), "volume"),
+            (("loop.growth.volumes", [1000, 100_000]), "volume"),
+            (("service_llm", {"name": "x", "provider": "openai"}), "generator"),
+        ],
+    )
+    def test_what_is_not_the_papers_has_no_difference_and_says_why(self, change: tuple[str, Any], what: str) -> None:
+        gpt = ("service_llm", {"name": "gpt_4o", "provider": "openai"})
+        made("a", (MODEL, "gemma_2b"), (TASK, "coding"), gpt, *AS_THE_PAPER, change)
+        (row,) = [
+            row for row in tables()["published"].rows if row[2].text == "claude_3_sonnet" and "prec" in row[3].text
+        ]
+        apart = row[tables()["published"].header.index("difference")]
+        assert (apart.text, apart.note) == ("", f"no difference, since not the paper's: {what}")
+        assert "80.9" in [cell.text for cell in row]
 
     @pytest.mark.parametrize(
         "change",
@@ -313,6 +444,13 @@ class TestPublished:
     def test_rehearsals_and_what_the_paper_did_not_do_are_not_compared(self, change: tuple[str, Any]) -> None:
         made("a", (MODEL, "gemma_2b"), (TASK, "coding"), change)
         assert "published" not in tables()
+
+
+def test_unscored_is_of_the_verdicts_that_the_scores_are_of() -> None:
+    run = made("a", gains=(0.0, 5.0))
+    lose_verdicts(run, 3)
+    table = tables()["runs"]
+    assert table.rows[0][table.header.index("unscored")].value == 3 * 3 * 2  # judges x repeats
 
 
 class TestBrokenOff:

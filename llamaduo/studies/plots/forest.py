@@ -12,7 +12,7 @@ from llamaduo.studies.palette import FAINT, INK, colour, mark
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.drawing import WIDTH, finished, left_out, n_text, panels, score_axis, style
 from llamaduo.studies.plots.grouping import best, grouped, split
-from llamaduo.studies.plots.lines import answered, is_score
+from llamaduo.studies.plots.lines import is_score
 from llamaduo.studies.tidy import Row
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def _marks(rows: Sequence[Row], score: str) -> list[Row]:
         {
             "panel": layout.panel(row), "series": layout.line(row), "run": row["run"],
             "judge": PANEL_MEAN if row["judge"] == "all" else row["judge"],
-            "mean": row[f"{score}_mean"], "low": row[f"{score}_low"], "high": row[f"{score}_high"], "n": answered(row),
+            "mean": row[f"{score}_mean"], "low": row[f"{score}_low"], "high": row[f"{score}_high"],
+            "n": row[f"{score}_n"],
         }
         for row in rows
         if is_score(row[f"{score}_mean"])

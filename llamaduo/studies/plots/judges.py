@@ -5,7 +5,8 @@
     {"kind": "rank", "judge": "gpt_4o", "other": "claude_3_sonnet", "value": 0.81, "low": 0.74, "high": 0.86, "n": 960}
     {"kind": "strictness", "judge": "gpt_4o", "other": "", "value": -1.9, "low": -2.3, "high": -1.4, "n": 960}
 
-`rank` is Spearman's rho over answers; `strictness` is a judge's mean less the panel's, in points.
+`rank` is Spearman's rho over answers, within each task, then the mean over tasks; `strictness` is a judge's mean less
+the panel's, in points.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def agreement(rows: Sequence[Row], score: str = "precision") -> Figure | None:
     counts = sorted({row["n"] for row in drawn})
     n = f"n = {counts[0]:,} answers" if len(counts) == 1 else f"n = {counts[0]:,} to {counts[-1]:,} answers"
     caption = (
-        f"Left: Spearman's rank correlation of two judges' {score} over the same answers. Right: how much lower "
+        f"Left: Spearman's rank correlation of two judges' {score} over the same answers, within each task, "
+        "then the mean over tasks. Right: how much lower "
         "(strict) or higher (lenient) than the panel's mean a judge scores them, in points. Brackets and bars are 95% "
         f"intervals over prompts; {n}." + left_out(len(judges), len(everyone), "judges", "the tables hold them all")
     )

@@ -102,17 +102,12 @@ def _points(rows: Sequence[Row], layout: Layout, score: str, x: str) -> list[Row
         {
             "panel": layout.panel(row), "series": layout.line(row), "run": row["run"], "iteration": row["iteration"],
             x: row[x], "mean": row[f"{score}_mean"], "low": row[f"{score}_low"], "high": row[f"{score}_high"],
-            "n": answered(row),
+            "n": row[f"{score}_n"],
         }
         for row in rows
         if row[x] and is_score(row[f"{score}_mean"])
     ]  # fmt: skip
     return sorted(points, key=lambda point: (point["panel"], point["series"], point[x], point["run"]))
-
-
-def answered(row: Row) -> int | None:
-    """Return how many answers a row's scores are of."""
-    return None if row["answers"] is None else row["answers"] - (row["unanswered"] or 0)
 
 
 def is_score(value: float | None) -> bool:

@@ -20,7 +20,7 @@ from llamaduo.studies.plots.drawing import (
     style,
 )
 from llamaduo.studies.plots.grouping import best, grouped, split
-from llamaduo.studies.plots.lines import answered, is_score
+from llamaduo.studies.plots.lines import is_score
 from llamaduo.studies.tidy import Row
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _spent(rows: Sequence[Row], score: str) -> tuple[list[Row], str]:
             "panel": layout.panel(row), "series": layout.line(row), "run": row["run"],
             "local_model": row["local_model"], "usd": usd[row["run"]], "seconds": seconds[row["run"]],
             "mean": row[f"{score}_mean"], "low": row[f"{score}_low"], "high": row[f"{score}_high"],
-            "n": answered(row), "front": False,
+            "n": row[f"{score}_n"], "front": False,
         }
         for row in reported
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.drawing import WIDTH, blues, finished, left_out, style
 from llamaduo.studies.plots.grouping import best, grouped, split
-from llamaduo.studies.plots.lines import answered, is_score
+from llamaduo.studies.plots.lines import is_score
 from llamaduo.studies.tidy import Row
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def _cells(rows: Sequence[Row], score: str) -> list[Row]:
         {
             "panel": ", ".join(filter(None, (layout.panel(row), layout.line(row) if layout.series else ""))),
             "run": row["run"], "lora_r": row["lora_r"], "lora_alpha": row["lora_alpha"],
-            "mean": row[f"{score}_mean"], "low": row[f"{score}_low"], "high": row[f"{score}_high"], "n": answered(row),
+            "mean": row[f"{score}_mean"], "low": row[f"{score}_low"], "high": row[f"{score}_high"],
+            "n": row[f"{score}_n"],
         }
         for row in wanted
         if is_score(row[f"{score}_mean"])
