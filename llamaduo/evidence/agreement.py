@@ -107,11 +107,14 @@ def rank_correlation(
 
 
 def _jackknife(whole: float, left_out: Floats) -> tuple[float | None, float | None]:
-    """Return 95% limits of a correlation from the correlations with one group left out each."""
+    """Return 95% limits of a correlation from the correlations with one group left out each.
+
+    There are none where all are equal, as in perfect agreement: that nothing scatters is no proof of certainty.
+    """
     import numpy as np
     from scipy.special import stdtrit
 
-    if not len(left_out) or not np.isfinite(left_out).all():
+    if not len(left_out) or not np.isfinite(left_out).all() or np.ptp(left_out) < 1e-9:
         return None, None
     groups = len(left_out)
     error = np.sqrt((groups - 1) / groups * ((left_out - left_out.mean()) ** 2).sum())
