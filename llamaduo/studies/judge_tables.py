@@ -145,7 +145,8 @@ _CORRELATION = (
     "Rank correlation of two judges' scores over answers (Spearman's rho, Kendall's tau-b) and over runs' means "
     "(Kendall: do both put the models in the same order), each within every task, then the mean over tasks; with 95% "
     "intervals by a jackknife over prompts or runs. n: answers that both scored; of more than 20,000 an even part. "
-    "Runs: those of tasks with three or more; without a fourth in each there is no interval, or where nothing scatters."
+    "Runs: those of tasks with three or more; without a fourth in each, and where nothing "
+    "scatters, there is no interval."
 )
 
 
