@@ -29,7 +29,18 @@ from llamaduo.cell import GRACE_S, Work, exit_code
 from llamaduo.display import plain_console, span
 from llamaduo.errors import ConfigError, LlamaduoError, ServiceError
 from llamaduo.loop import finished, run_folder
-from llamaduo.studies.grid import FAILED, RUNNING, Cell, Note, add_to_grid, cell_of, forget_note, read_note
+from llamaduo.run_dir import read_state
+from llamaduo.studies.grid import (
+    FAILED,
+    INTERRUPTED,
+    RUNNING,
+    Cell,
+    Note,
+    add_to_grid,
+    cell_of,
+    forget_note,
+    read_note,
+)
 from llamaduo.submitted import jobs_broken_off
 from llamaduo.tracking import read_metrics
 
@@ -40,6 +51,8 @@ if TYPE_CHECKING:
 
 CRASHED = "its process ended without a word: killed, or out of memory"
 _NOT_BEGUN = "it was not begun"
+_CANCELLED = "interrupted: stopped or cancelled; the same command goes on"
+_NO_END = "its job came back, but its folder has no end"
 _LOOK_S = 0.2
 
 
@@ -149,9 +162,12 @@ class _Left:
             self._again_or_failed(number, note.error or "", note.exit_code)
         elif note.result == FAILED:
             self._fail([number], note.error or "", note.exit_code or 1)
-        else:
-            state = finished(self._cells[number]) or _state(self._folders[number])
+        elif note.result == INTERRUPTED:
+            self._fail([number], _CANCELLED, 130, result=INTERRUPTED)
+        elif (state := read_state(self._folders[number])).status == "done":
             self._lines[number] = _line(self._cells[number], state)
+        else:
+            self._fail([number], _NO_END)
 
     def _again_or_failed(self, number: int, why: str, code: int) -> None:
         self._tries[number] += 1
@@ -160,9 +176,9 @@ class _Left:
         else:
             self._fail([number], why, code)
 
-    def _fail(self, numbers: Sequence[int], why: str, code: int = 1) -> None:
+    def _fail(self, numbers: Sequence[int], why: str, code: int = 1, *, result: str = FAILED) -> None:
         for number in numbers:
-            self._lines[number] = Line(self._folders[number].name, FAILED, code, ("", "", ""), why)
+            self._lines[number] = Line(self._folders[number].name, result, code, ("", "", ""), why)
 
 
 def _refusal(error: Exception) -> LlamaduoError:
@@ -227,12 +243,6 @@ def _lives(pid: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _state(folder: Path) -> RunState:
-    from llamaduo.run_dir import read_state
-
-    return read_state(folder)
 
 
 def _line(experiment: Experiment, state: RunState) -> Line:

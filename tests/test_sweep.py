@@ -27,7 +27,8 @@ from llamaduo.compose import Composed, Sweep, compose
 from llamaduo.config import Experiment, fingerprint
 from llamaduo.errors import ConfigError
 from llamaduo.loop import run_folder
-from llamaduo.studies.grid import FAILED, RUNNING, Note, read_grid, read_note, write_note
+from llamaduo.records import RunState, to_json
+from llamaduo.studies.grid import FAILED, INTERRUPTED, RUNNING, Note, read_grid, read_note, write_note
 from llamaduo.sweep import run_all
 
 GRID = ("task=coding,classification",)
@@ -150,7 +151,11 @@ class Scripted:
             if number in results:
                 result = results[number]
                 made = result if isinstance(result, Note) else Note(result, None, None, 1, "here", 1)
-                write_note(run_folder(self.experiments[number]), made)
+                folder = run_folder(self.experiments[number])
+                write_note(folder, made)
+                folder.mkdir(exist_ok=True)
+                status = "done" if made.exit_code in (0, 3) else "running"
+                (folder / "state.json").write_text(to_json(RunState(status=status, stop_reason=made.result)))
         if error:
             raise error
 
@@ -215,6 +220,25 @@ class TestRetries:
         launcher = Scripted(({0: stopped, 1: stopped, 2: PASSED}, None))
         scripted(launcher, retries=3)
         assert launcher.launched == [[0, 1, 2]]
+
+    def test_a_cancelled_cell_is_a_failure_and_not_tried_again(
+        self, scripted: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        cancelled = ended(130, result=INTERRUPTED)
+        launcher = Scripted(({0: PASSED, 1: cancelled, 2: PASSED}, RuntimeError("job was cancelled")))
+        assert scripted(launcher, retries=3) == 130
+        assert launcher.launched == [[0, 1, 2]]
+        told = capsys.readouterr()
+        assert "interrupted" in told.out
+        assert "1 of 3 runs did not finish: pocket_llama-classification" in told.err
+        assert "the same command goes on" in told.err
+
+    def test_a_note_of_success_without_a_finished_folder_is_a_failure(
+        self, scripted: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lost = Note("passed", None, None, 1, "here", 1)
+        assert scripted(Scripted(({0: PASSED, 1: lost, 2: PASSED}, None))) == 1
+        assert "its folder has no end" in capsys.readouterr().err
 
     def test_a_launcher_that_begins_nothing_is_an_error(self, scripted: Callable[..., int]) -> None:
         with pytest.raises(ConfigError, match="no run could be begun"):
