@@ -81,6 +81,8 @@ class Sweep:
     """The launcher's own settings, `hydra.launcher`."""
     launch: Callable[[Task, Sequence[int]], None]
     """Runs a function on the experiments of these numbers; raises whatever the launcher or the function raises."""
+    configuration: str = "config"
+    """The file that they are composed from (`-cn`), without its ending."""
 
 
 def compose(argv: Sequence[str]) -> Composed | None:
@@ -120,7 +122,7 @@ def _hydra(config_dir: str | None) -> Hydra:
     if config_dir is not None:
         if not Path(config_dir).is_dir():
             raise ConfigError(f"-cd {config_dir}: no such folder.")
-        search.prepend("command-line", Path(config_dir).resolve().as_uri(), SearchPathQuery(provider="schema"))
+        search.prepend("command-line", f"file://{Path(config_dir).resolve()}", SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
     return Hydra.create_main_hydra2(task_name="llamaduo", config_search_path=search)
 
@@ -210,7 +212,7 @@ def _sweep(hydra: Hydra, name: str, overrides: list[str]) -> Composed:
     settings: Any = OmegaConf.to_container(config.hydra.launcher)
     if "submitit_folder" in settings:
         settings["submitit_folder"] = config.hydra.launcher.submitit_folder
-    return Composed(checked(jobs.configs), Sweep(jobs.overrides, settings, launch))
+    return Composed(checked(jobs.configs), Sweep(jobs.overrides, settings, launch, name.removesuffix(".yaml")))
 
 
 def _typed(task: Task, config: DictConfig) -> None:

@@ -12,6 +12,7 @@ Ctrl-C and SIGTERM end the jobs before the sweep: on this machine in peace, on a
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -39,6 +40,7 @@ from llamaduo.studies.grid import (
     add_to_grid,
     cell_of,
     forget_note,
+    lives,
     read_note,
 )
 from llamaduo.submitted import jobs_broken_off
@@ -63,8 +65,8 @@ class Line:
     run: str
     result: str
     exit_code: int
-    scores: tuple[str, str, str]
-    """Similarity, precision and cost; empty where there are none."""
+    scores: tuple[str, str, str, str]
+    """Answers with a score, similarity, precision and cost; empty where there are none."""
     error: str | None = None
 
 
@@ -72,10 +74,11 @@ def run_all(composed: Composed) -> int:
     """Run what is left of a sweep; one cell that fails doesn't stop the others, and the summary names it."""
     assert composed.sweep is not None
     cells = composed.experiments
-    _plan(cells, composed.sweep.overrides)
+    _refuse_one_folder_for_two(cells, composed.sweep.overrides)
     done = {number: _line(cells[number], state) for number in range(len(cells)) if (state := finished(cells[number]))}
     left = [number for number in range(len(cells)) if number not in done]
     _refuse_unreadable_data([cells[number] for number in left])
+    _plan(cells, composed.sweep)
     if left:
         done |= _Left(cells, composed.sweep).run(left)
     lines = [done[number] for number in range(len(cells))]
@@ -83,23 +86,41 @@ def run_all(composed: Composed) -> int:
     return next((line.exit_code for line in lines if line.exit_code), 0)
 
 
-def _plan(cells: Sequence[Experiment], overrides: Sequence[Sequence[str]]) -> None:
-    """Write `grid.json` of every study of the sweep."""
-    studies: dict[Path, list[Cell]] = {}
+def _refuse_one_folder_for_two(cells: Sequence[Experiment], overrides: Sequence[Sequence[str]]) -> None:
+    """Raise ConfigError where two cells differ in nothing that a run's folder depends on."""
+    taken: dict[Path, str] = {}
     for experiment, texts in zip(cells, overrides, strict=True):
+        folder, own = run_folder(experiment), " ".join(texts)
+        if folder in taken:
+            raise ConfigError(
+                f"'{taken[folder]}' and '{own}' would be one run, {folder}: they differ in nothing that can change a "
+                f"result. Sweep something else, or give each a study of its own (study=NAME)."
+            )
+        taken[folder] = own
+
+
+def _plan(cells: Sequence[Experiment], sweep: Sweep) -> None:
+    """Write `grid.json` of every study of the sweep."""
+    who = f"pid {os.getpid()} on {socket.gethostname()}"
+    studies: dict[Path, list[Cell]] = {}
+    for experiment, texts in zip(cells, sweep.overrides, strict=True):
         folder = run_folder(experiment)
-        studies.setdefault(folder.parent, []).append(cell_of(folder.name, texts, experiment))
+        studies.setdefault(folder.parent, []).append(cell_of(folder.name, texts, experiment, sweep.configuration, who))
     for study, planned in studies.items():
         add_to_grid(study, planned)
 
 
 def _refuse_unreadable_data(cells: Sequence[Experiment]) -> None:
-    """Raise InputError before anything runs, where a file can't be used."""
+    """Raise InputError before anything runs, where a file can't be used; each is read once for all equal settings."""
     from llamaduo.config import DataSource
     from llamaduo.steps import load_data
 
+    known: set[str] = set()
     for experiment in cells:
-        if experiment.data.source is DataSource.file:
+        growth, synthesis = experiment.loop.growth, experiment.synthesis.enabled
+        settings = repr((experiment.data, experiment.protocol, growth, synthesis))
+        if experiment.data.source is DataSource.file and settings not in known:
+            known.add(settings)
             load_data(experiment)
 
 
@@ -178,7 +199,7 @@ class _Left:
 
     def _fail(self, numbers: Sequence[int], why: str, code: int = 1, *, result: str = FAILED) -> None:
         for number in numbers:
-            self._lines[number] = Line(self._folders[number].name, result, code, ("", "", ""), why)
+            self._lines[number] = Line(self._folders[number].name, result, code, ("", "", "", ""), why)
 
 
 def _refusal(error: Exception) -> LlamaduoError:
@@ -223,7 +244,7 @@ def _end_jobs(studies: set[Path]) -> None:
             return
         for pid in set(working) - told:
             told.add(pid)
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGTERM)
         time.sleep(_LOOK_S)
 
@@ -233,28 +254,27 @@ def _at_work(study: Path) -> Iterator[int]:
     for path in (study / ".sweep" / "notes").glob("*.json"):
         note = read_note(study / path.stem)
         here = note and note.result == RUNNING and note.host == socket.gethostname() and note.sweep == os.getpid()
-        if note and here and note.pid != os.getpid() and _lives(note.pid):
+        if note and here and note.pid != os.getpid() and lives(note.pid):
             yield note.pid
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
 
 
 def _line(experiment: Experiment, state: RunState) -> Line:
     """Return the line of a run that has ended by a rule: scores of its best iteration."""
     folder = run_folder(experiment)
     cost = f"${state.cost_usd:.2f}"
-    scores = ("", "", cost)
+    scores = ("", "", "", cost)
     if state.best_iteration is not None:
         row = read_metrics(folder)[state.best_iteration]
         similarity = span(row.similarity_mean, row.similarity_low, row.similarity_high)
-        scores = (similarity, span(row.precision_mean, row.precision_low, row.precision_high), cost)
+        precision = span(row.precision_mean, row.precision_low, row.precision_high)
+        scores = (_scored(folder, row.iteration), similarity, precision, cost)
     return Line(folder.name, state.stop_reason or state.status, exit_code(state), scores)
+
+
+def _scored(folder: Path, iteration: int) -> str:
+    """Return how many answers have a score in an iteration: what its means and intervals are over."""
+    card = json.loads((folder / "iterations" / f"{iteration:02d}" / "scorecard.json").read_text(encoding="utf-8"))
+    return f"{max(card[name]['n'] for name in ('similarity', 'precision')):,}"
 
 
 def _show(lines: Sequence[Line], finished_before: int) -> None:
@@ -262,8 +282,8 @@ def _show(lines: Sequence[Line], finished_before: int) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    for name in ("run", "result", "similarity [95%]", "precision [95%]", "cost"):
-        table.add_column(name, no_wrap=True)
+    for name in ("run", "result", "answers (n)", "similarity [95%]", "precision [95%]", "cost"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "answers (n)" else "left")
     for line in lines:
         table.add_row(line.run, line.result, *line.scores)
     console = plain_console()

@@ -217,6 +217,12 @@ class TestStudies:
         assert (experiment.study, experiment.task.name, experiment.infer.samples) == ("mine", "coding", 3)
         assert experiment.train.lora_r == 4
 
+    def test_its_folder_may_have_any_name(self, tmp_path: Path) -> None:
+        folder = tmp_path / "a b é 100%20"
+        folder.mkdir()
+        (folder / "mine.yaml").write_text("defaults: [config, _self_]\nstudy: mine\n")
+        assert composed("-cd", str(folder), "-cn", "mine").experiments[0].study == "mine"
+
     def test_a_study_may_choose_a_recipe_and_a_volume(self, study: Callable[[str], Path]) -> None:
         chosen = "  - override train: paper\n  - override local_model: gemma_7b\n  - override volume: 32k\n"
         text = f"defaults:\n  - config\n{chosen}  - _self_\nstudy: mine\n"

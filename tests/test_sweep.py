@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -22,10 +23,11 @@ import pytest
 from study_killing import LIGHT, Study, descendants, lives, settled_bill
 from wire_double import Double, Settings, serving
 
+from llamaduo import steps
 from llamaduo.cell import Work
 from llamaduo.compose import Composed, Sweep, compose
 from llamaduo.config import Experiment, fingerprint
-from llamaduo.errors import ConfigError
+from llamaduo.errors import ConfigError, InputError
 from llamaduo.loop import run_folder
 from llamaduo.records import RunState, to_json
 from llamaduo.studies.grid import FAILED, INTERRUPTED, RUNNING, Note, read_grid, read_note, write_note
@@ -250,6 +252,48 @@ class TestRetries:
         assert fingerprint(experiment) == before
 
 
+class TestChecks:
+    def test_two_cells_that_would_be_one_run_are_refused_by_name(self) -> None:
+        found = compose(["-m", "serving=default,l4", "task=coding"])
+        assert found is not None
+        with pytest.raises(
+            ConfigError, match=r"'serving=default task=coding' and 'serving=l4 task=coding' would be one"
+        ):
+            run_all(found)
+        assert not Path("results").exists()
+
+    def test_a_file_is_read_once_for_equal_settings_and_before_anything_is_planned(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = [{"prompt": f"p{n}", "response": "r"} for n in range(40)]
+        Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        found = compose(
+            [
+                "-m",
+                "data=file",
+                "data.path=rows.jsonl",
+                "judge=reference",
+                "synthesis=none",
+                "data.test_rows=4,null",
+                "train.lora_r=4,8,16",
+            ]
+        )
+        assert found is not None
+        read: list[int | None] = []
+
+        def load(experiment: Experiment) -> None:
+            read.append(experiment.data.test_rows)
+            assert not Path("results").exists()
+            if experiment.data.test_rows is None:
+                raise InputError("no good")
+
+        monkeypatch.setattr(steps, "load_data", load)
+        with pytest.raises(InputError, match="no good"):
+            run_all(found)
+        assert read == [4, None]
+        assert not Path("results").exists()
+
+
 def here(found: Composed, task: Any, numbers: Sequence[int]) -> None:
     """Launch in this process, without Hydra."""
     for number in numbers:
@@ -267,6 +311,9 @@ class TestPlan:
         cells = read_grid(Path("results/runs"))
         assert [cell.task for cell in cells] == ["coding", "classification"]
         assert cells[0].overrides[-1] == "task=coding"
+        assert {(cell.configuration, cell.sweep) for cell in cells} == {
+            ("config", f"pid {os.getpid()} on {socket.gethostname()}")
+        }
         assert all((Path("results/runs") / cell.run / "state.json").exists() for cell in cells)
         note = read_note(Path("results/runs") / cells[0].run)
         assert note is not None
@@ -285,6 +332,11 @@ class TestPlan:
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "LOADED 0"
         assert "2 of 2 were finished already" in done.stdout
+        header, *lines = (line.split() for line in done.stdout.splitlines() if line.strip())
+        assert header[2:4] == ["answers", "(n)"]
+        for experiment, line in zip(found.experiments, lines, strict=False):
+            card = json.loads((run_folder(experiment) / "iterations/00/scorecard.json").read_text())
+            assert line[2] == str(card["precision"]["n"])
 
     def test_a_missing_package_is_named_with_its_command(self) -> None:
         with pytest.raises(ConfigError, match="pip install hydra-ray-launcher"):

@@ -4,6 +4,7 @@
     results/<study>/.sweep/notes/<run>.json    {"result": "running", "pid": 4711, "host": "node3", ...}
 
 A cell is a run that a sweep has asked for. Sweeps of one study add up: a cell is known by the name of its run's folder.
+Cells that the newest sweep of a configuration no longer asks for stay in the plan, but as left over.
 A note is written by the process that runs the cell, when it begins and when it ends; the run's own folder is the
 record of what was found, the note only says what became of the last attempt.
 """
@@ -15,7 +16,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ class Cell:
     judges: list[str]
     protocol: str
     lora_r: int
+    configuration: str = ""
+    """The study's file that the sweep was composed from (`-cn`); empty in plans that don't say so."""
+    sweep: str = ""
+    """The process that has planned it last, such as `pid 4711 on node3`."""
+    left_over: bool = False
+    """Whether a later sweep of the same configuration has not asked for it."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,8 @@ class Note:
     """Process id of the sweep that it belongs to."""
 
 
-def cell_of(run: str, overrides: Sequence[str], experiment: Experiment) -> Cell:
-    """Return a line of the plan."""
+def cell_of(run: str, overrides: Sequence[str], experiment: Experiment, configuration: str, sweep: str) -> Cell:
+    """Return a line of the plan, of a sweep (a process) of a configuration (a file's name)."""
     judge = experiment.judge
     return Cell(
         run=run,
@@ -71,14 +78,23 @@ def cell_of(run: str, overrides: Sequence[str], experiment: Experiment) -> Cell:
         judges=list(judge.panel) if judge.kind is JudgeKind.service else ["chrf", "rouge_l"],
         protocol=experiment.protocol.name,
         lora_r=experiment.train.lora_r,
+        configuration=configuration,
+        sweep=sweep,
     )
 
 
 def add_to_grid(study: Path, cells: Sequence[Cell]) -> None:
-    """Put cells into a study's plan; those of other sweeps stay, those of the same folder are replaced."""
+    """Put a sweep's cells into a study's plan; those of the same folder are replaced.
+
+    Those of other sweeps stay. Of an earlier sweep of the same configuration, they are left over from now on.
+    """
     (study / ".sweep").mkdir(parents=True, exist_ok=True)
     with _alone(study / ".sweep" / "grid.lock"):
-        merged = {cell.run: cell for cell in [*read_grid(study), *cells]}
+        configurations = {cell.configuration for cell in cells}
+        earlier = [
+            replace(cell, left_over=cell.left_over or cell.configuration in configurations) for cell in read_grid(study)
+        ]
+        merged = {cell.run: cell for cell in [*earlier, *cells]}
         plan = {"study": study.name, "cells": [asdict(cell) for cell in merged.values()]}
         write_text(study / "grid.json", json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
 
@@ -119,6 +135,17 @@ def forget_note(folder: Path) -> None:
 
 def _note(folder: Path) -> Path:
     return folder.parent / ".sweep" / "notes" / f"{folder.name}.json"
+
+
+def lives(pid: int) -> bool:
+    """Tell whether there is a process of this number on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 @contextmanager

@@ -3,8 +3,11 @@
     found = status("results/runs")     reads grid.json, state.json, metrics.jsonl, markers and locks; writes nothing
 
 A run is `running` if its lock is held: on this machine that is looked up in /proc, without touching the lock; of
-another machine it can't be known, so its last sign of life is told. A run that nobody works on and that has no end is
-`interrupted`. `waiting` are the cells of the plan that were never begun. No model, and nothing heavy, is loaded.
+another machine it can't be known, so its last sign of life is told. Until a run has a state, the note of the process
+that has begun it stands for the lock. A run that nobody works on and that has no end is `interrupted`. `waiting` are
+the cells of the plan that were never begun. Where the newest sweep of the same configuration asks for neither, they
+are `left over`, unless the sweep that has planned them still lives on this machine; nobody waits for them, and the time
+left leaves them out. No model, and nothing heavy, is loaded.
 
 The time left is estimated from finished runs: the median seconds of those with the same model and task, else of the
 same model, else of all; less what the run has behind it, spread over as many runs as are going on now.
@@ -27,12 +30,12 @@ from typing import TYPE_CHECKING, Any
 
 from llamaduo.errors import InputError
 from llamaduo.run_dir import read_state
-from llamaduo.studies.grid import FAILED, Cell, read_grid, read_note
+from llamaduo.studies.grid import FAILED, Cell, lives, read_grid, read_note
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-DONE, RUNNING, WAITING, INTERRUPTED = "done", "running", "waiting", "interrupted"
+DONE, RUNNING, WAITING, INTERRUPTED, LEFT_OVER = "done", "running", "waiting", "interrupted", "left over"
 _STAGES = (("adapter", "train"), ("predictions.jsonl", "infer"), ("verdicts.jsonl", "judge"))
 _HOLDER = re.compile(r"pid (\d+) on (.+)")
 _FRESH_S = 600.0
@@ -50,13 +53,13 @@ class CellStatus:
     task: str
     local_model: str
     status: str
-    """`done`, `running`, `waiting`, `failed` or `interrupted`."""
+    """`done`, `running`, `waiting`, `failed`, `interrupted` or `left over`."""
     stop_reason: str | None
     """The rule that stopped a run that is done."""
     iterations: int
     """Iterations that are complete."""
     stage: str | None
-    """What is being done now, as far as the markers tell: train, infer, judge or synthesize."""
+    """What is being done now, as far as the markers tell: train, infer, judge, synthesize or the test split."""
     where: str | None
     """Process and machine of a run that is going on."""
     error: str | None
@@ -82,7 +85,7 @@ class Status:
     seconds: float
     """Wall time of all iterations together."""
     seconds_left: float | None
-    """Until all runs that are neither done nor failed are through; null if it can't be estimated."""
+    """Until all runs are through that go on, wait or were broken off; null if it can't be estimated."""
     at_once: int
     """How many runs the estimate takes to go on side by side."""
     basis: str
@@ -142,16 +145,24 @@ def _studies(folder: Path) -> Iterator[Path]:
 
 def _folders(folder: Path) -> list[Path]:
     with os.scandir(folder) as found:
-        return sorted(Path(entry.path) for entry in found if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(
+            Path(entry.path)
+            for entry in found
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+        )
 
 
 def _cell(folder: Path, planned: Cell | None) -> CellStatus:
     task, model = (planned.task, planned.local_model) if planned else _named(folder)
     nothing = CellStatus(folder.name, folder.parent.name, task, model, WAITING, None, 0, None, None, None, 0.0, 0.0)
-    note = read_note(folder)
-    if not (folder / "state.json").exists():
-        failed = note is not None and note.result == FAILED
-        return replace(nothing, status=FAILED, error=note.error) if failed and note else nothing
+    found = _begun(folder, nothing) if (folder / "state.json").exists() else _noted(folder, nothing)
+    if planned and planned.left_over and found.status in (WAITING, INTERRUPTED) and not _at_work(planned.sweep):
+        return replace(found, status=LEFT_OVER)
+    return found
+
+
+def _begun(folder: Path, nothing: CellStatus) -> CellStatus:
+    """Return where a run with a state stands."""
     state = read_state(folder)
     holder = None if state.status == DONE and state.stop_reason != "budget" else _holder(folder)
     now = RUNNING if holder else {"running": INTERRUPTED}.get(state.status, state.status)
@@ -166,6 +177,25 @@ def _cell(folder: Path, planned: Cell | None) -> CellStatus:
         cost_usd=state.cost_usd,
         seconds=_seconds(folder),
     )
+
+
+def _noted(folder: Path, nothing: CellStatus) -> CellStatus:
+    """Return where a cell without a state stands: what the note of its last attempt says."""
+    note = read_note(folder)
+    if note is None:
+        return nothing
+    if note.result == FAILED:
+        return replace(nothing, status=FAILED, error=note.error)
+    holder = f"pid {note.pid} on {note.host}"
+    if note.result == RUNNING and _at_work(holder):
+        return replace(nothing, status=RUNNING, stage="start", where=holder)
+    return nothing
+
+
+def _at_work(holder: str) -> bool:
+    """Tell whether a process such as `pid 4711 on node3` lives; of another machine that isn't known, so it says no."""
+    told = _HOLDER.fullmatch(holder)
+    return told is not None and told[2] == socket.gethostname() and lives(int(told[1]))
 
 
 def _named(folder: Path) -> tuple[str, str]:
@@ -198,11 +228,7 @@ def _holder(folder: Path) -> str | None:
 def _has_open(pid: int, lock: Path) -> bool:
     """Tell whether a process of this machine has the lock's file open, which it has for as long as it holds it."""
     if not sys.platform.startswith("linux"):
-        try:
-            os.kill(pid, 0)
-        except OSError:
-            return False
-        return True
+        return lives(pid)
     wanted = os.stat(lock)
     for handle in Path(f"/proc/{pid}/fd").iterdir():
         try:
@@ -221,7 +247,9 @@ def _last_change(folder: Path) -> float:
 
 
 def _stage(folder: Path, iteration: int) -> str:
-    """Return the first stage of an iteration whose artifact has no marker."""
+    """Return the first stage of an iteration whose artifact has no marker; the test split comes after all of them."""
+    if (folder / "iterations" / "test").is_dir():
+        return "test split"
     here = folder / "iterations" / f"{iteration:02d}"
     if iteration and not here.is_dir():
         return "synthesize"
@@ -315,7 +343,7 @@ def rendered(found: Status) -> list[RenderableType]:
             str(cell.iterations),
             f"${cell.cost_usd:.2f}",
             _duration(cell.seconds),
-            "" if cell.status in (DONE, FAILED) else _duration(cell.seconds_left),
+            "" if cell.status in (DONE, FAILED, LEFT_OVER) else _duration(cell.seconds_left),
             _what(cell),
         )
     counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
@@ -336,6 +364,8 @@ def _what(cell: CellStatus) -> str:
         return f"{cell.stage} ({cell.where})"
     if cell.status == INTERRUPTED:
         return f"at {cell.stage}; the same command goes on"
+    if cell.status == LEFT_OVER:
+        return f"{'broken off at ' + cell.stage if cell.stage else 'never begun'}; the newest sweep doesn't ask for it"
     return (cell.error or "").splitlines()[0] if cell.error else ""
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from llamaduo.errors import InputError
 from llamaduo.records import RunState, to_json
 from llamaduo.run_dir import RunDir
-from llamaduo.studies.grid import FAILED, Cell, Note, add_to_grid, write_note
+from llamaduo.studies.grid import FAILED, RUNNING, Cell, Note, add_to_grid, read_grid, write_note
 from llamaduo.studies.status import CellStatus, Status, as_json, rendered, status
 
 
@@ -111,6 +113,65 @@ def test_without_a_finished_run_nothing_is_estimated(tmp_path: Path) -> None:
     found = status(str(tmp_path))
     assert found.seconds_left is None
     assert "Time left unknown" in str(rendered(found)[-1])
+
+
+def test_a_cell_that_is_only_just_beginning_is_running_while_its_process_lives(study: Path) -> None:
+    here = socket.gethostname()
+    write_note(study / "waiting", Note(RUNNING, None, None, os.getpid(), here, os.getpid()))
+    cell = of(status(str(study)), "waiting")
+    assert (cell.status, cell.stage, cell.where) == ("running", "start", f"pid {os.getpid()} on {here}")
+    for pid, host in ((gone(), here), (os.getpid(), "elsewhere")):
+        write_note(study / "waiting", Note(RUNNING, None, None, pid, host, 1))
+        assert of(status(str(study)), "waiting").status == "waiting"
+
+
+def gone() -> int:
+    """Return the number of a process that has ended."""
+    with subprocess.Popen(["true"]) as process:
+        return process.pid
+
+
+def test_a_run_broken_off_in_the_test_split_says_so(study: Path) -> None:
+    (study / "broken-off" / "iterations" / "test").mkdir()
+    assert of(status(str(study)), "broken-off").stage == "test split"
+
+
+def test_what_the_newest_sweep_of_a_configuration_no_longer_asks_for_is_left_over(tmp_path: Path) -> None:
+    study = tmp_path / "s"
+    ended, alive = (f"pid {pid} on {socket.gethostname()}" for pid in (gone(), os.getpid()))
+
+    def plan(configuration: str, sweep: str, *runs: str) -> None:
+        add_to_grid(study, [replace(planned(run), configuration=configuration, sweep=sweep) for run in runs])
+
+    plan("grid", ended, "a", "b", "c", "d")
+    plan("other", ended, "e")
+    plan("other", alive, "f")
+    made(study, "a", DONE, 100.0)
+    made(study, "b", RunState(status="running"), 30.0)
+    assert status(str(study)).counts == {"done": 1, "interrupted": 1, "waiting": 3, "left over": 1}
+    plan("grid", alive, "a", "d")
+    found = status(str(study))
+    told = {cell.run: cell.status for cell in found.cells}
+    assert told == {"a": "done", "b": "left over", "c": "left over", "d": "waiting", "e": "left over", "f": "waiting"}
+    assert found.seconds_left == 200.0
+    assert "6 runs: 1 done, 3 left over, 2 waiting" in str(rendered(found)[-2])
+    plan("grid", ended, "c", "e")
+    plan("grid", ended, "c")
+    assert {cell.run: cell.left_over for cell in read_grid(study)} == {
+        "a": True,
+        "b": True,
+        "c": False,
+        "d": True,
+        "e": True,
+        "f": False,
+    }
+    assert of(status(str(study)), "d").status == "waiting"
+
+
+def test_a_link_that_leads_back_is_not_followed(study: Path) -> None:
+    (study.parent / "again").symlink_to(study.parent, target_is_directory=True)
+    (study / "up").symlink_to(study.parent, target_is_directory=True)
+    assert len(status(str(study.parent)).cells) == 6
 
 
 def test_a_single_run_and_a_folder_of_studies_work_too(study: Path) -> None:
