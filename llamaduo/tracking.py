@@ -2,7 +2,7 @@
 
 `metrics.jsonl` is the record; W&B is a view of it, fed by a thread of its own, so that a slow, broken
 or absent W&B changes neither result nor exit code. Every start sends all iterations again under the
-run's one id, each with its explicit step. `send` does the same for a finished run, from its files, and
+run's one id, `<study>-<folder>`, each with its explicit step. `send` does the same for a finished run, from its files, and
 only once: `wandb.json` in the run's folder says which steps W&B has.
 """
 
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import queue
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from llamaduo.redaction import redact
 from llamaduo.run_dir import read_rows, write_text
 
 KEY = "WANDB_API_KEY"
+_ID_LENGTH = 128
 _PATIENCE_S = 20.0
 _SEND_PATIENCE_S = 120.0
 
@@ -111,9 +113,10 @@ def send_tables(target: Target, study: str, folder: Path, files: Sequence[Path])
     digest, sent = _digest(folder, files), _Sent(folder, target)
     if not files or digest == sent.tables:
         return 0
-    settings = _settings(target, study, folder, {"study": study}) | {"id": f"{study}-report", "name": f"{study}-report"}
+    name = f"{study}-report"
+    settings = _settings(target, study, folder, {"study": study}) | {"id": _wandb_id(name), "name": name}
     feed = _Feed(settings | {"job_type": "report"})
-    feed.put(_Files(f"{study}-report", {path.relative_to(folder).as_posix(): path for path in files}))
+    feed.put(_Files(_wandb_id(name), {path.relative_to(folder).as_posix(): path for path in files}))
     _finish(feed, folder)
     sent.keep([], digest)
     return len(files)
@@ -223,13 +226,22 @@ def _settings(target: Target, study: str, folder: Path, config: dict[str, Any]) 
         "project": target.project,
         "entity": target.entity,
         "group": study,
-        "id": folder.name,
+        "id": _wandb_id(f"{study}-{folder.name}"),
         "name": folder.name,
         "config": config,
         "dir": str(folder),
         "mode": "offline" if target.offline else "online",
         "resume": None if target.offline else "allow",
     }
+
+
+def _wandb_id(name: str) -> str:
+    """Return a name as W&B takes it for an id: at most 128 letters, digits, `-` and `_`; other names get a hash."""
+    plain_name = re.sub(r"[^A-Za-z0-9_-]", "-", name)
+    if plain_name == name and len(name) <= _ID_LENGTH:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{plain_name[: _ID_LENGTH - 9]}-{digest}"
 
 
 def _metrics(iteration: Iteration) -> dict[str, float | None]:

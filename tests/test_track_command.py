@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,10 +100,21 @@ def logged(run: dict[str, Any]) -> list[int]:
     return sorted(run["logged"])
 
 
+class TestIds:
+    def test_they_are_those_that_wandb_takes_and_tell_all_names_apart(self) -> None:
+        names = ["main_table-gemma-1a2b3c4d", "my study/é", "my study/e", "my-study-e", "x" * 128, "x" * 129, "x" * 130]
+        ids = [tracking._wandb_id(name) for name in names]
+        assert len(set(ids)) == len(names)
+        assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,128}", made) for made in ids)
+        assert (ids[0], ids[3], ids[4]) == (names[0], names[3], names[4])
+        assert ids[1] == "my-study---9675ab20"
+
+
 class TestSending:
     def test_every_run_has_its_steps_under_its_id_and_its_study(self, wandb: FakeWandb, study: Path) -> None:
         text = track([str(study)])
-        assert wandb.ids == ["one-00000001", "two-00000002"]
+        assert wandb.ids == ["mine-one-00000001", "mine-two-00000002"]
+        assert [run["settings"]["name"] for run in wandb.runs] == ["one-00000001", "two-00000002"]
         for run in wandb.runs:
             assert logged(run) == [0, 1]
             settings = run["settings"]
@@ -190,7 +202,7 @@ class TestOnce:
             track([str(study)])
         wandb.faults, wandb.runs = {}, []
         track([str(study)])
-        assert wandb.ids == ["two-00000002"]
+        assert wandb.ids == ["mine-two-00000002"]
 
     def test_a_run_that_was_tracked_while_it_ran_is_not_sent_again(
         self, wandb: FakeWandb, study: Path, experiment: Any
@@ -222,7 +234,7 @@ class TestTables:
 
     def test_they_are_one_artifact_of_one_run_of_the_study(self, wandb: FakeWandb, reported: Path) -> None:
         text = track([str(reported.parent)])
-        assert wandb.ids == ["one-00000001", "two-00000002", "mine-report"]
+        assert wandb.ids == ["mine-one-00000001", "mine-two-00000002", "mine-report"]
         (artifact,) = wandb.runs[-1]["artifacts"]
         assert (artifact.name, artifact.type) == ("mine-report", "report")
         assert artifact.files == {"tables/main.csv": "a,b\n", "runs.csv": "run\n"}
@@ -244,7 +256,7 @@ class TestRefusals:
         state = study / "one-00000001/state.json"
         state.write_text(json.dumps(json.loads(state.read_text()) | {"status": "running"}))
         assert "one-00000001: running, left out: only finished runs are sent." in track([str(study)])
-        assert wandb.ids == ["two-00000002"]
+        assert wandb.ids == ["mine-two-00000002"]
 
     def test_no_key_is_said_before_anything_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "wandb", None)

@@ -140,7 +140,7 @@ class TestWandb:
         assert first["judges/gpt_4o/precision_mean"] == 70.0
         assert "judges/gpt_4o/precision_low" not in first
         assert wandb.settings["group"] == "mine"
-        assert wandb.settings["id"] == wandb.settings["name"] == tmp_path.name
+        assert (wandb.settings["id"], wandb.settings["name"]) == (f"mine-{tmp_path.name}", tmp_path.name)
 
     def test_sample_answers_come_with_the_first_verdicts(
         self, wandb: FakeWandb, experiment: Experiment, tmp_path: Path
