@@ -1,12 +1,14 @@
 """The command line: argv in, one call, exit code out.
 
 Exit codes: 0 done (passed, or stopped by a rule), 2 bad configuration or input, 3 stopped by the budget,
-4 a service LLM or data failed for good, 130 interrupted.
+4 a service LLM or data failed for good, 130 interrupted, 141 nobody reads what is printed any more.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -26,7 +28,7 @@ commands:
   journal               what was spent, by run, stage, service LLM and day
   journal export FILE   every request and reply as .jsonl or .parquet; import FILE takes them in, verify checks them all
   status DIR            a study's grid: done, running, waiting, failed; cost and time left; --json for machines
-  report DIR            tables from the run folders below DIR, as text and CSV; calls no model
+  report DIR            tables, figures and pages (report.html) from the run folders below DIR; calls no model
   verify DIR            every number below DIR, or of an archive, derived again from stored replies; offline
   track DIR             sends finished runs below DIR to W&B, each step once, and a study's tables; --offline writes
                         W&B's own folders for `wandb sync` instead
@@ -48,6 +50,9 @@ examples:
   llamaduo journal export study.parquet service.journal=study.sqlite
   llamaduo report results/runs
 """
+_ASKS_FOR_HELP = ("-h", "--help")
+_HAVE_USAGE = ("journal", "verify")
+"""Commands that answer `-h` themselves, with more than a line of HELP."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,13 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     redact_logs()
     try:
         _refuse_keys(arguments)
-        return _dispatch(arguments)
+        code = _dispatch(arguments)
+        print(end="", flush=True)
+        return code
     except LlamaduoError as error:
         if debug:
             raise
         complain(str(error))
         return error.exit_code
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 141
         if debug:
             raise
         complain(f"{type(error).__name__}: {error} (a fault of llamaduo's: --debug shows where)")
@@ -72,6 +81,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("llamaduo: interrupted; the same command goes on where it stopped.", file=sys.stderr)
         return 130
+
+
+def _nobody_reads() -> bool:
+    """Tell whether the reader of what is printed has gone, as `head` does; if so, print nothing more."""
+    try:
+        printed = sys.stdout.fileno()
+    except (OSError, ValueError, AttributeError):  # it is no file
+        return False
+    look = select.poll()
+    look.register(printed, 0)  # an end of the other side is told unasked
+    if not look.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), printed)
+    return True
 
 
 def _refuse_keys(arguments: list[str]) -> None:
@@ -86,7 +109,7 @@ def _refuse_keys(arguments: list[str]) -> None:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in ("help", *_ASKS_FOR_HELP):
         print(HELP, end="")
         return 0
     command, rest = arguments[0], arguments[1:]
@@ -112,13 +135,13 @@ def _dispatch(arguments: list[str]) -> int:
         hint = f" Did you mean {near[0]}?" if near else ""
         print(f"llamaduo: {command}: there is no such command.{hint} See llamaduo --help.", file=sys.stderr)
         return 2
+    if rest[:1] in ([word] for word in _ASKS_FOR_HELP) and command not in _HAVE_USAGE:
+        print(HELP, end="")
+        return 0
     return commands[command](rest)
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments[:1] in (["-h"], ["--help"]):
-        print(HELP, end="")
-        return 0
     from llamaduo.compose import compose
 
     composed = compose(arguments)
@@ -141,9 +164,6 @@ def _interrupt(*_: object) -> None:
 
 
 def _quote(arguments: list[str]) -> int:
-    if arguments[:1] in (["-h"], ["--help"]):
-        print(HELP, end="")
-        return 0
     import datetime
 
     from llamaduo.compose import compose
@@ -190,9 +210,6 @@ def _verify(arguments: list[str]) -> int:
 
 
 def _report(arguments: list[str]) -> int:
-    if arguments[:1] in (["-h"], ["--help"]):
-        print(HELP, end="")
-        return 0
     if len(arguments) != 1 or arguments[0].startswith("-"):
         raise ConfigError("usage: llamaduo report DIR (a run's folder, a study's, or results/).")
     from llamaduo.studies.report import report
@@ -202,9 +219,6 @@ def _report(arguments: list[str]) -> int:
 
 
 def _track(arguments: list[str]) -> int:
-    if arguments[:1] in (["-h"], ["--help"]):
-        print(HELP, end="")
-        return 0
     from llamaduo.track_command import track
 
     print(track(arguments), end="")

@@ -62,7 +62,7 @@ def iterations_table(history: Sequence[Iteration], title: str | None = None) -> 
 
 
 class _Console(Console):
-    """A console that falls silent when nobody reads any more: a closed pipe must not end a run."""
+    """A console that falls silent when nobody reads any more: a closed pipe must not end what is under way."""
 
     def on_broken_pipe(self) -> None:
         """Send everything that follows to nowhere."""
@@ -72,7 +72,7 @@ class _Console(Console):
 
 def plain_console() -> Console:
     """Return a console that prints text as it is; 140 columns where it is no terminal."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = _Console(highlight=False, markup=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 140
     return console

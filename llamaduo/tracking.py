@@ -2,8 +2,8 @@
 
 `metrics.jsonl` is the record; W&B is a view of it, fed by a thread of its own, so that a slow, broken
 or absent W&B changes neither result nor exit code. Every start sends all iterations again under the
-run's one id, `<study>-<folder>`, each with its explicit step. `send` does the same for a finished run, from its files, and
-only once: `wandb.json` in the run's folder says which steps W&B has.
+run's one id, `<study>-<folder>`, each with its explicit step. `send` does the same for a finished run,
+from its files, and only once: `wandb.json` in the run's folder says which steps W&B has.
 """
 
 from __future__ import annotations

@@ -15,6 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from llamaduo import cli
+from llamaduo.cli import main
+from llamaduo.studies.grid import Cell, add_to_grid
+
 NO_ROBOTS = Path(__file__).parents[2] / "shared/data/no_robots_coding.jsonl"
 SMOKE = ("run", "preset=smoke")
 OFFLINE = ("judge=reference", "synthesis=none")
@@ -53,6 +57,41 @@ def test_help_version_and_light_commands_load_nothing_heavy() -> None:
         ("journal",),
     ):
         assert loaded_modules(*arguments) == set(), arguments
+
+
+@pytest.mark.parametrize("command", ["run", "quote", "journal", "status", "report", "verify", "track", "doctor"])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_every_command_has_help(command: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, flag]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(("llamaduo moves a prompt", f"usage: llamaduo {command}"))
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("arguments", [("status", "results"), ("status", "results", "--json"), ("--help",)])
+def test_a_reader_that_goes_away_is_no_fault(
+    arguments: tuple[str, ...], buffered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "" if buffered else "1")
+    add_to_grid(Path("results/s"), [Cell(f"run{n}", [], "coding", "m", None, ["j"], "clean", 8) for n in range(2000)])
+    command = [sys.executable, "-m", "llamaduo", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) in (0, 141)
+
+
+def test_a_broken_pipe_that_is_not_the_readers_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: list[str]) -> int:
+        raise BrokenPipeError("a worker's")
+
+    monkeypatch.setattr(cli, "_status", broken)
+    assert main(["status", "results"]) == 1
+    assert "a worker's" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
