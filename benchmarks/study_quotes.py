@@ -5,9 +5,9 @@
 
 Calls, tokens and money are what `llamaduo quote` works out with an empty journal, but on stand-ins for the coverage
 data, which lie on the Hub: as many rows as the study takes, each of 130 tokens (the published rows have 85 to 155).
-GPU hours are those of training, estimated: 4 FLOP for each parameter and token (LoRA: forward, and backward through
-frozen weights), tokens = rows x 130 x epochs of every iteration, an H200 at 40% of its 989 TFLOP/s in bf16.
-Answering, judging and the price of 4-bit weights are not in it. Nothing is asked, downloaded or written elsewhere.
+GPU hours are those of the same quote, of training and of answering (`llamaduo/gpu_time.py`): a range from a gate passed
+at the first iteration at the fastest rate to all iterations at the slowest, on the GPU of `serving=`, none measured.
+Nothing is asked, downloaded or written elsewhere.
 """
 
 from __future__ import annotations
@@ -23,18 +23,11 @@ from llamaduo import quote as quoting
 from llamaduo.compose import compose
 from llamaduo.config import Experiment
 from llamaduo.records import CoverageDataset, Example
-from llamaduo.steps import volume
 
 ROOT = Path(__file__).parents[1]
 STUDIES = ROOT / "experiments"
 TOKENS_A_ROW = 130
 _PROMPT, _RESPONSE = 98 * 4, 32 * 4  # characters, four a token
-PARAMETERS = {
-    "gemma_2b": 2.5e9, "gemma_7b": 8.5e9, "mistral_7b_v0_3": 7.2e9, "llama3_8b": 8.0e9,
-    "llama3_2_1b": 1.2e9, "llama3_2_3b": 3.2e9,
-}  # fmt: skip
-"""Of each local model, embeddings included."""
-FLOP_A_SECOND = 0.4 * 989e12
 
 
 def main() -> None:
@@ -64,17 +57,24 @@ def quote_line(study: str) -> str:
 
 
 def described(experiments: Sequence[Experiment]) -> str:
-    """Return calls, tokens, money and GPU hours of experiments; a range where the gate may end them early."""
+    """Return calls, tokens, money and GPU hours of experiments; a range where one is expected."""
     with mock.patch.object(quoting, "load_data", stand_in):
         made = quoting.quote(experiments, today=datetime.date.today())
     calls = [sum(line.calls[at] - line.held[at] for line in made.lines) for at in (0, 1)]
     tokens = [[sum(made.tokens(line, at)[way] for line in made.lines) for at in (0, 1)] for way in (0, 1)]
     money = [sum(made.usd(line, at, batch=False) or 0 for line in made.lines) for at in (0, 1)]
-    hours = [sum(gpu_hours(experiment, at) for experiment in experiments) for at in (0, 1)]
+    trained, answered = hours([found.train_hours for found in made.works]), hours([f.answer_hours for f in made.works])
+    (gpu,) = {experiment.serving.gpu for experiment in experiments}
     return (
         f"{made.runs} runs, {span(calls)} calls, {span([n / 1e6 for n in tokens[0]])} million tokens in, "
-        f"{span([n / 1e6 for n in tokens[1]])} out, ${span(money)}; {span(hours)} GPU hours (estimated)."
+        f"{span([n / 1e6 for n in tokens[1]])} out, ${span(money)}; GPU hours on one {gpu}, estimated: "
+        f"{span(trained)} training, {span(answered)} answering."
     )
+
+
+def hours(found: Sequence[tuple[float, float] | None]) -> list[float]:
+    """Return the hours of all runs together, (at least, at most); every model of a study has a known size."""
+    return [sum(pair[at] for pair in found if pair) for at in (0, 1)]
 
 
 def span(pair: Sequence[float]) -> str:
@@ -94,17 +94,6 @@ def stand_in(experiment: Experiment) -> CoverageDataset:
 def _row(name: str) -> Example:
     prompt = name.ljust(_PROMPT, "x")
     return Example(name, ({"role": "user", "content": prompt},), "y" * _RESPONSE)
-
-
-def gpu_hours(experiment: Experiment, at: int) -> float:
-    """Return the hours on an H200 that training takes, of the first iteration (0) or of all of them (1)."""
-    if not experiment.train.enabled:
-        return 0.0
-    growth, coverage = experiment.loop.growth, experiment.data.train_rows or 0
-    rounds = range(experiment.loop.max_iterations if at and experiment.synthesis.enabled else 1)
-    rows = sum(volume(growth, coverage, number) + coverage * growth.include_coverage for number in rounds)
-    tokens = rows * TOKENS_A_ROW * experiment.train.epochs
-    return 4 * PARAMETERS[experiment.local_model.name] * tokens / FLOP_A_SECOND / 3600
 
 
 if __name__ == "__main__":

@@ -122,22 +122,39 @@ def measured_rates(results: Path) -> dict[str, Rates]:
 
 
 def _measured(runs: Sequence[RunRecord]) -> Rates | None:
-    """Return the slowest and the fastest run's rates, None if no run trained and answered in this process."""
+    """Return the slowest and the fastest run's rates, None if no run trained or none answered with its own model.
+
+    What an endpoint has answered says nothing of the local model.
+    """
+    own = [run for run in runs if run.config.get("infer", {}).get("backend") != Backend.endpoint.value]
     trained = [rate for run in runs if (rate := speed.rate(speed.training(run.folder)))]
-    answered = [rate for run in runs if (rate := speed.rate(speed.answering(run.folder)))]
-    files = sorted(file for run in runs for file in run.folder.glob("iterations/*/predictions.jsonl"))
-    each = speed.read_answers(files[0]).characters_a_token if files else None
+    answered = [rate for run in own if (rate := speed.rate(speed.answering(run.folder)))]
     if not trained or not answered:
         return None
     gpus = dict.fromkeys(
         name for run in runs for name in (run.environment.get("hardware") or {}).get("gpus") or ["CPU"]
     )
     basis = (
-        f"measured on {', '.join(gpus)}, n = {len(runs)} finished {'run' if len(runs) == 1 else 'runs'}: "
-        f"{_rates(min(trained), max(trained))} trained, {_rates(min(answered), max(answered))} answered."
+        f"measured on {', '.join(gpus)}: {_rates(min(trained), max(trained))} trained ({_finished(trained)}), "
+        f"{_rates(min(answered), max(answered))} answered ({_finished(answered)})."
     )
     ranges = ((min(trained), max(trained)), (min(answered), max(answered)))
-    return Rates(*ranges, each or _CHARACTERS_A_TOKEN, basis)
+    return Rates(*ranges, _characters_a_token(own) or _CHARACTERS_A_TOKEN, basis)
+
+
+def _characters_a_token(runs: Sequence[RunRecord]) -> float | None:
+    """Return the characters of all answers of some runs by their tokens, None where there are no answers."""
+    characters = tokens = 0
+    for run in runs:
+        for file in run.folder.glob("iterations/*/predictions.jsonl"):
+            answers = speed.read_answers(file)
+            characters += sum(answers.characters)
+            tokens += sum(answers.completion_tokens)
+    return characters / tokens if characters and tokens else None
+
+
+def _finished(rates: Sequence[float]) -> str:
+    return f"n = {len(rates)} finished {'run' if len(rates) == 1 else 'runs'}"
 
 
 def _rates(low: float, high: float) -> str:

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from llamaduo.cli import main
 from llamaduo.compose import checked, compose, conf_dir
 from llamaduo.config import Experiment, fingerprint
+from llamaduo.gpu_time import work
 from llamaduo.records import Verdict
 from llamaduo.run_dir import read_state
 from llamaduo.steps import synthesis_requests, volume
@@ -182,17 +183,21 @@ def test_the_quote_in_the_file_is_what_llamaduo_quote_works_out(name: str, study
 def test_every_quote_has_calls_tokens_money_and_hours(name: str, count: int) -> None:
     number = r"[\d,.]+(?: to [\d,.]+)?"
     form = rf"Quote: {count} runs, {number} calls, {number} million tokens in, {number} out, \${number}; "
-    assert re.search(form + rf"{number} GPU hours \(estimated\)\.$", head(name), re.MULTILINE)
+    form += rf"GPU hours on one H100 SXM, estimated: {number} training, {number} answering\.$"
+    assert re.search(form, head(name), re.MULTILINE)
 
 
-def test_gpu_hours_are_counted_from_rows_tokens_epochs_and_parameters(study_quotes: Any) -> None:
-    run = job("main_table", {"local_model": "gemma_7b", "task": "coding"})
-    flop = 4 * 8.5e9 * 100_000 * 130 * run.train.epochs
-    assert study_quotes.gpu_hours(run, 1) == pytest.approx(flop / (0.4 * 989e12) / 3600)
-    grown = job("continue_or_restart", {"task": "coding"})
-    first, all_four = (study_quotes.gpu_hours(grown, at) for at in (0, 1))
-    assert all_four == pytest.approx(first * (1 + 4 + 16 + 64))
-    assert study_quotes.gpu_hours(job("ceiling", {}), 1) == 0
+def test_a_studys_hours_are_those_of_a_quote(study_quotes: Any) -> None:
+    run = job("main_table", {"local_model": "gemma_7b", "task": "coding"}, "runtime.results=none")
+    found = work(run, study_quotes.stand_in(run), 1, None)
+    assert found.train_hours is not None
+    assert found.answer_hours is not None
+    flop = 6 * 8_537_680_896 * 100_000 * 130 * run.train.epochs
+    assert found.train_hours == pytest.approx([flop / (share * 989e12) / 3600 for share in (0.4, 0.2)])
+    (trained, answered) = (study_quotes.span(pair) for pair in (found.train_hours, found.answer_hours))
+    told = study_quotes.described([run])
+    assert told.endswith(f"GPU hours on one H100 SXM, estimated: {trained} training, {answered} answering.")
+    assert study_quotes.described([job("ceiling", {}, "runtime.results=none")]).endswith("0 training, 0 answering.")
 
 
 # ---------------------------------------------------------------- the paper's tables

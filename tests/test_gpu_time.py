@@ -128,7 +128,37 @@ class TestMeasured:
         assert rates.train == pytest.approx((50, 100))
         answers = 2 * 15 * 4 * 24
         assert rates.answer == pytest.approx((answers / 40, answers / 20))
-        assert "measured on H100, n = 2 finished runs" in rates.basis
+        assert rates.basis == (
+            "measured on H100: 50 to 100 tokens/s trained (n = 2 finished runs), "
+            f"{answers / 40:,.0f} to {answers / 20:,.0f} tokens/s answered (n = 2 finished runs)."
+        )
+
+    def test_what_an_endpoint_answers_says_nothing_of_the_local_model(self) -> None:
+        given = ("preset=service", "judge=paper_panel", "service.replay=true")
+        config = configuration(*given)
+        timed_run("local", 10.0, config)
+        timed_run("ceiling", 0.1, configuration(*given, "infer=service_llm", "synthesis=none"))
+        (rates,) = measured_rates(Path("results")).values()
+        answers = 2 * 15 * 4 * 24
+        assert rates.answer == pytest.approx((answers / 20, answers / 20))
+        assert rates.train == pytest.approx((100, 10_000))
+        assert "trained (n = 2 finished runs)" in rates.basis
+        assert "answered (n = 1 finished run)" in rates.basis
+
+    def test_a_tokens_characters_are_those_of_all_runs_together(self) -> None:
+        config = configuration("preset=service", "judge=paper_panel", "service.replay=true")
+        timed_run("a", 10.0, config)
+        timed_run("b", 10.0, config)
+        characters = tokens = 0
+        for file in sorted(Path("results").rglob("predictions.jsonl")):
+            rows = [json.loads(line) for line in file.read_text().splitlines()]
+            for row in rows if file.is_relative_to("results/study/b") else ():
+                row["text"] = "long " * 100
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            characters += sum(len(row["text"]) for row in rows)
+            tokens += sum(row["completion_tokens"] for row in rows)
+        (rates,) = measured_rates(Path("results")).values()
+        assert rates.characters_a_token == pytest.approx(characters / tokens)
 
     def test_runs_that_are_not_finished_or_have_no_times_say_nothing(self) -> None:
         config = configuration("preset=service", "judge=paper_panel", "service.replay=true")

@@ -82,8 +82,12 @@ class Journal:
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._mark = claim(self.path)
-        self._in_use = _share(self.path)
+        self._in_use = _share(self.path)  # first: whoever takes the mark away looks for those who hold it
+        try:
+            self._mark = claim(self.path)
+        except BaseException:
+            os.close(self._in_use)
+            raise
         if self.path.exists() and not is_sound(self.path):
             self._salvage()
         self._db, self._reader = connect(self.path), connect(self.path)

@@ -18,27 +18,38 @@ from llamaduo.mounts import network_file_system
 
 
 def claim(journal: Path) -> Path | None:
-    """Mark a journal as this machine's; None on a local disk. Raises InputError if it is another machine's."""
+    """Mark a journal as this machine's; None on a local disk. Raises InputError if it is another machine's.
+
+    The caller holds the journal's shared lock already: no other process of this machine takes the mark away then.
+    """
     kind = network_file_system(journal)
     if kind is None:
         return None
-    mark = journal.with_name(f"{journal.name}.host")
-    here = socket.gethostname()
-    private = journal.with_name(f".{journal.name}.host.{here}.{os.getpid()}")
+    mark, here = journal.with_name(f"{journal.name}.host"), socket.gethostname()
+    owner = _marked(mark, here)
+    if owner != here:
+        raise InputError(
+            f"journal {journal}: it lies on {kind} and {owner} uses it; several machines can't share one. Set "
+            f"service.journal to one a machine or a run, and merge them with llamaduo journal import; if "
+            f"{owner} is gone, remove {mark}."
+        )
+    return mark
+
+
+def _marked(mark: Path, here: str) -> str:
+    """Return whose the mark is, after an attempt to make it this machine's."""
+    private = mark.with_name(f".{mark.name}.{here}.{os.getpid()}")
     private.write_text(here, encoding="utf-8")
     try:
-        os.link(private, mark)  # of several machines one succeeds
-    except FileExistsError:
-        owner = mark.read_text(encoding="utf-8").strip() if mark.exists() else here
-        if owner != here:
-            raise InputError(
-                f"journal {journal}: it lies on {kind} and {owner} uses it; several machines can't share one. Set "
-                f"service.journal to one a machine or a run, and merge them with llamaduo journal import; if "
-                f"{owner} is gone, remove {mark}."
-            ) from None
+        while True:
+            try:
+                os.link(private, mark)  # of several machines one succeeds
+                return here
+            except FileExistsError:
+                with suppress(FileNotFoundError):  # gone since: try again
+                    return mark.read_text(encoding="utf-8").strip()
     finally:
         private.unlink(missing_ok=True)
-    return mark
 
 
 def release(mark: Path | None, in_use: int) -> None:

@@ -58,6 +58,60 @@ def test_what_a_killed_process_left_binds_the_same_machine_not_at_all(
     assert not path.with_name("journal.sqlite.host").exists()
 
 
+def test_a_mark_that_goes_between_the_link_and_the_look_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_nfs: None
+) -> None:
+    path, mark = tmp_path / "journal.sqlite", tmp_path / "journal.sqlite.host"
+    mark.write_text("node2")
+    on("node1", monkeypatch)
+    link, tries = os.link, []
+
+    def late(source: Path, target: Path) -> None:
+        tries.append(target)
+        try:
+            link(source, target)
+        except FileExistsError:
+            mark.unlink()  # node2 closes the journal just now
+            raise
+
+    monkeypatch.setattr(os, "link", late)
+    assert one_host.claim(path) == mark
+    assert len(tries) == 2
+    assert mark.read_text() == "node1"
+
+
+def test_the_mark_stays_when_the_last_one_closes_while_the_next_one_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_nfs: None
+) -> None:
+    """The first process closes at the moment when the second one has seen the mark, but has no journal open yet."""
+    path = tmp_path / "journal.sqlite"
+    on("node1", monkeypatch)
+    first, claim = Journal(path), one_host.claim
+
+    def seen(journal: Path) -> Path | None:
+        mark = claim(journal)
+        first.close()
+        return mark
+
+    monkeypatch.setattr("llamaduo.service.journal.claim", seen)
+    second = Journal(path)
+    on("node2", monkeypatch)
+    monkeypatch.setattr("llamaduo.service.journal.claim", claim)
+    with pytest.raises(InputError, match="node1 uses it"):
+        Journal(path)
+    second.close()
+    Journal(path).close()
+
+
+def test_a_refused_process_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_nfs: None) -> None:
+    path = tmp_path / "journal.sqlite"
+    (tmp_path / "journal.sqlite.host").write_text("node2")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(InputError, match="node2 uses it"):
+        Journal(path)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_local_disk_needs_no_mark(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.sqlite")
     assert not (tmp_path / "journal.sqlite.host").exists()
