@@ -1,8 +1,8 @@
 """Every study of experiments/ composes offline, says what it asks and costs, has a rehearsal with the same grid, and
 every cell of the paper's tables is one of its runs.
 
-A grid is the product of what its file sweeps; one job for each level of each axis is composed, and checked, so that
-every choice that any run makes is seen.
+A grid is the product of what its file sweeps. Of a study every run is composed, and checked, as the command does it; of
+a rehearsal one for each level of each axis, so that every choice that any run makes is seen.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from llamaduo.cli import main
 from llamaduo.compose import checked, compose, conf_dir
 from llamaduo.config import Experiment, fingerprint
 from llamaduo.gpu_time import work
+from llamaduo.loop import run_folder
 from llamaduo.records import Verdict
 from llamaduo.run_dir import read_state
 from llamaduo.steps import synthesis_requests, volume
@@ -74,12 +75,20 @@ def job(name: str, choices: Mapping[str, str], *others: str) -> Experiment:
         return checked([one(name, [place, *chosen, *others])])[0]
 
 
+def sweep(name: str) -> tuple[list[Experiment], list[list[str]]]:
+    """Return all runs of a study and the overrides of each, composed by the command."""
+    found = compose(["-cd", str(EXPERIMENTS), "-cn", name])
+    assert found is not None
+    assert found.sweep is not None
+    return found.experiments, found.sweep.overrides
+
+
 @functools.cache
-def jobs(name: str) -> tuple[Experiment, ...]:
+def jobs(name: str) -> list[Experiment]:
     """Return as many runs of a study as its longest axis has levels: every level of every axis is in one of them."""
     levels = axes(name)
     count = max(map(len, levels.values()))
-    return tuple(job(name, {key: of[number % len(of)] for key, of in levels.items()}) for number in range(count))
+    return [job(name, {key: of[number % len(of)] for key, of in levels.items()}) for number in range(count)]
 
 
 # ---------------------------------------------------------------- the files
@@ -103,10 +112,27 @@ def test_the_first_lines_say_what_is_asked_and_what_it_costs(name: str) -> None:
         assert "Nothing is bought" in text.splitlines()[0]
 
 
-@pytest.mark.parametrize(("name", "count"), (RUNS | REHEARSED | {"pocket_no_synthesis": 4}).items())
-def test_every_study_composes_and_has_its_number_of_runs(name: str, count: int) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "count"), RUNS.items())
+def test_every_run_of_every_study_composes_and_has_a_folder_of_its_own(name: str, count: int) -> None:
+    composed, overrides = sweep(name)
+    assert [dict(text.split("=", 1) for text in texts) for texts in overrides] == grid(name)
+    assert len({run_folder(experiment) for experiment in composed}) == len(composed) == count
+    check(name, composed)
+    for experiment, choices in zip(composed, grid(name), strict=True):
+        assert choices.get("task") in (None, experiment.task.name)
+        assert choices.get("local_model") in (None, experiment.local_model.name)
+        assert choices.get("service_llm") in (None, experiment.service_llm.name)
+
+
+@pytest.mark.parametrize(("name", "count"), (REHEARSED | {"pocket_no_synthesis": 4}).items())
+def test_every_rehearsal_composes_and_has_its_number_of_runs(name: str, count: int) -> None:
     assert len(grid(name)) == count
-    composed = jobs(name)
+    check(name, jobs(name))
+
+
+def check(name: str, composed: list[Experiment]) -> None:
+    """Assert that no two runs are the same, and that a rehearsal asks nobody and a study no pocket LLM."""
     assert len({fingerprint(experiment) for experiment in composed}) == len(composed)
     for experiment in composed:
         pocket = name.startswith("pocket_")
@@ -133,7 +159,7 @@ def test_a_rehearsal_has_the_axes_of_its_study(name: str) -> None:
     if name == "main_table":
         wanted["local_model"] = 3
     assert {key: len(levels) for key, levels in rehearsed.items()} == wanted
-    (one, *_), (other, *_) = jobs(name), jobs(f"pocket_{name}")
+    one, other = (job(each, grid(each)[0]) for each in (name, f"pocket_{name}"))
     assert len(one.judge.panel) == len(other.judge.panel) == 3
 
 
