@@ -27,8 +27,7 @@ from study_killing import LIGHT, WHOLE, Study
 from wire_double import Settings, serving
 
 KILLS = 3
-STEADY = {"HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
-"""PEFT writes a set of module names into adapter_config.json, in the order of their hashes."""
+STEADY = {"HF_HUB_OFFLINE": "1"}
 SEED = 1
 MODELS = "local_model=pocket_llama,pocket_gemma,pocket_mistral"
 TASKS = "task=summarization,classification,coding,closed_qa"

@@ -8,6 +8,7 @@ tuning.save(folder)
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -289,6 +290,16 @@ class FineTuning:
         network, state = self._devices.bare(self._network), self._devices.weights(self._network)
         if self._devices.rank == 0:
             network.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
+            _put_in_order(folder / "adapter_config.json")
+
+
+def _put_in_order(path: Path) -> None:
+    """Sort the names in a saved configuration: peft writes a set, whose order is another in each process."""
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in tree.items():
+        if isinstance(value, list) and all(isinstance(name, str) for name in value):
+            tree[key] = sorted(value)
+    path.write_text(json.dumps(tree, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -89,6 +90,14 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
         fine_tune(rows, tmp_path / name)
     first, second = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in "ab")
     assert first == second
+
+
+def test_names_in_the_saved_configuration_are_in_order(tmp_path: Path) -> None:
+    """peft keeps them in a set, whose order is another in each process."""
+    fine_tune(examples("coding", 4), tmp_path)
+    names = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert len(names) > 4
+    assert names == sorted(names)
 
 
 def test_accumulation_takes_the_same_steps_as_one_large_batch(tmp_path: Path) -> None:
