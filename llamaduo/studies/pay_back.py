@@ -24,8 +24,8 @@ REQUESTS = tuple(round(step * 10**power) for power in (3, 4, 5, 6, 7) for step i
 def over_time(costs: Sequence[RunCost]) -> list[Row]:
     """Return rows of what has been paid by the end of each month, 0 to `months`, what was spent before included.
 
-    Columns: `run`, `task`, `local_model`, `service_llm`, `system` (`service`, `local, shared GPU` or
-    `local, whole GPUs`), `load` (`light` or `heavy`), `requests` (a month), `month`, `usd`.
+    Columns: `run`, `task`, `local_model`, `service_llm`, `system` (`service`, `local, shared machine` or
+    `local, whole machines`), `load` (`light` or `heavy`), `requests` (a month), `month`, `usd`.
     """
     rows: list[Row] = []
     for cost, moved in _known(costs):
@@ -33,8 +33,8 @@ def over_time(costs: Sequence[RunCost]) -> list[Row]:
         for load, requests in loads.items():
             systems = {
                 "service": (0.0, requests * moved.service_usd),
-                "local, shared GPU": (moved.spent_usd, moved.month_usd(requests)),
-                "local, whole GPUs": (moved.spent_usd, moved.month_usd(requests, whole=True)),
+                "local, shared machine": (moved.spent_usd, moved.month_usd(requests)),
+                "local, whole machines": (moved.spent_usd, moved.month_usd(requests, whole=True)),
             }
             for system, (once, monthly) in systems.items():
                 rows += [

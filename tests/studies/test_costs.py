@@ -303,9 +303,9 @@ class TestRows:
         assert len(drawn) == 2 * 2 * 3 * 13
         shared = [row for row in drawn if row["run"] == "gemma_2b" and row["load"] == "light"]
         at = {(row["system"], row["month"]): row["usd"] for row in shared}
-        assert (at["service", 0], at["local, shared GPU", 0]) == (0.0, moved.spent_usd)
+        assert (at["service", 0], at["local, shared machine", 0]) == (0.0, moved.spent_usd)
         assert at["service", 12] == pytest.approx(12 * 1e5 * moved.service_usd)
-        assert at["local, whole GPUs", 12] == pytest.approx(moved.spent_usd + 12 * 730 * 0.8)
+        assert at["local, whole machines", 12] == pytest.approx(moved.spent_usd + 12 * 730 * 0.8)
 
     def test_sensitivity_varies_one_assumption_at_a_time(self, config: dict[str, Any]) -> None:
         drawn = [row for row in sensitivity(study_costs(study_of(config))) if row["run"] == "gemma_7b"]

@@ -20,7 +20,7 @@ from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.density import answer_bins, density
 from llamaduo.studies.plots.drawing import label_ends, panels, style
 from llamaduo.studies.plots.forest import forest
-from llamaduo.studies.plots.grouping import short, split
+from llamaduo.studies.plots.grouping import best, short, split
 from llamaduo.studies.plots.judges import agreement
 from llamaduo.studies.plots.lines import learning_curves, rank_lines, volume_scaling
 from llamaduo.studies.plots.pareto import pareto
@@ -281,7 +281,7 @@ def test_cost_over_time_draws_the_rows_and_the_range_of_runs() -> None:
 def test_what_cost_over_time_leaves_out_is_in_its_data() -> None:
     rows: list[Row] = [{"run": f"r{n}", "local_model": f"m{n}", "service_llm": "gpt_4o", "task": f"t{n}",
                         "system": system, "load": load, "month": m, "usd": float(m)}
-                       for n in range(9) for system in ("service", "local, shared GPU")
+                       for n in range(9) for system in ("service", "local, shared machine")
                        for load in ("light", "heavy") for m in range(2)]  # fmt: skip
     figure = cost_over_time(rows)
     assert figure is not None
@@ -307,7 +307,7 @@ def test_pay_back_draws_one_run_and_has_the_others_in_its_data() -> None:
     assert {row["run"] for row in drawn} == {"a"}
     assert {row["value"] for row in drawn} == {0.5, 1.0}
     assert "1 of 2 runs left out: they are in the figure's data" in figure.caption
-    assert "whole GPUs" in figure.caption
+    assert "whole machines" in figure.caption
     assert pay_back([row | {"months_shared": None} for row in rows]) is None
 
 
@@ -422,3 +422,10 @@ def test_answers_are_pooled_by_the_first_thing_that_varies() -> None:
 )
 def test_counts_are_short(number: float, text: str) -> None:
     assert short(number) == text
+
+
+def test_panels_are_in_the_order_of_their_numbers() -> None:
+    names = ["1,024 rows", "256 rows", "64 rows", "1k rows", "r 16", "r 8", "1M rows", "coding"]
+    groups: dict[str, list[Row]] = {name: [] for name in names}
+    found = best(groups, 10, "precision_mean")
+    assert found == ["64 rows", "256 rows", "1k rows", "1,024 rows", "1M rows", "coding", "r 8", "r 16"]

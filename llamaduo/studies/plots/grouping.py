@@ -9,6 +9,7 @@ don't cut a line to pieces, and neither does an alpha that is always twice the r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,8 +91,20 @@ def best(groups: dict[str, list[Row]], most: int, score: str) -> list[str]:
         return sum(found) / len(found) if found else -1.0
 
     if len(groups) > most:
-        return sorted(sorted(groups, key=lambda name: (-level(name), name))[:most])
-    return sorted(groups)
+        return sorted(sorted(groups, key=lambda name: (-level(name), name))[:most], key=_by_number)
+    return sorted(groups, key=_by_number)
+
+
+_NUMBER = re.compile(r"(\d[\d,]*(?:\.\d+)?)([kM]?)")
+
+
+def _by_number(name: str) -> list[tuple[str, float]]:
+    """Return a key that sorts `64 rows` before `256 rows` and both before `1k rows`."""
+    scale = {"": 1.0, "k": 1e3, "M": 1e6}
+    pieces = _NUMBER.split(name)
+    texts, numbers, units = pieces[::3], pieces[1::3], pieces[2::3]
+    values = [float(number.replace(",", "")) * scale[unit] for number, unit in zip(numbers, units, strict=True)]
+    return list(zip(texts, [*values, 0.0], strict=True))
 
 
 def grouped(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:

@@ -82,7 +82,7 @@ def _lines(rows: Sequence[Row]) -> list[Row]:
 
 
 def _system(row: Row) -> str:
-    """Return a system's name with the model's: `gpt_4o`, `gemma_7b, shared GPU`."""
+    """Return a system's name with the model's: `gpt_4o`, `gemma_7b, shared machine`."""
     system, local, service = str(row["system"]), row.get("local_model"), row.get("service_llm")
     if system == "service":
         return str(service or "service LLM")
@@ -115,7 +115,7 @@ def pay_back(rows: Sequence[Row]) -> Figure | None:
     """Return months to pay back against requests a month, a panel an assumption, a line a value of it.
 
     Rows hold `assumption`, `value`, `assumed`, `requests`, `months_shared` and `months_whole` (null: never); those of
-    the run that comes first by task, model and name are drawn, its months with whole GPUs only as assumed.
+    the run that comes first by task, model and name are drawn, its months with whole machines only as assumed.
     """
     known = [row for row in rows if _pays(row, "months_shared")]
     if not known:
@@ -129,8 +129,8 @@ def pay_back(rows: Sequence[Row]) -> Figure | None:
     caption = (
         f"Months until moving {f'to {who} ' if who else ''}has paid back, against requests a month, at a local price "
         f"for the share of the GPU that is used: {_ASSUMED}. One assumption is varied at a time, the line in bold is "
-        "what is assumed, the dashed one the same with whole GPUs rented all month; where a line is missing, it never "
-        "pays back." + left_out(1, runs, "runs", _IN_DATA)
+        "what is assumed, the dashed one the same with whole machines rented all month; where a line is missing, it "
+        "never pays back." + left_out(1, runs, "runs", _IN_DATA)
     )
     with style():
         figure, axes = panels(shown, height=2.6)
