@@ -12,7 +12,6 @@ document as text alone. The same folders give the same bytes; `packing.inflated`
 from __future__ import annotations
 
 import base64
-import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from urllib.parse import quote
 
 from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
-from llamaduo.redaction import redact
+from llamaduo.redaction import complain, redact
 from llamaduo.run_dir import write_text
 from llamaduo.studies.answers import Scores, reported_scores
 from llamaduo.studies.curves import curve, gate_of, series
@@ -35,7 +34,6 @@ from llamaduo.studies.spent import data_flow, seconds, spending
 from llamaduo.studies.study import Study
 from llamaduo.studies.tidy import coverage_cut, covered, factors, identity
 
-_LOG = logging.getLogger(__name__)
 _OF_THIS_MACHINE = {"runtime.results", "runtime.cache", "service.journal"}
 _SHOWN_POINTS = 60
 _BROAD = 2.0  # a drawing that is so many times as wide as it is high gets a line to itself
@@ -43,13 +41,13 @@ _OVERVIEW = "runs"  # the table of all runs: the page has its own, with links
 
 
 def write_run_page(folder: Path) -> None:
-    """Write a run's `report.html`; a page that can't be made is a warning, never an error of the run."""
+    """Write a run's `report.html`; a page that can't be made is a line on stderr, never an error of the run."""
     try:
         (run,) = read_runs(folder)
         write_text(folder / "report.html", run_page(run))
     except Exception as error:  # a picture of the results may fail without hurting them
         told = " ".join(str(error).split())
-        _LOG.warning("%s: no report.html (%s: %s); try llamaduo report.", folder, type(error).__name__, told)
+        complain(f"{folder}: no report.html ({type(error).__name__}: {told}); try llamaduo report.")
 
 
 def run_page(run: RunRecord, study: Study | None = None) -> str:

@@ -307,13 +307,13 @@ def test_damaged_answers_are_an_error_that_names_the_run(folder: Path) -> None:
         run_page(the_run(folder))
 
 
-def test_writing_the_page_never_hurts_a_run(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_writing_the_page_never_hurts_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run_page(folder)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page == run_page(the_run(folder))
     (folder / "iterations" / "00" / "verdicts.jsonl").write_text("{")
     write_run_page(folder)
-    assert "no report.html" in caplog.text
+    assert "no report.html" in capsys.readouterr().err
     assert (folder / "report.html").read_text(encoding="utf-8") == page
 
 
