@@ -22,7 +22,7 @@ run: .venv/ready
 	@$(BIN)/llamaduo run
 
 test: .venv/ready
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: .venv/ready
 	@$(BIN)/ruff format --check .
