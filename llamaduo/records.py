@@ -365,5 +365,5 @@ class RunState:
     """`switch`, `switch_with_fallback` or `stay`; null where no gate asks for anything."""
     beside: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Scorecards of those judged beside the iterations, by name and split: the ceiling and the floor."""
-    details: list[str] = field(default_factory=list)
+    details: tuple[str, ...] = ()
     """What stands behind the verdict, a sentence each."""
