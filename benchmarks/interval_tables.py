@@ -12,7 +12,14 @@ from typing import Any
 from measure import RESULTS
 
 METHODS = ("gaffke", "bca", "student", "betting", "anderson")
-NAMES = {"gaffke": "ours", "bca": "BCa", "student": "Student's t", "betting": "betting", "anderson": "Anderson's"}
+NAMES = {
+    "gaffke": "ours",
+    "bca": "BCa",
+    "student": "Student's t",
+    "betting": "betting",
+    "anderson": "Anderson's",
+    "mean": "none: the mean",
+}
 
 
 def tables(raw: dict[str, Any]) -> str:

@@ -82,6 +82,11 @@ def student_chance(means: Floats, at: float) -> Floats:
     return chance
 
 
+def mean_chance(means: Floats, at: float) -> Floats:
+    """Return 0 where the mean reaches `at` and 1 elsewhere: the paper's gate, which has no error to speak of."""
+    return np.where(means.mean(-1) >= at, 0.0, 1.0)
+
+
 def betting(means: Floats, error: float) -> Floats:
     """Return the least mean against which no gambler has won 1 / error, by halving.
 
