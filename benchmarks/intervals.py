@@ -21,7 +21,7 @@ import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,7 @@ import rival_limits as rival
 from harsh_worlds import HARSH
 from interval_tables import tables
 from measure import Result, conclude, options, say
-from whole_runs import ERROR, GATE, Runs, needed, outcomes, powers
+from whole_runs import ERROR, GATE, RUN_WORLDS, Runs, needed, outcomes, powers
 from worlds import WORLDS, draw
 
 from llamaduo.evidence.bounded import log_chances
@@ -67,17 +67,21 @@ def main() -> None:
     load = os.getloadavg()
     quick = wanted.quick
     cases = 300 if quick else 5_000
-    raw = {
-        "cases": cases,
-        "cover": cover(cases, repeats=(1,) if quick else REPEATS),
-        "harsh": harsh(cases),
-        "widths": widths(20 if quick else 200),
-        "runs": whole_runs(100 if quick else 3_000),
-        "guide": guide(50 if quick else 600),
-        "paper": paper(400 if quick else 4_000),
-        "missing": missing(300 if quick else 2_000),
-        "speed": speed(1 if quick else 5),
+    parts: dict[str, Callable[[], Any]] = {
+        "cover": lambda: cover(cases, repeats=(1,) if quick else REPEATS),
+        "harsh": lambda: harsh(cases),
+        "widths": lambda: widths(20 if quick else 200),
+        "runs": lambda: whole_runs(60 if quick else 2_000),
+        "guide": lambda: guide(40 if quick else 500),
+        "paper": lambda: paper(400 if quick else 4_000),
+        "missing": lambda: missing(200 if quick else 2_000),
+        "speed": lambda: speed(1 if quick else 5),
     }
+    raw: dict[str, Any] = {"cases": cases}
+    for name, part in parts.items():
+        start = time.perf_counter()
+        raw[name] = part()
+        say(f"{name}: {time.perf_counter() - start:.0f} s")
     say(tables(raw))
     say(f"\nthe paper's gate, one look at 16 prompts, wrongly passed in %: {raw['paper']}")
     say(f"missing answers: {raw['missing']}")
@@ -179,7 +183,7 @@ def whole_runs(n: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng(4)
     rows = []
     for gate, method, chance in (*RUN_METHODS, PAPER_METHOD):
-        for world in WORLDS:
+        for world in RUN_WORLDS:
             for size in RUN_PROMPTS:
                 for alike in ALIKE:
                     bad, good = (
@@ -195,7 +199,7 @@ def guide(n: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng(5)
     rows = []
     for gate, method, chance in RUN_METHODS:
-        for world in WORLDS:
+        for world in RUN_WORLDS:
             found = {p: powers(Runs(world, gate, GOOD, p, chance=chance), n, rng, LOOKS) for p in GUIDE_PROMPTS}
             for looks in LOOKS:
                 curve = {p: found[p][looks] for p in GUIDE_PROMPTS}

@@ -11,19 +11,23 @@ split over the looks; the test split, other prompts, then confirms it (lower lim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from rival_limits import Chance, gaffke_chance
-from worlds import draw_run
+from worlds import WORLDS, draw_run
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 ERROR = 0.05
 GATE, SERVICE_LLM, MARGIN = 90.0, 95.0, 5.0
 ANSWERS = 4
+RARE = "rare"
+"""A fourth world: a prompt's answers are all worth 100, or all 0: the hardest on limits that assume something."""
+RUN_WORLDS = (*WORLDS, RARE)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ def needed(curve: dict[int, float], power: float) -> int | None:
 def _means(runs: Runs, looks: int, n: int, rng: np.random.Generator) -> tuple[Floats, float]:
     """Return (n, looks, prompts) on a scale from 0 to 100, and where the gate is on it."""
     against = [SERVICE_LLM] if runs.gate == "service_llm" else []
-    scores = draw_run(
+    drawn = _rare if runs.world == RARE else draw_run
+    scores = drawn(
         runs.world,
         against + [runs.truth] * looks,
         n=n,
@@ -93,3 +98,13 @@ def _means(runs: Runs, looks: int, n: int, rng: np.random.Generator) -> tuple[Fl
     if not against:
         return scores, GATE
     return 50 + (scores[:, 1:] - scores[:, :1]) / 2, 50 - MARGIN / 2
+
+
+def _rare(
+    world: str, truths: Sequence[float], *, n: int, prompts: int, answers: int, alike: float, rng: np.random.Generator
+) -> Floats:
+    """Return what `draw_run` does, of a world of disasters: all answers to a prompt are worth 100, or all 0."""
+    rank = rng.random((n, len(truths), prompts))
+    rank = np.where(rng.random(rank.shape) < np.sqrt(alike), rng.random((n, 1, prompts)), rank)
+    scores = np.where(rank < 1 - np.array(truths)[:, None] / 100, 0.0, 100.0)
+    return np.repeat(scores[..., None, None], answers, axis=-2)

@@ -61,6 +61,9 @@ def test_whole_runs_seldom_accept_what_falls_short_and_do_without_a_split_of_the
     assert found["confirmed"] <= found["accepted"] <= found["dev"] <= 5 < found["unsplit"]
     paper = whole.outcomes(replace(runs, chance=module("rival_limits").mean_chance), 200, np.random.default_rng(1))
     assert paper["dev"] > 50
+    rare = whole.Runs("rare", "service_llm", 89.0, prompts=32, chance=module("rival_limits").student_chance)
+    assert whole.outcomes(rare, 400, np.random.default_rng(1))["accepted"] > 5
+    assert whole.outcomes(replace(rare, chance=runs.chance), 400, np.random.default_rng(1))["accepted"] <= 5
     good = whole.outcomes(replace(runs, truth=97.0), 100, np.random.default_rng(1))
     assert good["accepted"] > 50
 
@@ -115,5 +118,5 @@ def test_the_tables_hold_every_cell(module: Any, monkeypatch: pytest.MonkeyPatch
     }
     made = tables.tables(raw)
     rows = [line for line in made.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 * 5 + 3 + 2 * 3 + 9 + 4 * 3 + 3 * 3
-    assert sum("service_llm | Student's t" in line for line in rows) == 3 + 3
+    assert len(rows) == 2 * 5 + 3 + 2 * 3 + 9 + 4 * 4 + 3 * 4
+    assert sum("service_llm | Student's t" in line for line in rows) == 4 + 4
