@@ -272,15 +272,17 @@ def result(raw: dict[str, Any], quick: bool) -> Result:
     """Sum it up: the worst of each claim, and whether each is within its target."""
     worst = max(row["over"] for row in raw["cover"])
     wrong = max(row["bad"]["accepted"] for row in raw["runs"] if row["method"] == "gaffke")
+    assumed = [row for row in raw["runs"] if row["method"] == "student"]
     to_pass, seconds = raw["missing"]["to_pass"], statistics.median(raw["speed"])
     holds = worst <= COVER_PERCENT and wrong <= RUN_PERCENT and to_pass == 0 and seconds <= SECONDS
     spread = {
         "upper_below_truth_percent": round(max(row["under"] for row in raw["cover"]), 2),
         "harsh_lower_above_truth_percent": round(max(row["over"] for row in raw["harsh"]), 2),
         "runs_wrongly_accepted_percent": wrong,
-        "runs_wrongly_accepted_with_stated_assumptions_percent": max(
-            row["bad"]["accepted"] for row in raw["runs"] if row["method"] == "student"
-        ),
+        **{
+            f"runs_wrongly_{what}_with_stated_assumptions_percent": max(row["bad"][what] for row in assumed)
+            for what in ("accepted", "confirmed")
+        },
         "fail_to_pass_by_missing": to_pass,
         "scorecard_seconds": seconds,
     }

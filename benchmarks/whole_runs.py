@@ -50,13 +50,14 @@ def outcomes(runs: Runs, n: int, rng: np.random.Generator) -> dict[str, float]:
     """Return shares of n runs, in percent: taken on dev, taken without the split of the error, accepted, confirmed."""
     dev = dev_chances(runs, n, rng)
     means, at = _means(runs, 1, n, rng)
-    above, below = runs.chance(means[:, 0], at), runs.chance(100 - means[:, 0], 100 - at)
+    confirmed = runs.chance(means[:, 0], at) < ERROR
+    contradicted = ~confirmed & (runs.chance(100 - means[:, 0], 100 - at) < ERROR)
     taken = (dev < ERROR / runs.looks).any(-1)
     found = {
         "dev": taken,
         "unsplit": (dev < ERROR).any(-1),
-        "accepted": taken & (below >= ERROR),
-        "confirmed": taken & (above < ERROR),
+        "accepted": taken & ~contradicted,
+        "confirmed": taken & confirmed,
     }
     return {name: round(100 * float(share.mean()), 2) for name, share in found.items()}
 
