@@ -6,7 +6,7 @@
 1. Cover: how often the lower 95% limit of a mean lies above the truth (nominal 2.5%, target at most 3% everywhere) and
    the upper one below it, in three worlds (`worlds.py`) x 8 to 100 prompts x true means of 80 to 98, four answers a
    prompt, one and ten judge repeats; the same in worlds made to break it (`harsh_worlds.py`); mean widths beside those
-   of other methods (`rival_limits.py`).
+   of other methods, and what more answers and repeats take from them (`widths.py`).
 2. Whole runs (`whole_runs.py`): how often six looks at one dev split and one at a test split accept a model that is
    below the gate (target at most 5%), how often one that is well above it; prompts needed for a power of 50 and 80%.
 3. Missing answers: the gate's decision with the 10% worst unscored, against the one with all scored, in 2,000 runs.
@@ -31,6 +31,7 @@ from harsh_worlds import HARSH
 from interval_tables import tables
 from measure import Result, conclude, options, say
 from whole_runs import ERROR, GATE, RUN_WORLDS, Runs, needed, outcomes, powers
+from widths import buys, widths
 from worlds import WORLDS, draw
 
 from llamaduo.evidence.bounded import log_chances
@@ -45,13 +46,6 @@ RUN_PROMPTS, ALIKE = (32, 64, 100), (0.0, 0.5, 0.9)
 GUIDE_PROMPTS, LOOKS = (29, 45, 64, 100, 150, 200, 300, 400), (1, 3, 5, 6)
 ANSWERS = 4
 COVER_PERCENT, RUN_PERCENT, SECONDS = 3.0, 5.0, 5.0
-RIVALS = {
-    "gaffke": rival.gaffke,
-    "bca": rival.bca,
-    "student": rival.student,
-    "betting": rival.betting,
-    "anderson": rival.anderson,
-}
 RUN_METHODS = (
     ("absolute", "gaffke", rival.gaffke_chance),
     ("service_llm", "gaffke", rival.gaffke_chance),
@@ -70,7 +64,8 @@ def main() -> None:
     parts: dict[str, Callable[[], Any]] = {
         "cover": lambda: cover(cases, repeats=(1,) if quick else REPEATS),
         "harsh": lambda: harsh(cases),
-        "widths": lambda: widths(20 if quick else 200),
+        "widths": lambda: widths(PROMPTS, TRUTHS, 20 if quick else 200),
+        "buys": lambda: buys(100 if quick else 1_000),
         "runs": lambda: whole_runs(60 if quick else 2_000),
         "guide": lambda: guide(40 if quick else 500),
         "paper": lambda: paper(400 if quick else 4_000),
@@ -84,6 +79,7 @@ def main() -> None:
         say(f"{name}: {time.perf_counter() - start:.0f} s")
     say(tables(raw))
     say(f"\nthe paper's gate, one look at 16 prompts, wrongly passed in %: {raw['paper']}")
+    say(f"mean width at 64 prompts, true mean 90, by answers x repeats: {raw['buys']}")
     say(f"missing answers: {raw['missing']}")
     say(f"seconds to a scorecard: {raw['speed']}")
     conclude(result(raw, quick), raw, wanted, load)
@@ -158,24 +154,6 @@ def _apart(sums: Floats, sizes: Floats) -> tuple[Floats, Floats]:
     there = (np.arange(sizes.max()) < sizes[..., None]).astype(float)
     worth = (sums / sizes)[..., None] * there
     return worth.reshape(len(sums), -1), there.reshape(len(sums), -1)
-
-
-def widths(n: int) -> list[dict[str, Any]]:
-    """Return each method's mean width over the truths, and the percent of its lower limits above the truth."""
-    rng = np.random.default_rng(3)
-    rows = []
-    for world in WORLDS:
-        for size in PROMPTS:
-            row: dict[str, Any] = {"world": world, "prompts": size}
-            drawn = [(truth, in_parts(world, truth, (n, size, 1), rng)) for truth in TRUTHS]
-            for name, limit in RIVALS.items():
-                low = [limit(means, ERROR / 2) for _, means in drawn]
-                high = [100 - limit(100 - means, ERROR / 2) for _, means in drawn]
-                width = statistics.fmean(float((b - a).mean()) for a, b in zip(low, high, strict=True))
-                over = statistics.fmean(float((a > truth).mean()) for a, (truth, _) in zip(low, drawn, strict=True))
-                row[name] = {"width": round(width, 2), "over": round(100 * over, 1)}
-            rows.append(row)
-    return rows
 
 
 def whole_runs(n: int) -> list[dict[str, Any]]:

@@ -98,6 +98,11 @@ def test_missing_answers_never_turn_a_failure_into_a_pass_and_leaving_them_out_d
     assert found["left_out_to_pass"] > 0
 
 
+def test_more_repeats_of_a_judge_hardly_narrow_an_interval(module: Any) -> None:
+    for by_shape in module("widths").buys(100, prompts=32).values():
+        assert by_shape["4 x 10"] == pytest.approx(by_shape["4 x 1"], rel=0.05)
+
+
 def test_prompts_needed_are_read_off_the_curve(module: Any) -> None:
     needed = module("whole_runs").needed
     assert needed({32: 10.0, 64: 40.0, 100: 60.0}, 50) == 82
@@ -112,7 +117,7 @@ def test_the_tables_hold_every_cell(module: Any, monkeypatch: pytest.MonkeyPatch
     raw = {
         "cover": intervals.cover(20, repeats=(1,), prompts=(8, 15)),
         "harsh": intervals.harsh(20),
-        "widths": intervals.widths(4),
+        "widths": module("widths").widths((8, 15), (80, 95), 4),
         "runs": intervals.whole_runs(4),
         "guide": intervals.guide(4),
     }
