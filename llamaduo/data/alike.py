@@ -19,7 +19,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from statistics import median
 
 from llamaduo.records import Example
@@ -61,15 +61,14 @@ def bag(texts: Iterable[str]) -> Bag:
     found: set[str] = set()
     for text in texts:
         row = words(text)
-        found.update(row)
-        found.update(f"{one} {two}" for one, two in pairwise(row))
+        found.update(row, map(" ".join, pairwise(row)))
     return frozenset(found)
 
 
 def shared(bags: Sequence[Bag]) -> Bag:
     """Return what more than half of the bags share; nothing where there are fewer than three."""
     least = max(_SHARED_BY, len(bags) // 2 + 1)
-    return frozenset(member for member, count in Counter(m for one in bags for m in one).items() if count >= least)
+    return frozenset(member for member, count in Counter(chain.from_iterable(bags)).items() if count >= least)
 
 
 def without(one: Bag, common: Bag) -> Bag:
@@ -78,7 +77,7 @@ def without(one: Bag, common: Bag) -> Bag:
 
 
 class _Ranks(dict[str, int]):
-    """The order of a bag's members, rarest first; whoever is met later comes before all others."""
+    """The order of members: rarer ones first, each at a place of its own; whoever is met later comes before all."""
 
     def __missing__(self, member: str) -> int:
         self[member] = -len(self)
@@ -91,13 +90,18 @@ class Index:
     def __init__(self, bags: Iterable[Bag], threshold: float) -> None:
         """Take the bags that will be added or asked for: the better they are known, the faster the search."""
         self._threshold = threshold
-        frequency = Counter(member for one in bags for member in one)
-        self._ranks = _Ranks((m, rank) for rank, m in enumerate(sorted(frequency, key=lambda m: (frequency[m], m))))
+        frequency = Counter(chain.from_iterable(bags))
+        self._ranks = _Ranks((member, (count << 40) + rank) for rank, (member, count) in enumerate(frequency.items()))
         self._bags: list[Bag] = []
         self._postings: dict[str, list[int]] = defaultdict(list)
+        self._asked: tuple[Bag, list[str]] = (frozenset(), [])
+        """The last bag asked for, which is often the next to be added, and its rarest members."""
 
     def _prefix(self, one: Bag) -> list[str]:
-        return sorted(one, key=self._ranks.__getitem__)[: len(one) - math.ceil(self._threshold * len(one) - 1e-9) + 1]
+        if self._asked[0] is not one:
+            needed = len(one) - math.ceil(self._threshold * len(one) - 1e-9) + 1
+            self._asked = (one, sorted(one, key=self._ranks.__getitem__)[:needed])
+        return self._asked[1]
 
     def add(self, one: Bag) -> None:
         """Put a bag into the index."""
