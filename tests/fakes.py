@@ -44,7 +44,7 @@ def quick_infer(
     rows = json.loads((Path(adapter) / "weights.json").read_text())["rows"]
     progress(1, 1)
     return [
-        Prediction(e.prompt_id, k, e.prompt, e.response, f"rows={rows} sample={k}", "stop", 3, 3)
+        Prediction(e.prompt_id, k, e.prompt, e.response, f"rows={rows} sample={k}", "stop", 3, 3, cluster=e.cluster)
         for e in examples
         for k in range(config.samples)
     ]

@@ -18,6 +18,9 @@ from llamaduo.data.alike import Bag, Index, bag, shared, turns, without, words
 from llamaduo.data.passages import Passages
 from llamaduo.records import COVERAGE, Example
 
+DUPLICATE, CONTAMINATION = "duplicate", "contamination"
+"""Why a row is removed."""
+
 
 @dataclass(frozen=True)
 class Removal:
@@ -63,14 +66,14 @@ def curate(
     for row, (example, one) in enumerate(zip(new, bags, strict=True)):
         leak = leaks.of(row, example)
         if leak is not None:
-            removed.append(Removal(row, example.prompt_id, "contamination", leak[0].prompt_id, round(leak[1], 4)))
+            removed.append(Removal(row, example.prompt_id, CONTAMINATION, leak[0].prompt_id, round(leak[1], 4)))
             continue
         if example.prompt_id in prompts:
-            removed.append(Removal(row, example.prompt_id, "duplicate", example.prompt_id, 1.0))
+            removed.append(Removal(row, example.prompt_id, DUPLICATE, example.prompt_id, 1.0))
             continue
         twin = _twin(example, seen.matches(one), in_index, config)
         if twin is not None:
-            removed.append(Removal(row, example.prompt_id, "duplicate", twin[0].prompt_id, round(twin[1], 4)))
+            removed.append(Removal(row, example.prompt_id, DUPLICATE, twin[0].prompt_id, round(twin[1], 4)))
             continue
         kept.append(example)
         prompts.add(example.prompt_id)
