@@ -79,8 +79,27 @@ class TestStopping:
 
     def test_curation_that_leaves_nothing_is_no_new_data(self, compose_experiment: Compose) -> None:
         by_rows({0: 50})
-        state = run(compose_experiment(*SCRIPTED, "curation.contamination_jaccard=0.05"), display=quiet())
+        state = run(compose_experiment(*SCRIPTED, "curation.contamination_jaccard=0.01"), display=quiet())
         assert (state.stop_reason, state.iterations) == ("no_new_data", 1)
+
+    def test_what_curation_takes_is_said_before_more_is_bought(
+        self, compose_experiment: Compose, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        by_rows({0: 50})
+        import llamaduo.steps as steps
+
+        told: list[str] = []
+        display = quiet()
+        monkeypatch.setattr(display, "note", told.append)
+        bought = steps.synthesize
+        monkeypatch.setattr(steps, "synthesize", lambda *asked: (told.append("bought"), bought(*asked))[1])
+        some = compose_experiment(*SCRIPTED, "curation.contamination_jaccard=0.01", "loop.gate.rule=mean")
+        run(some, display=display)
+        events = [
+            note.split(" of this")[0].rstrip("0123456789") for note in told if "bought" in note or "round" in note
+        ]
+        assert events == ["bought", "curation removed "] * 3
+        assert any("like dev or test: 'Classify" in note or "like dev or test: '..." in note for note in told)
 
     def test_budget_stops_and_a_larger_one_goes_on(self, compose_experiment: Compose) -> None:
         by_rows({0: 20, 16: 95})
