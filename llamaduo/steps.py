@@ -11,13 +11,25 @@ import os
 import shutil
 import warnings
 from collections import Counter
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from llamaduo.config import Backend, DataSource, Experiment, GateSplit, Growth, JudgeKind, Start, plain
+from llamaduo import rubric
+from llamaduo.config import (
+    Backend,
+    DataSource,
+    Experiment,
+    GateSplit,
+    Growth,
+    JudgeKind,
+    Start,
+    has_own_rubric,
+    plain,
+)
 from llamaduo.data.coverage import load_coverage
-from llamaduo.display import Display, Progress, headline, missing_answers
+from llamaduo.display import Display, Progress, headline, missing_answers, span
 from llamaduo.environment import describe
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.evidence.scorecard import score, unanswered, unscored
@@ -36,7 +48,7 @@ from llamaduo.records import (
     Scorecard,
     Verdict,
 )
-from llamaduo.run_dir import RunDir, write_text
+from llamaduo.run_dir import RunDir, write_bytes, write_text
 from llamaduo.service import transport
 from llamaduo.service.client import Request, Service
 from llamaduo.service.journal import Journal, default_path, home
@@ -82,6 +94,7 @@ class Steps:
     def __enter__(self) -> Steps:
         self._folder.write_state(self._state)
         write_text(self._folder.path / "config.yaml", _as_yaml(self.experiment))
+        self.experiment = _with_rubric_in(self.experiment, self._folder.path)
         environment = self._folder.path / "environment.json"
         if not environment.exists():
             write_text(environment, describe(runtime=self.experiment.runtime.seed, data=self.experiment.data.seed))
@@ -280,6 +293,9 @@ class Steps:
         self._folder.write_state(self._state)
         self._tracker.log(iteration, predictions, verdicts)
         self.display.iteration(iteration)
+        if card.criteria:
+            told = (f"{name} {span(c['mean'], c['low'], c['high'])}" for name, c in card.criteria.items())
+            self.display.note(f"iteration {number}: {', '.join(told)}")
 
     def cost_usd(self) -> float:
         """Return the price of all replies that this run has used so far, each distinct request once."""
@@ -363,6 +379,19 @@ class Steps:
         self._state.test = plain(test) if test else None
         bought = self._service.spent_usd if self._service else 0.0
         self._state.cost_usd = max(self.cost_usd(), bought)
+
+
+def _with_rubric_in(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment with the user's own rubric read from its copy in the run's folder, which is made here.
+
+    So the run judges with one text to its end, and `verify` and an archive have it.
+    """
+    if not has_own_rubric(experiment.judge):
+        return experiment
+    copy = rubric.copy_in(folder)
+    if not copy.exists():
+        write_bytes(copy, Path(experiment.judge.prompt).read_bytes())
+    return replace(experiment, judge=replace(experiment.judge, prompt=str(copy)))
 
 
 def gate_rows(experiment: Experiment, dataset: CoverageDataset) -> tuple[Example, ...]:

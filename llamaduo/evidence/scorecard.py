@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
@@ -42,7 +43,14 @@ def score(verdicts: Sequence[Verdict], *, coverage_cut: float) -> Scorecard:
         reasons=dict(Counter(v.unscored for v in verdicts if v.unscored)),
         cost_usd=sum(v.cost_usd for v in verdicts),
         judges={name: _one_judge(group, coverage_cut) for name, group in judges.items()},
+        criteria=_criteria(list(judges.values())),
     )
+
+
+def _criteria(judges: Sequence[Sequence[Verdict]]) -> dict[str, dict[str, Any]]:
+    """Return the estimate of each criterion over these judges, as plain values; empty where none was asked for."""
+    names = dict.fromkeys(name for group in judges for verdict in group for name in verdict.criteria)
+    return {name: asdict(estimate(_over_judges([_by_answer(group, name) for group in judges]))) for name in names}
 
 
 def unscored(verdicts: Sequence[Verdict]) -> tuple[float, dict[str, int]]:
@@ -79,6 +87,7 @@ def _one_judge(verdicts: Sequence[Verdict], cut: float) -> dict[str, Any]:
         "coverage": _coverage(similarity, precision, cut),
         **_counts(verdicts),
         "cost_usd": sum(verdict.cost_usd for verdict in verdicts),
+        **({"criteria": criteria} if (criteria := _criteria([verdicts])) else {}),
     }
 
 
@@ -86,7 +95,7 @@ def _by_answer(verdicts: Iterable[Verdict], name: str) -> dict[Answer, float]:
     """Return each answer's mean over the scored repeats of one judge."""
     scores: dict[Answer, list[float]] = defaultdict(list)
     for verdict in verdicts:
-        value = getattr(verdict, name)
+        value = verdict.criteria[name] if name in verdict.criteria else getattr(verdict, name, None)
         if verdict.unscored is None and value is not None:
             scores[verdict.prompt_id, verdict.sample].append(value)
     return {answer: fmean(values) for answer, values in scores.items()}
