@@ -81,7 +81,7 @@ class Steps:
         self.history: list[Iteration] = []
         self._folder = folder
         self._state = state
-        self._service = _open_service(experiment, folder.path)
+        self._service = open_service(experiment, folder.path)
         self.dataset = dataset or load_data(experiment)
         self._tracker = Tracker(experiment, folder.path)
         self._sure = False
@@ -449,7 +449,7 @@ def load_data(experiment: Experiment) -> CoverageDataset:
     return load_coverage(experiment, pairs)
 
 
-def _open_service(experiment: Experiment, folder: Path) -> Service | None:
+def open_service(experiment: Experiment, folder: Path) -> Service | None:
     """Return access to service LLMs, keys and prices checked; None if nobody will be asked."""
     llms = list(experiment.judge.panel.values()) if experiment.judge.kind is JudgeKind.service else []
     llms += [experiment.service_llm] if experiment.synthesis.enabled else []
