@@ -111,7 +111,8 @@ def _count(value: str) -> int:
 
 def _experiment(overrides: list[str]) -> Experiment | None:
     """Return the experiment, without what only a run asks; None if it was only to be shown."""
-    composed = compose(overrides)
+    chosen = any(word.startswith(("synthesis", "volume", "-")) for word in overrides)
+    composed = compose(overrides if chosen else [*overrides, "synthesis=none"])  # no teacher is needed, nor its key
     if composed is None:
         return None
     if composed.sweep is not None:
@@ -131,6 +132,7 @@ class Audit:
         coverage = (*dataset.train, *dataset.dev, *dataset.test)
         self._labelled: list[Labelled] = read_labels(asked.labels, coverage) if asked.labels else []
         self._split = experiment.protocol.gate_split.value
+        self._wanted = asked.items
         self._rows = _rows(gate_rows(experiment, dataset), asked.items, self._split)
         self._probes = probe(self._rows)
         told = json.dumps([_FORMAT, fingerprint(experiment), len(self._rows), [asdict(one) for one in self._labelled]])
@@ -164,8 +166,9 @@ class Audit:
         each = sum(len(some) * times for some, times in self._parts()[:2]) // len(self._rows)
         labelled = f", and {len(self._labelled):,} answers of the labels" if self._labelled else ""
         lines = _pocket_note(self._experiment)
+        fewer = " (there are no more)" if len(self._rows) < self._wanted else ""
         lines.append(
-            f"judge-audit: {len(self._rows)} {self._split} items, {each} calls of each judge an item{labelled}."
+            f"judge-audit: {len(self._rows)} {self._split} items{fewer}, {each} calls of each judge an item{labelled}."
         )
         for name, llm in panel.items():
             distinct = {one.key: one for one in self._requests(name)}

@@ -18,9 +18,19 @@ from llamaduo.config import Judge
 from llamaduo.data.labels import Labelled
 from llamaduo.display import span
 from llamaduo.evidence.agreement import alpha, rank_correlation, self_noise
-from llamaduo.evidence.audit import EXPECTED, FAULTS, KINDS, REPEATED, SCORES, collect, findings, means
+from llamaduo.evidence.audit import (
+    EXPECTED,
+    FAULTS,
+    KINDS,
+    REPEATED,
+    SCORES,
+    Finding,
+    collect,
+    findings,
+    means,
+)
 from llamaduo.evidence.compare import by_prompt, difference
-from llamaduo.evidence.corrected import FEWEST, corrected_mean
+from llamaduo.evidence.corrected import FEWEST, against_people, corrected_mean
 from llamaduo.records import Verdict
 
 if TYPE_CHECKING:
@@ -44,6 +54,7 @@ def summary(
             )
             for score in SCORES
         }
+        people, apart = _with_people(labelled, [v for v in of_labelled if v.judge == name])
         found[name] = {
             "llm": f"{llm.provider}/{llm.model}",
             "kinds": {kind: {score: asdict(kinds[score][kind]) for score in SCORES} for kind in KINDS},
@@ -52,18 +63,19 @@ def summary(
             "unscored": replies.reasons.total(),
             "reasons": dict(replies.reasons),
             "cost_usd": round(replies.cost_usd + sum(v.cost_usd for v in of_labelled if v.judge == name), 10),
-            "findings": [asdict(one) for one in findings(replies, max_unscored=judge.max_unscored)],
-            "labels": _with_people(labelled, [v for v in of_labelled if v.judge == name]) if labelled else {},
+            "findings": [asdict(one) for one in [*findings(replies, max_unscored=judge.max_unscored), *apart]],
+            "labels": people,
         }
     return found
 
 
-def _with_people(labelled: Sequence[Labelled], verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Return how one judge's scores compare with people's: agreement, bias, and its corrected mean, by score."""
+def _with_people(labelled: Sequence[Labelled], verdicts: Sequence[Verdict]) -> tuple[dict[str, Any], list[Finding]]:
+    """Return how one judge's scores compare with people's, by score, and the faults that this shows."""
     import numpy as np
 
     ids = np.array([one.prediction.prompt_id for one in labelled])
-    found = {}
+    found: dict[str, Any] = {}
+    named: list[Finding] = []
     for score in SCORES:
         human = np.array([_or_nan(getattr(one, score)) for one in labelled])
         if np.isnan(human).all():
@@ -77,17 +89,20 @@ def _with_people(labelled: Sequence[Labelled], verdicts: Sequence[Verdict]) -> d
         judged = np.array([sum(values) / len(values) if values else np.nan for values in given])
         people = np.where(np.isnan(judged), np.nan, human)
         both = ~np.isnan(people)
+        ranks = rank_correlation(ids, judged, human, "spearman")
+        bias = difference(by_prompt(ids, np.where(both, judged, np.nan)), by_prompt(ids, people))
+        named += against_people(score, bias, ranks)
         found[score] = {
             "answers": int((~np.isnan(judged)).sum()),
             "n": int(both.sum()),
             "human_mean": float(people[both].mean()) if both.any() else None,
             "judge_mean": float(judged[~np.isnan(judged)].mean()) if given and both.any() else None,
-            "spearman": asdict(rank_correlation(ids, judged, human, "spearman")),
+            "spearman": asdict(ranks),
             "alpha": asdict(alpha(ids, np.column_stack([judged, human]))),
-            "bias": asdict(difference(by_prompt(ids, np.where(both, judged, np.nan)), by_prompt(ids, people))),
+            "bias": asdict(bias),
             "corrected": asdict(corrected_mean(ids, judged, human)),
         }
-    return found
+    return found, named
 
 
 def _or_nan(value: float | None) -> float:

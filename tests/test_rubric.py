@@ -218,3 +218,10 @@ def test_the_pocket_judge_scores_criteria_too() -> None:
     texts = {"instruction": asked, "reference": "def bako(rimu): return 3 + rimu"}
     prompt = judge_prompt("blind", **texts, candidate="?", template=judge_template("blind", ["tone"]))
     assert read_scores(teacher.reply(prompt, {}), "stop", ["tone"]).criteria == {"tone": 0.0}
+
+
+def test_the_rubric_of_the_docs_can_be_used() -> None:
+    page = (Path(__file__).parents[1] / "docs/judges.md").read_text(encoding="utf-8")
+    example = page.split("in place of `blind` (ours) or `paper`:\n```\n")[1].split("```")[0]
+    assert rubric.faults(example) == []
+    assert rubric.whole(example, ()) == example

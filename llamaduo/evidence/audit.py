@@ -114,6 +114,9 @@ FAULTS = {
     "ignores_reference": "similarity doesn't look at the reference",
     "follows_reference": "precision follows the reference, not the prompt",
     "noise": "identical requests scatter",
+    "kinder_than_people": "kinder than people",
+    "harsher_than_people": "harsher than people",
+    "unlike_people": "ranks answers unlike people",
 }
 """Every fault that can be named."""
 
@@ -162,7 +165,7 @@ def _by_item(values: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Tested:
+class OverItems:
     """A mean over items and its two one-sided 99% limits; nan, so beyond no threshold, with too few items."""
 
     mean: float
@@ -171,7 +174,7 @@ class Tested:
     n: int
 
 
-def tested(values: Floats) -> Tested:
+def over_items(values: Floats) -> OverItems:
     """Return the mean of (items,), nan left out, with one-sided limits by Student's t."""
     import numpy as np
     from scipy.special import stdtrit
@@ -179,10 +182,10 @@ def tested(values: Floats) -> Tested:
     there = values[~np.isnan(values)]
     n = len(there)
     if n < FEWEST:
-        return Tested(math.nan, math.nan, math.nan, n)
+        return OverItems(math.nan, math.nan, math.nan, n)
     reach = float(stdtrit(n - 1, _LEVEL)) * float(there.std(ddof=1)) / math.sqrt(n)
     mean = float(there.mean())
-    return Tested(mean, mean - reach, mean + reach, n)
+    return OverItems(mean, mean - reach, mean + reach, n)
 
 
 def findings(replies: Replies, *, max_unscored: float = 0.1) -> list[Finding]:
@@ -221,14 +224,14 @@ def _whole_scale(replies: dict[str, Floats], items: dict[str, Floats], score: st
 
     everything = np.concatenate([values.ravel() for values in replies.values()])
     everything = everything[~np.isnan(everything)]
-    right = tested(items["right"])
+    right = over_items(items["right"])
     if right.n < FEWEST or not len(everything):
         return []
     top = float(everything.max())
     if top <= 10 and np.ptp(everything) > 0:
         text = f"{FAULTS['scale']}: no {score} exceeds {top:g} of 100, not even the reference's own; ask for 0 to 100."
         return [Finding("scale", score, text, top, top, 10.0, right.n)]
-    gap = tested(items["right"] - _by_item(np.column_stack([items[name] for name in WRONG])))
+    gap = over_items(items["right"] - _by_item(np.column_stack([items[name] for name in WRONG])))
     least = 30.0 if score == "precision" else 25.0
     if not gap.high < least:
         return []
@@ -245,7 +248,7 @@ def _whole_scale(replies: dict[str, Floats], items: dict[str, Floats], score: st
 def _worth(items: dict[str, Floats], score: str) -> list[Finding]:
     """Look at answers that must score high, and at those that must score low."""
     found = []
-    right = tested(items["right"])
+    right = over_items(items["right"])
     if right.high < 60:
         text = (
             f"{FAULTS['right_low']}: the reference itself has a {score} of {_told(right.mean)}, at most "
@@ -256,7 +259,7 @@ def _worth(items: dict[str, Floats], score: str) -> list[Finding]:
         if name in ("other", "copied") and score == "similarity":
             continue  # two references may well be alike in form, and a reference like its prompt
         most = 75.0 if name == "other" or score == "similarity" else 50.0
-        given = tested(items[name])
+        given = over_items(items[name])
         if given.low > most:
             text = (
                 f"{FAULTS['points_for_nothing']}: {KINDS[name]} has a {score} of {_told(given.mean)}, at least "
@@ -290,7 +293,7 @@ def _references(items: dict[str, Floats], score: str) -> list[Finding]:
         lost = items["right"] - items["swapped"]
         return _rises("follows_reference", score, lost, 30, "beside another item's reference a right answer loses")
     found = []
-    gap = tested(items["right"] - items["swapped"])
+    gap = over_items(items["right"] - items["swapped"])
     if gap.high < 10:
         text = (
             f"{FAULTS['ignores_reference']}: beside another item's reference it falls by {_told(gap.mean)} points, at "
@@ -305,7 +308,7 @@ def _references(items: dict[str, Floats], score: str) -> list[Finding]:
 
 def _rises(fault: str, score: str, rise: Floats, most: float, told: str) -> list[Finding]:
     """Name a fault if a difference within items, (items,), lies above a threshold by more than noise."""
-    found = tested(rise)
+    found = over_items(rise)
     if not found.low > most:
         return []
     text = (
