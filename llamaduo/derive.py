@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from llamaduo.config import Backend, Beside, DataSource, Experiment, WandbMode, fingerprint
+from llamaduo import rubric
+from llamaduo.config import Backend, Beside, DataSource, Experiment, WandbMode, fingerprint, has_own_rubric
 from llamaduo.differences import Verified
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError, LlamaduoError, ServiceError
@@ -100,6 +101,8 @@ def _experiment(record: RunRecord) -> Experiment:
     experiment = to_experiment(config)
     experiment.tracking.wandb = WandbMode.off
     experiment.service.replay = True
+    if has_own_rubric(experiment.judge) and rubric.copy_in(record.folder).is_file():
+        experiment.judge.prompt = str(rubric.copy_in(record.folder))
     return experiment
 
 

@@ -17,6 +17,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from llamaduo import rubric
 from llamaduo.config import (
     Backend,
     Beside,
@@ -29,10 +30,11 @@ from llamaduo.config import (
     ServiceLLM,
     Start,
     beside,
+    has_own_rubric,
     plain,
 )
 from llamaduo.data.coverage import load_coverage
-from llamaduo.display import Display, Progress, headline, many_removed, missing_answers
+from llamaduo.display import Display, Progress, headline, many_removed, missing_answers, span
 from llamaduo.environment import describe
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.evidence import gate, reach
@@ -54,7 +56,7 @@ from llamaduo.records import (
     Scorecard,
     Verdict,
 )
-from llamaduo.run_dir import RunDir, write_text
+from llamaduo.run_dir import RunDir, write_bytes, write_text
 from llamaduo.service import transport
 from llamaduo.service.client import Request, Service
 from llamaduo.service.journal import Journal, default_path, home
@@ -87,7 +89,7 @@ class Steps:
         self.history: list[Iteration] = []
         self._folder = folder
         self._state = state
-        self._service = _open_service(experiment, folder.path)
+        self._service = open_service(experiment, folder.path)
         self.dataset = dataset or load_data(experiment)
         self._tracker = Tracker(experiment, folder.path)
         self._sure = False
@@ -103,6 +105,7 @@ class Steps:
     def __enter__(self) -> Steps:
         self._folder.write_state(self._state)
         write_text(self._folder.path / "config.yaml", _as_yaml(self.experiment))
+        self.experiment = _with_rubric_in(self.experiment, self._folder.path)
         environment = self._folder.path / "environment.json"
         if not environment.exists():
             write_text(environment, describe(runtime=self.experiment.runtime.seed, data=self.experiment.data.seed))
@@ -329,6 +332,9 @@ class Steps:
         self._folder.write_state(self._state)
         self._tracker.log(iteration, predictions, verdicts)
         self.display.iteration(iteration)
+        if card.criteria:
+            told = (f"{name} {span(c['mean'], c['low'], c['high'])}" for name, c in card.criteria.items())
+            self.display.note(f"iteration {number}: {', '.join(told)}")
 
     def cost_usd(self) -> float:
         """Return the price of all replies that this run has used so far, each distinct request once."""
@@ -470,6 +476,19 @@ def clusters_of(examples: tuple[Example, ...]) -> int:
     return len({example.cluster or example.prompt_id for example in examples})
 
 
+def _with_rubric_in(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment with the user's own rubric read from its copy in the run's folder, which is made here.
+
+    So the run judges with one text to its end, and `verify` and an archive have it.
+    """
+    if not has_own_rubric(experiment.judge):
+        return experiment
+    copy = rubric.copy_in(folder)
+    if not copy.exists():
+        write_bytes(copy, Path(experiment.judge.prompt).read_bytes())
+    return replace(experiment, judge=replace(experiment.judge, prompt=str(copy)))
+
+
 def gate_rows(experiment: Experiment, dataset: CoverageDataset) -> tuple[Example, ...]:
     """Return the rows that the gate looks at."""
     return dataset.dev if experiment.protocol.gate_split is GateSplit.dev else dataset.test
@@ -527,7 +546,7 @@ def load_data(experiment: Experiment) -> CoverageDataset:
     return load_coverage(experiment, pairs)
 
 
-def _open_service(experiment: Experiment, folder: Path) -> Service | None:
+def open_service(experiment: Experiment, folder: Path) -> Service | None:
     """Return access to service LLMs, keys and prices checked; None if nobody will be asked."""
     llms = asked_llms(experiment)
     if not llms:

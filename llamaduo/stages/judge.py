@@ -15,7 +15,7 @@ from llamaduo.evidence.reference import METRICS
 from llamaduo.records import Prediction, Verdict
 from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Failure, Outcome, Request, Service
-from llamaduo.service.prompts import VERDICT_SCHEMA, judge_prompt, template_hash
+from llamaduo.service.prompts import judge_prompt, judge_template, text_hash, verdict_schema
 from llamaduo.service.replies import Scores, UnreadableError, read_scores
 
 Progress = Callable[[int, int], None]
@@ -35,9 +35,9 @@ def judge(
         if prediction.answered
     }
     outcomes = _ask_until_readable(asked, config, service, progress)
-    hashed = template_hash(f"judge_{config.prompt.value}")
+    hashed = text_hash(judge_template(config.prompt, config.criteria))
     return [
-        _verdict(prediction, name, repeat, outcomes.get(at), hashed)
+        _verdict(prediction, name, repeat, outcomes.get(at), hashed=hashed, criteria=config.criteria)
         for at, (prediction, name, repeat) in enumerate(calls)
     ]
 
@@ -50,12 +50,13 @@ def _calls(predictions: Sequence[Prediction], config: Judge) -> list[tuple[Predi
 def request(config: Judge, prediction: Prediction, name: str, repeat: int) -> Request:
     """Return what a panel member is asked about one answer."""
     prompt = judge_prompt(
-        config.prompt.value,
+        config.prompt,
         instruction=prediction.prompt,
         reference=prediction.reference,
         candidate=prediction.text,
+        template=judge_template(config.prompt, config.criteria),
     )
-    schema = VERDICT_SCHEMA if config.prompt is JudgePrompt.blind else None
+    schema = None if config.prompt == JudgePrompt.paper else verdict_schema(config.criteria)
     return Request(config.panel[name], prompt, schema, repeat, "judge")
 
 
@@ -66,25 +67,27 @@ def _ask_until_readable(
 
     def again(asked: Request, outcome: Outcome) -> Request | None:
         turn = asked.repeat // config.repeats
-        if turn == config.reasks or isinstance(outcome, Failure) or _read(outcome)[1] is None:
+        if turn == config.reasks or isinstance(outcome, Failure) or _read(outcome, config.criteria)[1] is None:
             return None
         return replace(asked, repeat=asked.repeat + config.repeats)
 
     return dict(zip(asked, service.ask(list(asked.values()), progress, again), strict=True))
 
 
-def _read(outcome: Outcome) -> tuple[Scores | None, str | None]:
+def _read(outcome: Outcome, criteria: Sequence[str]) -> tuple[Scores | None, str | None]:
     """Return the scores of an outcome, or the reason it has none."""
     if isinstance(outcome, Failure):
         return None, outcome.reason
     try:
-        return read_scores(outcome.text, outcome.finish_reason), None
+        return read_scores(outcome.text, outcome.finish_reason, criteria), None
     except UnreadableError as error:
         return None, error.reason
 
 
-def _verdict(prediction: Prediction, name: str, repeat: int, outcome: Outcome | None, hashed: str) -> Verdict:
-    scores, reason = _read(outcome) if outcome else (None, prediction.finish_reason)
+def _verdict(
+    prediction: Prediction, name: str, repeat: int, outcome: Outcome | None, *, hashed: str, criteria: Sequence[str]
+) -> Verdict:
+    scores, reason = _read(outcome, criteria) if outcome else (None, prediction.finish_reason)
     replies = [*outcome.before, outcome] if outcome else []
     reasons = {"unscored": outcome.message} if isinstance(outcome, Failure) else {}
     return Verdict(
@@ -99,6 +102,7 @@ def _verdict(prediction: Prediction, name: str, repeat: int, outcome: Outcome | 
         prompt_hash=hashed,
         request=outcome.key if outcome else None,
         cost_usd=sum(reply.cost_usd for reply in replies if isinstance(reply, Reply)),
+        criteria=scores.criteria if scores else {},
     )
 
 

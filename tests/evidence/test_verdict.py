@@ -163,8 +163,8 @@ class TestDetails:
         ).details
         assert told[0] == (
             "The gate (dev split, 50 prompts): lower limit of similarity 93.0 against 90, precision 93.0 against 90, "
-            "every missing answer counted as 0. Such a limit is too high in at most 0.01 of looks, and there are 5 looks "
-            "at most."
+            "every missing answer counted as 0. Such a limit is too high in at most 0.01 of looks, and there are 5 "
+            "looks at most."
         )
 
     def test_five_failing_examples_the_lowest_first_one_a_prompt(self, experiment: Experiment) -> None:
