@@ -1,0 +1,146 @@
+"""Which judgements are still worth asking for: rounds of prompts, futility, and repeats only where they can matter.
+
+    for batch in batches(prompt_ids, repeats=10, size=16, seed=1): ...   what is asked, in order
+    enough(values, prompts=64, ...)                                      whether to stop after a batch
+
+An iteration is judged in rounds of prompts, in an order that is random and the same for all iterations of a run, each
+answer once. It ends early only where the gate can't or won't be passed any more (`betting.hopeless`). When all prompts
+are judged once, more repeats are bought only if the judges' own noise could change the decision: if the limit lies
+within `_SURE` standard errors, by that noise, of the gate. How noisy the judges are is measured on the prompts of the
+first round, which are judged twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llamaduo.evidence.betting import LEVEL, hopeless
+from llamaduo.evidence.bounded import lower_limit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+_SURE = 3.0
+"""Standard errors that count as far from the gate."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is asked in one go: these prompts, all answers and judges, these repeats."""
+
+    prompts: tuple[str, ...]
+    repeats: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One score that the gate asks for, and what has to reach it."""
+
+    gate: float
+    """What the lower limit has to reach."""
+    error: float
+    """One-sided level of that limit, over looks at the split already divided."""
+    low: float = 0.0
+    """The lowest value of a score, or of a difference."""
+    high: float = 100.0
+    """The highest one."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of one score: a prompt (cluster) of `n` values a position, in the order of asking."""
+
+    sums: Floats
+    """(n,): what the values of each judged prompt add up to, what is missing at its worst."""
+    sizes: Floats
+    """(n,): how many values each has."""
+    left: Floats
+    """(m,): how many values the prompts have that were not judged."""
+    pairs: Floats
+    """(k, 2): sums by the first and by the second repeat, of the prompts that were judged twice."""
+    best: Floats | None = None
+    """(m,): the highest sums that prompts which are left can come to; None where that is `high` each."""
+
+
+def ordered(groups: Mapping[str, str] | Sequence[str], seed: int) -> list[tuple[str, ...]]:
+    """Return clusters of prompts in an order that is random by `seed`; `groups` tells each prompt's cluster."""
+    by_group: dict[str, list[str]] = {}
+    pairs = groups.items() if isinstance(groups, Mapping) else ((name, name) for name in groups)
+    for prompt, group in pairs:
+        by_group.setdefault(group, []).append(prompt)
+    drawn = sorted(by_group.items(), key=lambda item: _draw(min(item[1]), seed))
+    return [tuple(sorted(members)) for _, members in drawn]
+
+
+def _draw(name: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+
+def batches(clusters: Sequence[tuple[str, ...]], *, repeats: int, size: int) -> list[Batch]:
+    """Return all there is to ask: rounds of about `size` prompts, then one more repeat of all of them at a time."""
+    rounds: list[list[str]] = [[]]
+    for cluster in clusters:
+        if len(rounds[-1]) >= size:
+            rounds.append([])
+        rounds[-1] += cluster
+    twice = (0, 1) if repeats > 1 else (0,)
+    plan = [Batch(tuple(rounds[0]), twice), *(Batch(tuple(prompts), (0,)) for prompts in rounds[1:])]
+    later = tuple(prompt for prompts in rounds[1:] for prompt in prompts)
+    everyone = (*rounds[0], *later)
+    if repeats > 1 and later:
+        plan.append(Batch(later, (1,)))
+    return plan + [Batch(everyone, (repeat,)) for repeat in range(2, repeats)]
+
+
+def enough(known: Mapping[str, Judged], claims: Mapping[str, Claim], *, done: int, repeats: int) -> bool:
+    """Tell whether the decision stands; every score of `claims` has to reach its gate.
+
+    `done` is how many repeats every judged prompt has at least, `repeats` how many it could have.
+    """
+    slack = {name: noise(known[name], done=done, repeats=repeats) for name in claims}
+    if any(_fails(known[name], claim, slack[name]) for name, claim in claims.items()):
+        return True
+    if any(len(known[name].left) for name in claims):
+        return False
+    return all(_limit(known[name], claim) >= claim.gate + slack[name] for name, claim in claims.items())
+
+
+def _fails(judged: Judged, claim: Claim, slack: float) -> bool:
+    """Tell whether a score can't, or won't, reach the gate, even if all other repeats were `slack` points better."""
+    level = LEVEL if len(judged.left) else 0.0
+    gate, low, high = claim.gate - slack, claim.low, claim.high
+    return hopeless(
+        judged.sums, judged.sizes, judged.left, gate=gate, error=claim.error, best=judged.best, level=level, low=low,
+        high=high,
+    )  # fmt: skip
+
+
+def _limit(judged: Judged, claim: Claim) -> float:
+    return lower_limit(judged.sums, judged.sizes, claim.error, low=claim.low, high=claim.high)
+
+
+def noise(judged: Judged, *, done: int, repeats: int) -> float:
+    """Return by how many points the mean over all prompts may still move through the repeats that weren't asked for.
+
+    `_SURE` standard errors; the variance of one repeat is that of the difference of two, halved, at the upper 95% limit
+    of normal noise, since few prompts are judged twice.
+    """
+    import numpy as np
+    from scipy.stats import chi2
+
+    if done >= repeats:
+        return 0.0
+    twice = len(judged.pairs)
+    if not twice:
+        return math.inf
+    squares = float(((judged.pairs[:, 0] - judged.pairs[:, 1]) ** 2).sum()) / 2
+    variance = squares / float(chi2.ppf(0.05, twice))
+    sizes = np.append(judged.sizes, judged.left)
+    return _SURE * math.sqrt(variance * len(sizes) * (1 / done - 1 / repeats)) / float(sizes.sum())
