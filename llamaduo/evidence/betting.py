@@ -39,7 +39,7 @@ def hopeless(
     left: Sequence[float] | Floats,
     *,
     gate: float,
-    error: float,
+    error: float | None,
     best: Sequence[float] | Floats | None = None,
     level: float = LEVEL,
     low: float = 0.0,
@@ -49,7 +49,8 @@ def hopeless(
 
     `sums` (n,) has to be in the random order in which the prompts were drawn; `sizes` (n,) and `left` (m,) count the
     values of each prompt, which lie between `low` and `high`. `best` (m,) is the highest sum that each prompt that is
-    left can come to, where that is known to be less than `high` times its size.
+    left can come to, where that is known to be less than `high` times its size. Without an `error` only this is known of
+    the limit: that it does not exceed the mean.
     """
     import numpy as np
 
@@ -57,8 +58,10 @@ def hopeless(
     top = high * rest if best is None else np.asarray(best, dtype=float)
     counts = np.append(np.asarray(sizes, dtype=float), rest)
     at_best = np.append(np.asarray(sums, dtype=float), top)
-    needed = needed_mean(gate, counts, error, low=low, high=high)
-    if at_best.sum() < needed * counts.sum() or lower_limit(at_best, counts, error, low=low, high=high) < gate:
+    needed = gate if error is None else needed_mean(gate, counts, error, low=low, high=high)
+    if at_best.sum() < needed * counts.sum():
+        return True
+    if error is not None and lower_limit(at_best, counts, error, low=low, high=high) < gate:
         return True
     if not level or not len(rest):
         return False

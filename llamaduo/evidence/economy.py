@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llamaduo.evidence.betting import LEVEL, hopeless
-from llamaduo.evidence.bounded import lower_limit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,10 +42,13 @@ class Batch:
 class Claim:
     """One score that the gate asks for, and what has to reach it."""
 
-    gate: float
-    """What the lower limit has to reach."""
-    error: float
-    """One-sided level of that limit, over looks at the split already divided."""
+    needed: float
+    """What the number that the gate looks at has to reach."""
+    error: float | None
+    """One-sided level of Gaffke's limit, if it is that number; null for one of which only this is known: that it does
+    not exceed the mean."""
+    limit: Callable[[Floats, Floats], float]
+    """That number, of (sums, sizes)."""
     low: float = 0.0
     """The lowest value of a score, or of a difference."""
     high: float = 100.0
@@ -54,19 +56,19 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What is known of one score: a prompt (cluster) of `n` values a position, in the order of asking."""
+class Known:
+    """What is known of one score, by cluster of prompts, in the order of asking."""
 
     sums: Floats
-    """(n,): what the values of each judged prompt add up to, what is missing at its worst."""
+    """(n,): what the values of each judged cluster add up to, what is missing at its worst."""
     sizes: Floats
     """(n,): how many values each has."""
     left: Floats
-    """(m,): how many values the prompts have that were not judged."""
+    """(m,): how many values those have that were not judged."""
     pairs: Floats
-    """(k, 2): sums by the first and by the second repeat, of the prompts that were judged twice."""
+    """(k, 2): sums by the first and by the second repeat, of those that were judged twice."""
     best: Floats | None = None
-    """(m,): the highest sums that prompts which are left can come to; None where that is `high` each."""
+    """(m,): the highest sums that those which are left can come to; None where that is `high` each."""
 
 
 def ordered(groups: Mapping[str, str] | Sequence[str], seed: int) -> list[tuple[str, ...]]:
@@ -99,7 +101,7 @@ def batches(clusters: Sequence[tuple[str, ...]], *, repeats: int, size: int) -> 
     return plan + [Batch(everyone, (repeat,)) for repeat in range(2, repeats)]
 
 
-def enough(known: Mapping[str, Judged], claims: Mapping[str, Claim], *, done: int, repeats: int) -> bool:
+def enough(known: Mapping[str, Known], claims: Mapping[str, Claim], *, done: int, repeats: int) -> bool:
     """Tell whether the decision stands; every score of `claims` has to reach its gate.
 
     `done` is how many repeats every judged prompt has at least, `repeats` how many it could have.
@@ -109,24 +111,26 @@ def enough(known: Mapping[str, Judged], claims: Mapping[str, Claim], *, done: in
         return True
     if any(len(known[name].left) for name in claims):
         return False
-    return all(_limit(known[name], claim) >= claim.gate + slack[name] for name, claim in claims.items())
+    return all(_passes(known[name], claim, slack[name]) for name, claim in claims.items())
 
 
-def _fails(judged: Judged, claim: Claim, slack: float) -> bool:
+def _fails(known: Known, claim: Claim, slack: float) -> bool:
     """Tell whether a score can't, or won't, reach the gate, even if all other repeats were `slack` points better."""
-    level = LEVEL if len(judged.left) else 0.0
-    gate, low, high = claim.gate - slack, claim.low, claim.high
+    if not math.isfinite(slack):
+        return False
+    if not len(known.left):
+        return claim.limit(known.sums, known.sizes) < claim.needed - slack
     return hopeless(
-        judged.sums, judged.sizes, judged.left, gate=gate, error=claim.error, best=judged.best, level=level, low=low,
-        high=high,
+        known.sums, known.sizes, known.left, best=known.best, gate=claim.needed - slack, error=claim.error,
+        level=LEVEL, low=claim.low, high=claim.high,
     )  # fmt: skip
 
 
-def _limit(judged: Judged, claim: Claim) -> float:
-    return lower_limit(judged.sums, judged.sizes, claim.error, low=claim.low, high=claim.high)
+def _passes(known: Known, claim: Claim, slack: float) -> bool:
+    return claim.limit(known.sums, known.sizes) >= claim.needed + slack
 
 
-def noise(judged: Judged, *, done: int, repeats: int) -> float:
+def noise(known: Known, *, done: int, repeats: int) -> float:
     """Return by how many points the mean over all prompts may still move through the repeats that weren't asked for.
 
     `_SURE` standard errors; the variance of one repeat is that of the difference of two, halved, at the upper 95% limit
@@ -137,10 +141,10 @@ def noise(judged: Judged, *, done: int, repeats: int) -> float:
 
     if done >= repeats:
         return 0.0
-    twice = len(judged.pairs)
+    twice = len(known.pairs)
     if not twice:
         return math.inf
-    squares = float(((judged.pairs[:, 0] - judged.pairs[:, 1]) ** 2).sum()) / 2
+    squares = float(((known.pairs[:, 0] - known.pairs[:, 1]) ** 2).sum()) / 2
     variance = squares / float(chi2.ppf(0.05, twice))
-    sizes = np.append(judged.sizes, judged.left)
+    sizes = np.append(known.sizes, known.left)
     return _SURE * math.sqrt(variance * len(sizes) * (1 / done - 1 / repeats)) / float(sizes.sum())

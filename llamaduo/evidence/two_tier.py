@@ -93,7 +93,11 @@ def combined(
     sizes = np.bincount([at[prompt] for prompt, _ in cheap], minlength=len(prompts)).astype(float)
     names = sorted({groups.get(p, p) if groups else p for p in prompts})
     cluster = np.array([names.index(groups.get(p, p) if groups else p) for p in prompts])
-    low, high = limits(np.bincount(cluster, values * sizes, len(names)), np.bincount(cluster, sizes, len(names)), error)
+    sums: Floats = np.zeros(len(names))
+    counts: Floats = np.zeros(len(names))
+    np.add.at(sums, cluster, values * sizes)
+    np.add.at(counts, cluster, sizes)
+    low, high = limits(sums, counts, error)
     mean = float((values * sizes).sum() / sizes.sum())
     return TwoTier(mean, low, high, weight, len(prompts), len(dear), len(cheap))
 

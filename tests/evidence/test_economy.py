@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 from llamaduo.evidence.bounded import lower_limit
-from llamaduo.evidence.economy import Claim, Judged, batches, enough, noise, ordered
+from llamaduo.evidence.economy import Claim, Known, batches, enough, noise, ordered
 
 NAMES = [f"p{number:02d}" for number in range(40)]
-CLAIMS = {"precision": Claim(90.0, 0.01)}
+CLAIM = Claim(90.0, 0.01, lambda sums, sizes: lower_limit(sums, sizes, 0.01))
+CLAIMS = {"precision": CLAIM}
 
 
 def judged(values, left=0, pairs=()):
     """Four answers a prompt; `values` are mean scores."""
     sums = 4 * np.asarray(values, dtype=float)
     twice = np.asarray(pairs, dtype=float).reshape(-1, 2)
-    return {"precision": Judged(sums, np.full(len(sums), 4.0), np.full(left, 4.0), twice)}
+    return {"precision": Known(sums, np.full(len(sums), 4.0), np.full(left, 4.0), twice)}
 
 
 def test_the_order_is_drawn_from_the_seed_alone():
@@ -53,7 +54,7 @@ def test_a_poor_start_is_enough_and_a_good_one_is_not():
 
 def test_one_score_that_fails_is_enough():
     known = judged([99.0] * 16, left=48) | {"similarity": judged([50.0] * 16, left=48)["precision"]}
-    assert enough(known, CLAIMS | {"similarity": Claim(90.0, 0.01)}, done=1, repeats=1)
+    assert enough(known, CLAIMS | {"similarity": CLAIM}, done=1, repeats=1)
     assert not enough(known, CLAIMS, done=1, repeats=1)
 
 
@@ -105,7 +106,7 @@ def replay(scores):
         known = have[:, 0]
         sums = (scores * have).sum(1)[known] / have.sum(1)[known]
         sizes, left = np.ones(known.sum()), np.ones((~known).sum())
-        found = {"precision": Judged(sums, sizes, left, scores[have[:, 1], :2])}
+        found = {"precision": Known(sums, sizes, left, scores[have[:, 1], :2])}
         if enough(found, CLAIMS, done=int(have[known].sum(1).min()), repeats=repeats):
             break
     return have.sum(), bool(known.all() and lower_limit(sums, sizes, 0.01) >= 90)
