@@ -49,8 +49,8 @@ def hopeless(
 
     `sums` (n,) has to be in the random order in which the prompts were drawn; `sizes` (n,) and `left` (m,) count the
     values of each prompt, which lie between `low` and `high`. `best` (m,) is the highest sum that each prompt that is
-    left can come to, where that is known to be less than `high` times its size. Without an `error` only this is known of
-    the limit: that it does not exceed the mean.
+    left can come to, where that is known to be less than `high` times its size. Without an `error` only this is known
+    of the limit: that it does not exceed the mean.
     """
     import numpy as np
 

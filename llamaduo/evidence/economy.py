@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _SURE = 3.0
 """Standard errors that count as far from the gate."""
+_ROUNDING = 1e-4
+"""The gate looks at numbers of four digits."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def _fails(known: Known, claim: Claim, slack: float) -> bool:
     """Tell whether a score can't, or won't, reach the gate, even if all other repeats were `slack` points better."""
     if not math.isfinite(slack):
         return False
+    slack += _ROUNDING
     if not len(known.left):
         return claim.limit(known.sums, known.sizes) < claim.needed - slack
     return hopeless(

@@ -121,7 +121,8 @@ def rectified(all_cheap: Floats, its_cheap: Floats, its_dear: Floats) -> tuple[F
 
     off = its_cheap - all_cheap
     half = np.arange(len(off)) % 2
-    weights = np.array([_weight(its_dear[half != side] - all_cheap[half != side], off[half != side]) for side in half])
+    above = its_dear - all_cheap
+    weights = np.array([_weight(above[half != side], off[half != side]) for side in (0, 1)])[half]
     return its_dear - weights * off, float(weights.mean())
 
 
