@@ -8,8 +8,8 @@ handed out in rounds, as a run would ask for them; saved is the share of verdict
 how often the gate decides otherwise than on all of them. Studies without a gate are given the default one.
 *Simulated*: runs of six iterations in worlds whose truth is known (worlds.py), with a judge who is asked once and one
 who is asked ten times: rising models, and models that never reach the gate (truth 89), whose false acceptance has to
-stay what it is. *Two tiers*: a cheap judge on all answers and a dear one on a quarter of them: how often the limits miss
-the truth, how wide they are beside those of a dear judge on all answers, and how many dear calls equal width takes.
+stay what it is. *Two tiers*: a cheap judge on all answers and a dear one on a quarter of them: how often the limits
+miss the truth, how wide they are beside those of a dear judge on all answers, how many dear calls equal width takes.
 
 The figure is the share of calls saved on the archived iterations, in percent.
 """
