@@ -62,8 +62,8 @@ def test_a_poor_model_costs_one_round():
 def test_repeats_are_bought_where_noise_matters_and_nowhere_else():
     quiet = handed_out(watching(repeats=5), verdicts(lambda at, repeat: 98.0 + repeat % 2, 5))
     assert len(quiet) == (64 + 8) * SAMPLES * len(JUDGES)
-    near = verdicts(lambda at, repeat: 97.5 - 3 * (repeat % 2), 5)  # the limits are 90.7, 89.3, 89.8, 89.3, ...
-    assert len(handed_out(watching(repeats=5), near)) >= 4 / 5 * len(near)
+    near = verdicts(lambda at, repeat: 97.5 - 3 * (repeat % 2), 5)  # limits: 90.7 by one repeat, 89.3 by two
+    assert len(handed_out(watching(repeats=5), near)) >= 2 / 5 * len(near)
 
 
 def test_missing_scores_count_against_as_they_do_at_the_gate():
