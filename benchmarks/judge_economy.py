@@ -30,12 +30,14 @@ import numpy as np
 from measure import ROOT, Options, Result, conclude, options, say
 from worlds import NOISE, WORLDS, Floats, answered, draw_run, judged
 
+from llamaduo.config import Judge
+
 TARGET = (
     ">= 50% saved on archived and on simulated runs, no archived decision changed; false acceptance <= 5%; two tiers: "
     ">= 70% fewer dear calls at equal width, lower limit above the truth in <= 3%"
 )
-SIZE = 8
-"""Prompts in a round: the default of `judge.round_prompts`."""
+SIZE = Judge.round_prompts
+"""Prompts in a round."""
 GATE, ERROR, LOOKS = 90.0, 0.05, 6
 RISING, NEVER = (62, 74, 82, 88, 93, 97), (89,) * LOOKS
 CHEAP_NOISE, CHEAP_BIAS = 6.0, 4.0
@@ -122,8 +124,8 @@ def handed_out(one: Archived, repeats: int | None) -> dict[str, Any]:
     there = [verdict for verdict in one.verdicts if verdict.repeat < one.repeats]
     watch = Watch(one.gate, one.error, one.predictions, repeats=one.repeats, size=SIZE, seed=one.seed)
     asked: list[Any] = []
-    for batch in watch.batches:
-        asked += [v for v in there if v.prompt_id in set(batch.prompts) and v.repeat in batch.repeats]
+    for part in watch.rounds:
+        asked += [v for v in there if v.prompt_id in set(part.prompts) and v.repeat in part.repeats]
         if watch.enough(asked):
             break
     near = clusters(one.predictions)
@@ -135,7 +137,7 @@ def handed_out(one: Archived, repeats: int | None) -> dict[str, Any]:
 
 def simulated(quick: bool) -> list[dict[str, Any]]:
     """Run loops of six iterations in worlds of known truth, with all calls and with those that can matter."""
-    n = 10 if quick else 100
+    n = 8 if quick else 60
     grid = list(product(WORLDS, (64, 100, 200), (0.0, 0.5, 0.9), (1, 10)))
     grid = [cell for cell in grid if cell[1:3] in ((64, 0.5),)] if quick else grid
     made = []
@@ -184,15 +186,15 @@ def limit_of(by_repeat: Floats) -> float:
 def economical(scores: Floats) -> tuple[int, bool]:
     """Return how many of (prompts, answers, repeats) are asked for, and whether the model passes."""
     from llamaduo.evidence.bounded import lower_limit
-    from llamaduo.evidence.economy import Claim, Known, batches, enough
+    from llamaduo.evidence.economy import Claim, Known, enough, rounds
 
     prompts, answers, repeats = scores.shape
     level = ERROR / LOOKS
     claim = Claim(GATE, level, lambda sums, sizes: lower_limit(sums, sizes, level))
     have = np.zeros((prompts, repeats), dtype=bool)
     means = scores.mean(1)
-    for batch in batches([(str(at),) for at in range(prompts)], repeats=repeats, size=SIZE):
-        have[np.ix_([int(name) for name in batch.prompts], batch.repeats)] = True
+    for part in rounds([(str(at),) for at in range(prompts)], repeats=repeats, size=SIZE):
+        have[np.ix_([int(name) for name in part.prompts], part.repeats)] = True
         known = have[:, 0]
         sums = (means * have).sum(1)[known] / have.sum(1)[known]
         pairs = means[have[:, 1], :2] if repeats > 1 else np.empty((0, 2))

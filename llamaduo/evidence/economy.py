@@ -1,7 +1,7 @@
 """Which judgements are still worth asking for: rounds of prompts, futility, and repeats only where they can matter.
 
-    for batch in batches(prompt_ids, repeats=10, size=16, seed=1): ...   what is asked, in order
-    enough(values, prompts=64, ...)                                      whether to stop after a batch
+    for part in rounds(ordered(prompt_ids, seed=1), repeats=10, size=16): ...   what is asked, in order
+    enough(known, claims, done=1, repeats=10)                                   whether to stop after a round
 
 An iteration is judged in rounds of prompts, in an order that is random and the same for all iterations of a run, each
 answer once. It ends early only where the gate can't or won't be passed any more (`betting.hopeless`). When all prompts
@@ -33,7 +33,7 @@ _ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
-class Batch:
+class Round:
     """What is asked in one go: these prompts, all answers and judges, these repeats."""
 
     prompts: tuple[str, ...]
@@ -87,20 +87,20 @@ def _draw(name: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 
-def batches(clusters: Sequence[tuple[str, ...]], *, repeats: int, size: int) -> list[Batch]:
+def rounds(clusters: Sequence[tuple[str, ...]], *, repeats: int, size: int) -> list[Round]:
     """Return all there is to ask: rounds of about `size` prompts, then one more repeat of all of them at a time."""
-    rounds: list[list[str]] = [[]]
+    parts: list[list[str]] = [[]]
     for cluster in clusters:
-        if len(rounds[-1]) >= size:
-            rounds.append([])
-        rounds[-1] += cluster
+        if len(parts[-1]) >= size:
+            parts.append([])
+        parts[-1] += cluster
     twice = (0, 1) if repeats > 1 else (0,)
-    plan = [Batch(tuple(rounds[0]), twice), *(Batch(tuple(prompts), (0,)) for prompts in rounds[1:])]
-    later = tuple(prompt for prompts in rounds[1:] for prompt in prompts)
-    everyone = (*rounds[0], *later)
+    plan = [Round(tuple(parts[0]), twice), *(Round(tuple(prompts), (0,)) for prompts in parts[1:])]
+    later = tuple(prompt for prompts in parts[1:] for prompt in prompts)
+    everyone = (*parts[0], *later)
     if repeats > 1 and later:
-        plan.append(Batch(later, (1,)))
-    return plan + [Batch(everyone, (repeat,)) for repeat in range(2, repeats)]
+        plan.append(Round(later, (1,)))
+    return plan + [Round(everyone, (repeat,)) for repeat in range(2, repeats)]
 
 
 def enough(known: Mapping[str, Known], claims: Mapping[str, Claim], *, done: int, repeats: int) -> bool:

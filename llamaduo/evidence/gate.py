@@ -63,16 +63,17 @@ def look(
     error: float,
     clusters: Clusters,
     service_llm: Sequence[Verdict] | None = None,
+    unjudged: int = 0,
 ) -> GateLook:
     """Return what the gate sees of a model; `service_llm` are the verdicts on the service LLM's answers.
 
-    Where there is a score from no judge, the model doesn't pass.
+    Where there is a score from no judge, or where prompts are left `unjudged` (clusters of them), it doesn't pass.
     """
     names = asked(gate)
     against = service_llm if gate.against is GateAgainst.service_llm else None
     tables = {name: _Table.of(verdicts, against, name, clusters) for name in names}
     prompts = max((len(table.sums) for table in tables.values()), default=0)
-    rule = _Rule.of(gate, error, prompts)
+    rule = _Rule.of(gate, error, prompts + unjudged)
     values = {name: rule.lower(table) for name, table in tables.items()}
     needed = {name: -gate.margin if rule.compares else float(getattr(gate, name)) for name in names}
     return GateLook(
@@ -87,7 +88,10 @@ def look(
             judge: {name: rule.lower(_Table.of(group, against, name, clusters, judge)) for name in names}
             for judge, group in by_judge(verdicts).items()
         },
-        passed=bool(names) and all((low := values[name]) is not None and low >= needed[name] for name in names),
+        passed=bool(names)
+        and not unjudged
+        and all((low := values[name]) is not None and low >= needed[name] for name in names),
+        unjudged=unjudged,
     )
 
 

@@ -1,7 +1,7 @@
 """The watch over one split's judging: what to ask next, and when the gate's decision no longer depends on the rest.
 
     watch = Watch(gate, 0.01, predictions, repeats=2, size=16, seed=42)
-    for batch in watch.batches: ...          ask; `batch.prompts` x `batch.repeats`, all answers and judges
+    for part in watch.rounds: ...          ask; `part.prompts` x `part.repeats`, all answers and judges
         if watch.enough(verdicts): break     all verdicts so far
 
 What it says depends on the stored verdicts alone, so that a resumed run, and one that is derived again, comes to the
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llamaduo.config import Gate, GateAgainst
-from llamaduo.evidence.economy import Batch, Claim, Known, batches, enough, ordered
+from llamaduo.evidence.economy import Claim, Known, Round, enough, ordered, rounds
 from llamaduo.evidence.gate import above, asked, number
 from llamaduo.evidence.scorecard import Answer, clusters, of_answers
 from llamaduo.records import Prediction, Verdict
@@ -56,7 +56,7 @@ class Watch:
             name: Claim(-gate.margin if compares else float(getattr(gate, name)), known_error, limit, low)
             for name in self._names
         }
-        self.batches: list[Batch] = batches(self._clusters, repeats=repeats, size=size)
+        self.rounds: list[Round] = rounds(self._clusters, repeats=repeats, size=size)
 
     def enough(self, verdicts: Sequence[Verdict]) -> bool:
         """Tell whether the gate's decision stands, whatever the rest would bring."""

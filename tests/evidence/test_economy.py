@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llamaduo.evidence.bounded import lower_limit
-from llamaduo.evidence.economy import Claim, Known, batches, enough, noise, ordered
+from llamaduo.evidence.economy import Claim, Known, enough, noise, ordered, rounds
 
 NAMES = [f"p{number:02d}" for number in range(40)]
 CLAIM = Claim(90.0, 0.01, lambda sums, sizes: lower_limit(sums, sizes, 0.01))
@@ -35,16 +35,16 @@ def test_prompts_of_a_cluster_stay_together():
 
 
 @pytest.mark.parametrize("repeats", [1, 2, 10])
-def test_all_batches_together_ask_for_everything_once(repeats):
-    plan = batches([(name,) for name in NAMES], repeats=repeats, size=16)
-    asked = [pair for batch in plan for pair in product(batch.prompts, batch.repeats)]
+def test_all_rounds_together_ask_for_everything_once(repeats):
+    plan = rounds([(name,) for name in NAMES], repeats=repeats, size=16)
+    asked = [pair for part in plan for pair in product(part.prompts, part.repeats)]
     assert sorted(asked) == sorted(product(NAMES, range(repeats)))
     assert len(plan[0].prompts) == 16
 
 
 def test_a_round_is_not_split_within_a_cluster():
-    plan = batches([tuple(NAMES[at : at + 5]) for at in range(0, 40, 5)], repeats=1, size=16)
-    assert [len(batch.prompts) for batch in plan] == [20, 20]
+    plan = rounds([tuple(NAMES[at : at + 5]) for at in range(0, 40, 5)], repeats=1, size=16)
+    assert [len(part.prompts) for part in plan] == [20, 20]
 
 
 def test_a_poor_start_is_enough_and_a_good_one_is_not():
@@ -100,8 +100,8 @@ def test_decisions_are_those_of_asking_for_everything():
 def replay(scores):
     prompts, repeats = scores.shape
     have = np.zeros_like(scores, dtype=bool)
-    for batch in batches([(f"{at}",) for at in range(prompts)], repeats=repeats, size=16):
-        for name, repeat in product(batch.prompts, batch.repeats):
+    for part in rounds([(f"{at}",) for at in range(prompts)], repeats=repeats, size=16):
+        for name, repeat in product(part.prompts, part.repeats):
             have[int(name), repeat] = True
         known = have[:, 0]
         sums = (scores * have).sum(1)[known] / have.sum(1)[known]

@@ -35,8 +35,8 @@ def verdicts(value, repeats=1, unscored=()):
 
 def handed_out(watch, there):
     asked = []
-    for batch in watch.batches:
-        asked += [v for v in there if v.prompt_id in batch.prompts and v.repeat in batch.repeats]
+    for part in watch.rounds:
+        asked += [v for v in there if v.prompt_id in part.prompts and v.repeat in part.repeats]
         if watch.enough(asked):
             break
     return asked
@@ -75,16 +75,16 @@ def test_missing_scores_count_against_as_they_do_at_the_gate():
 def test_what_it_says_does_not_depend_on_the_order_of_verdicts():
     there = verdicts(lambda at, repeat: 93.0 if at % 5 else 60.0)
     watch = watching()
-    prompts = {prompt for batch in watch.batches[:3] for prompt in batch.prompts}
+    prompts = {prompt for part in watch.rounds[:3] for prompt in part.prompts}
     some = [v for v in there if v.prompt_id in prompts]
     assert watch.enough(some) == watch.enough(some[::-1]) == watching().enough(some)
 
 
 def test_near_copies_are_judged_in_the_same_round():
     watch = watching(answers=predictions(lambda p: p[:2]))
-    for batch in watch.batches:
-        for group in {prompt[:2] for prompt in batch.prompts}:
-            assert {p for p in PROMPTS if p[:2] == group} <= set(batch.prompts)
+    for part in watch.rounds:
+        for group in {prompt[:2] for prompt in part.prompts}:
+            assert {p for p in PROMPTS if p[:2] == group} <= set(part.prompts)
 
 
 @pytest.mark.parametrize("method", list(GateMethod))
