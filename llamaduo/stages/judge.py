@@ -4,7 +4,7 @@ Reads predictions; asks service LLMs (or metrics, `judge=reference`); returns a 
 (answer, member, repeat), in order. A reply that can't be read strictly is asked for again a bounded
 number of times and is then unscored with a reason: never a zero, never repaired.
 
-With `rounds` not everything is asked at once: a part at a time, until `enough` says of all verdicts so far that the
+With `rounds` not everything is asked at once: a round at a time, until `enough` says of all verdicts so far that the
 rest can't matter. What that depends on is not known here.
 """
 
@@ -47,9 +47,11 @@ def judge(
     calls = _calls(predictions, config)
     hashed = template_hash(f"judge_{config.prompt.value}")
     found: dict[int, Verdict] = {}
+    before = 0
     for part in _parts(calls, rounds):
         asked = {at: request(config, *calls[at]) for at in part if calls[at][0].answered}
-        outcomes = _ask_until_readable(asked, config, service, partial(_from, progress, len(found), len(calls)))
+        outcomes = _ask_until_readable(asked, config, service, partial(_from, progress, before))
+        before += len({one.key for one in asked.values()})
         found |= {at: _verdict(*calls[at], outcomes.get(at), hashed) for at in part}
         if enough and enough(list(found.values())):
             break
@@ -57,7 +59,7 @@ def judge(
 
 
 def _parts(calls: Sequence[Call], rounds: Sequence[Round] | None) -> Iterator[list[int]]:
-    """Yield the places of the calls of each part."""
+    """Yield the places of the calls of each round."""
     if rounds is None:
         yield list(range(len(calls)))
         return
@@ -70,9 +72,9 @@ def _parts(calls: Sequence[Call], rounds: Sequence[Round] | None) -> Iterator[li
         ]
 
 
-def _from(progress: Progress, before: int, total: int, done: int, _: int) -> None:
-    """Show the progress of a part as part of all that may be asked."""
-    progress(before + done, total)
+def _from(progress: Progress, before: int, done: int, count: int) -> None:
+    """Show the progress of a round as part of all rounds so far."""
+    progress(before + done, before + count)
 
 
 def _calls(predictions: Sequence[Prediction], config: Judge) -> list[Call]:
