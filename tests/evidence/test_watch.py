@@ -7,6 +7,7 @@ import pytest
 
 from llamaduo.config import Gate, GateAgainst, GateMethod, GateRule
 from llamaduo.evidence.gate import look
+from llamaduo.evidence.scorecard import score
 from llamaduo.evidence.watch import Watch
 from llamaduo.records import Prediction, Verdict
 
@@ -125,3 +126,21 @@ def test_decisions_are_those_of_all_verdicts():
         saved.append(1 - len(asked) / len(there))
     assert 1 <= passed <= 11
     assert max(saved) > 0.5
+
+
+def test_a_model_of_which_prompts_are_left_out_never_passes():
+    some = [v for v in verdicts(lambda at, repeat: 100.0) if v.prompt_id in PROMPTS[:60]]
+    assert look(some, Gate(), error=0.01, clusters={}).passed
+    seen = look(some, Gate(), error=0.01, clusters={}, unjudged=4)
+    assert not seen.passed
+    assert seen.unjudged == 4
+
+
+def test_the_scorecard_tells_what_was_left_out():
+    there = verdicts(lambda at, repeat: 50.0, repeats=2)
+    asked = handed_out(watching(repeats=2), there)
+    card = score(asked, coverage_cut=70, there=(128, len(there)))
+    assert (card.answers, card.unjudged) == (16, 112)
+    assert (len(asked), card.spared) == (64, 448)
+    full = score(there, coverage_cut=70, there=(128, len(there)))
+    assert (full.answers, full.unjudged, full.spared) == (128, 0, 0)
