@@ -52,6 +52,7 @@ proof: .venv/ready
 	@$(BIN)/python benchmarks/transformers_serve.py
 	@$(BIN)/python benchmarks/page.py
 	@$(BIN)/python benchmarks/report.py
+	@$(BIN)/python benchmarks/intervals.py
 	@$(BIN)/python benchmarks/rehearsals.py
 	@$(BIN)/python benchmarks/judge_economy.py
 	@$(BIN)/llamaduo run train.quantization=nf4 study=proof

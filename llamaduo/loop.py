@@ -102,7 +102,7 @@ def _finish(steps: Steps, state: RunState) -> None:
     state.stop_reason = state.stop_reason or reason
     steps.account(test.card if test else None)
     state.test_gate = plain(test.gate) if test and test.gate else None
-    state.verdict, state.details = found.headline, list(found.details)
+    state.verdict, state.details = found.headline, found.details
     state.decision, state.confirmation = found.decision, found.confirmation
     state.status = "done"
 

@@ -308,7 +308,8 @@ def _rounds(experiment: Experiment, dataset: CoverageDataset) -> int:
 
 
 def _answer(example: Example) -> Prediction:
-    return Prediction(example.prompt_id, 0, example.prompt, example.response, example.response, "stop", 0, 0)
+    text = example.response
+    return Prediction(example.prompt_id, 0, example.prompt, text, text, "stop", 0, 0, cluster=example.cluster)
 
 
 def _bought(experiment: Experiment, llm: ServiceLLM, journal: Journal | None) -> int:

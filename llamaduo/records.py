@@ -58,7 +58,8 @@ class Example:
     seed_id: str | None = None
     """The coverage prompt that a synthetic pair was asked for with."""
     cluster: str | None = None
-    """The near-duplicates that this prompt is one of, the same for all of them; null where it has none."""
+    """The prompt whose near-duplicates this coverage prompt is one of, the same for all of them; null where it has
+    none."""
 
     @property
     def prompt(self) -> str:
@@ -70,7 +71,7 @@ class Example:
 
 @dataclass(frozen=True)
 class CoverageDataset:
-    """The pairs that people keep, split by prompt: no prompt is in two splits."""
+    """The pairs that people keep, split by prompt, near-duplicates together: no prompt is in two splits."""
 
     train: tuple[Example, ...]
     """Rows to learn from, and the only seeds of synthesis."""
@@ -156,7 +157,7 @@ class Prediction:
     cost_usd: float = 0.0
     """Price of this answer."""
     cluster: str | None = None
-    """The near-duplicates that the prompt is one of; null where it has none."""
+    """The example's cluster: the prompt whose near-duplicates this prompt is one of; null where it has none."""
 
     @property
     def answered(self) -> bool:
@@ -376,5 +377,5 @@ class RunState:
     """`switch`, `switch_with_fallback` or `stay`; null where no gate asks for anything."""
     beside: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Scorecards of those judged beside the iterations, by name and split: the ceiling and the floor."""
-    details: list[str] = field(default_factory=list)
+    details: tuple[str, ...] = ()
     """What stands behind the verdict, a sentence each."""

@@ -32,7 +32,7 @@ from llamaduo.config import (
     plain,
 )
 from llamaduo.data.coverage import load_coverage
-from llamaduo.display import Display, Progress, headline, missing_answers
+from llamaduo.display import Display, Progress, headline, many_removed, missing_answers
 from llamaduo.environment import describe
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.evidence import gate, reach
@@ -466,10 +466,20 @@ class Steps:
                     total.dropped + batch.dropped,
                     total.cost_usd + batch.cost_usd,
                 )
-                missing = wanted - len(self._curate(total.examples, pool).kept)
+                curated = self._curate(total.examples, pool)
+                self._tell_of_removals(batch.examples, curated, pool)
+                missing = wanted - len(curated.kept)
                 if missing <= 0 or not batch.examples:
                     break
         return total
+
+    def _tell_of_removals(self, came: Sequence[Example], curated: Curated, pool: list[Example]) -> None:
+        """Say so if curation took many of the rows that came last, before more are bought."""
+        earlier = len(curated.kept) + len(curated.removed) - len(came)
+        removed = [removal for removal in curated.removed if removal.row >= earlier]
+        others = [*self.dataset.train, *self.dataset.dev, *self.dataset.test, *pool, *curated.kept]
+        for note in many_removed(came, removed, others):
+            self.display.note(note)
 
     def _curate(self, raw: list[Example] | tuple[Example, ...], pool: list[Example]) -> Curated:
         held_out = [*self.dataset.dev, *self.dataset.test]
