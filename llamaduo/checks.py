@@ -86,6 +86,7 @@ _AT_LEAST: dict[str, float] = {
     "tracking.answers": 0, "runtime.threads": 1, "runtime.retries": 0, "task.train_rows": 1, "task.test_rows": 1,
     "task.synthetic_rows": 1, "serving.gpu_usd_per_hour": 0, "serving.light_requests": 0, "serving.heavy_requests": 0,
     "serving.months": 1, "serving.tokens_per_second": 1e-3, "loop.gate.margin": 0,
+    "judge.round_prompts": 1,
 }  # fmt: skip
 _WITHIN: dict[str, tuple[float, float]] = {
     "loop.gate.similarity": (0, 100), "loop.gate.precision": (0, 100), "loop.coverage_cut": (0, 100),

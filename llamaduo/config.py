@@ -255,6 +255,10 @@ class Judge:
     """How often an unreadable reply is asked for again, as a new repeat in the journal."""
     max_unscored: float = 0.1
     """Largest share of unscored verdicts with which a scorecard still decides."""
+    economy: bool = True
+    """Whether dev is judged in rounds that end where the gate's decision can't change any more; `off` asks for all."""
+    round_prompts: int = 16
+    """Prompts in a round, about; all but the first round's are asked for their repeats last."""
 
 
 @dataclass
