@@ -112,14 +112,14 @@ def _value(text: str) -> Any:
 
 
 def listing(rows: Sequence[Row], score: str, axis: Sequence[str] = ()) -> str:
-    """Return a Markdown table of scores, a line a run, best first, with 95% intervals and n."""
+    """Return a Markdown table of scores, a line a run, best first, with 95% intervals, prompts and n, the answers."""
     layout = split(rows, axis)
     columns = [*layout.panels, *layout.series, *axis] or ["local_model"]
-    lines = [f"| {' | '.join(columns)} | {score} [95%] | n |", "|---" * (len(columns) + 2) + "|"]
+    lines = [f"| {' | '.join(columns)} | {score} [95%] | prompts | n |", "|---" * (len(columns) + 3) + "|"]
     known = [row for row in rows if is_score(row[f"{score}_mean"])]
     for row in sorted(known, key=lambda row: (-row[f"{score}_mean"], row["run"])):
         names = ["" if row[name] is None else str(row[name]) for name in columns]
-        lines.append(f"| {' | '.join(names)} | {told(row, score)} | {row[f'{score}_n']} |")
+        lines.append(f"| {' | '.join(names)} | {told(row, score)} | {row['prompts']} | {row[f'{score}_n']} |")
     return "\n".join(lines)
 
 
