@@ -567,6 +567,14 @@ class Assumptions:
 
 
 @dataclass
+class Evidence:
+    """What reports assume of what a study didn't measure: changes no run and no score."""
+
+    training_noise_sd: float = 2.0
+    """Standard deviation between seeds in points of 100, for fields of one run; the `seeds` study measures it."""
+
+
+@dataclass
 class Experiment:
     """One resolved configuration: all that a run depends on."""
 
@@ -591,11 +599,12 @@ class Experiment:
     prices: dict[str, Price] = field(default_factory=dict)
     """The price table, by `provider/model`."""
     serving: Assumptions = field(default_factory=Assumptions)
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 _NO_INFLUENCE = (
-    "study", "name", "tracking", "service", "prices", "serving", "protocol.name", "task.train_rows", "task.test_rows",
-    "task.synthetic_rows",
+    "study", "name", "tracking", "service", "prices", "serving", "evidence", "protocol.name", "task.train_rows",
+    "task.test_rows", "task.synthetic_rows",
     "runtime.results", "loop.budget_usd", "task.category", "local_model.name", "local_model.learning_rate",
     "local_model.train_length", "local_model.train_batch", "local_model.accumulation",
     "local_model.gradient_checkpointing", "local_model.answer_tokens", "local_model.answer_batch",

@@ -157,6 +157,7 @@ def _reported(run: RunRecord, scores: Scores | None) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = {"iteration": chosen.iteration}
     found["covered"] = covered(scores, coverage_cut(run.config)) if scores else None
+    found["prompts"] = found["covered"].prompts if found["covered"] else None
     if test:
         found |= {name: test.get(name) or {} for name in SCORES}
         return found | {"split": "test split", "coverage": test.get("coverage")}
