@@ -332,6 +332,8 @@ class Data:
     """Test rows; null takes `test_fraction`, or all of the Hub's test split."""
     dev_fraction: float = 0.15
     """Share of prompts in dev."""
+    dev_least: int = 0
+    """Rows that dev gets at least where `dev_fraction` comes to fewer, as long as they are at most a third of all."""
     test_fraction: float = 0.15
     """Share of prompts in test."""
     seed: int = 42
@@ -663,12 +665,16 @@ def model_location(path: str) -> str:
 
 
 def beside(experiment: Experiment) -> list[Beside]:
-    """Return whose answers are judged beside the iterations': those asked for, and whom the gate compares with."""
+    """Return whose answers are judged beside the iterations': those asked for, and whom the gate compares with.
+
+    A floor is one only for a model that is trained here.
+    """
     gate = experiment.loop.gate
     asks = gate.similarity is not None or gate.precision is not None
     compared = asks and gate.against is GateAgainst.service_llm
     named = {*experiment.loop.beside, *([Beside.service_llm] if compared else [])}
-    return [name for name in Beside if name in named]
+    trained = experiment.train.enabled and experiment.infer.backend is not Backend.endpoint
+    return [name for name in Beside if name in named and (trained or name is Beside.service_llm)]
 
 
 def who_answers(experiment: Experiment) -> str:
