@@ -424,11 +424,14 @@ class Curation:
 
     duplicate_text: DuplicateText = DuplicateText.pair
     duplicate_jaccard: float = 0.9
-    """Pairs whose word sets are at least this alike are duplicates; one survives."""
+    """Pairs that are at least this alike are duplicates; one survives. Likeness is the Jaccard index of words and of
+    pairs of neighbouring words, without what more than half of the coverage rows share; with
+    `duplicate_text=response` that of the responses' words."""
     confirm_rouge_l: Optional[float] = None
     """Ask for this ROUGE-L F1 besides; null asks for nothing more."""
     contamination_jaccard: float = 0.8
-    """Rows whose prompt is at least this like a dev or test prompt are removed."""
+    """Rows whose prompt is at least this like a dev or test prompt are removed, and rows that hold at least this share
+    of such a prompt or response, in runs of eight words."""
 
 
 @dataclass
