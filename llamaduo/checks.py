@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from llamaduo import rubric
 from llamaduo.config import (
     Backend,
+    Beside,
     DataSource,
     Experiment,
     GateSplit,
@@ -25,6 +26,7 @@ from llamaduo.config import (
     Price,
     Quantization,
     ServiceLLM,
+    beside,
     has_own_rubric,
     is_pocket,
     model_location,
@@ -83,10 +85,11 @@ _AT_LEAST: dict[str, float] = {
     "data.train_rows": 1, "data.dev_rows": 0, "data.test_rows": 1,
     "tracking.answers": 0, "runtime.threads": 1, "runtime.retries": 0, "task.train_rows": 1, "task.test_rows": 1,
     "task.synthetic_rows": 1, "serving.gpu_usd_per_hour": 0, "serving.light_requests": 0, "serving.heavy_requests": 0,
-    "serving.months": 1, "serving.tokens_per_second": 1e-3,
+    "serving.months": 1, "serving.tokens_per_second": 1e-3, "loop.gate.margin": 0,
 }  # fmt: skip
 _WITHIN: dict[str, tuple[float, float]] = {
     "loop.gate.similarity": (0, 100), "loop.gate.precision": (0, 100), "loop.coverage_cut": (0, 100),
+    "loop.gate.error": (1e-6, 0.5),
     "judge.max_unscored": (0, 1), "data.dev_fraction": (0, 1), "data.test_fraction": (0, 1),
     "train.lora_dropout": (0, 1), "train.warmup_ratio": (0, 1), "curation.duplicate_jaccard": (0, 1),
     "curation.contamination_jaccard": (0, 1), "curation.confirm_rouge_l": (0, 1), "serving.utilisation": (0, 1),
@@ -158,7 +161,7 @@ def _service_problems(experiment: Experiment) -> list[str]:
         f"prices.{name}: must not be negative." for name, price in experiment.prices.items() if not _is_price(price)
     ]
     llms = {f"judge.panel.{name}": llm for name, llm in judge.panel.items()}
-    if experiment.synthesis.enabled:
+    if experiment.synthesis.enabled or Beside.service_llm in beside(experiment):
         llms["service_llm"] = teacher
     if experiment.infer.backend is Backend.endpoint and experiment.infer.server:
         llms["infer.server"] = experiment.infer.server
@@ -299,6 +302,11 @@ def _loop_problems(experiment: Experiment) -> list[str]:
         found.append(
             "judge=reference gives no precision, so no synthetic data can make the gate pass: "
             "add synthesis=none or loop.gate.precision=null."
+        )
+    local = [name.value for name in beside(experiment) if name is not Beside.service_llm]
+    if local and experiment.infer.backend is Backend.endpoint:
+        found.append(
+            f"loop.beside={local}: infer.backend=endpoint answers with a model that has no base here; drop it."
         )
     if volumes and not experiment.synthesis.enabled:
         found.append("loop.growth.volumes needs synthetic rows: drop synthesis=none.")

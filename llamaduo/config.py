@@ -121,6 +121,37 @@ class GateRule(Enum):
     lower = "lower"
 
 
+class GateAgainst(Enum):
+    """What the gate compares a model with."""
+
+    threshold = "threshold"
+    """Fixed scores."""
+    service_llm = "service_llm"
+    """The service LLM's own answers to the same prompts, judged by the same panel."""
+
+
+class GateMethod(Enum):
+    """How the lower limit of a difference from the service LLM is had."""
+
+    auto = "auto"
+    """`guaranteed` where there are enough prompts for the margin, else `assumed`, which is said."""
+    guaranteed = "guaranteed"
+    """A limit that holds whatever the scores: about 100 prompts for a margin of 5."""
+    assumed = "assumed"
+    """Student's t: holds where no rare, large failures hide among prompts that were not asked."""
+
+
+class Beside(StrEnum):
+    """Whose answers are judged beside the iterations'."""
+
+    service_llm = "service_llm"
+    """The ceiling: the service LLM answers."""
+    base = "base"
+    """The floor: the local model before any training."""
+    few_shot = "few_shot"
+    """The same with four training pairs before each prompt."""
+
+
 class GateSplit(Enum):
     """Which split the gate looks at."""
 
@@ -396,12 +427,20 @@ class Curation:
 
 @dataclass
 class Gate:
-    """What a model has to reach to be accepted; null asks for nothing."""
+    """What a model has to reach to be accepted; a score that is null asks for nothing."""
 
     similarity: Optional[float] = 90.0
     precision: Optional[float] = 90.0
     rule: GateRule = GateRule.lower
-    """`lower`: the lower limit of the 95% interval has to reach it; `mean`: the mean, as in the paper."""
+    """`lower`: a lower limit that holds has to reach it; `mean`: the mean, as in the paper, which promises nothing."""
+    error: float = 0.05
+    """How often a model that falls short may be accepted, over all looks at the dev split together."""
+    against: GateAgainst = GateAgainst.threshold
+    """`service_llm`: not the two scores above count, but that the mean is at most `margin` below the service LLM's."""
+    margin: float = 5.0
+    """Points that the local model may be worse than the service LLM."""
+    method: GateMethod = GateMethod.auto
+    """For `against=service_llm`: how the limit of the difference is had."""
 
 
 @dataclass
@@ -432,6 +471,8 @@ class Loop:
     """An answer counts as covered when both scores reach this."""
     budget_usd: Optional[float] = None
     """The most this run may spend on service LLMs."""
+    beside: list[Beside] = field(default_factory=list)
+    """Whose answers are judged once beside the iterations', on the gate's split and on the test split."""
 
 
 @dataclass
@@ -606,6 +647,15 @@ def model_location(path: str) -> str:
     if not is_pocket(path):
         return path
     return str(Path(__file__).parent / "pocket" / "models" / path.removeprefix(_POCKET))
+
+
+def beside(experiment: Experiment) -> list[Beside]:
+    """Return whose answers are judged beside the iterations': those asked for, and whom the gate compares with."""
+    gate = experiment.loop.gate
+    asks = gate.similarity is not None or gate.precision is not None
+    compared = asks and gate.against is GateAgainst.service_llm
+    named = {*experiment.loop.beside, *([Beside.service_llm] if compared else [])}
+    return [name for name in Beside if name in named]
 
 
 def who_answers(experiment: Experiment) -> str:

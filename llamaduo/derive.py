@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from llamaduo import rubric
-from llamaduo.config import Backend, DataSource, Experiment, WandbMode, fingerprint, has_own_rubric
+from llamaduo.config import Backend, Beside, DataSource, Experiment, WandbMode, fingerprint, has_own_rubric
 from llamaduo.differences import Verified
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError, LlamaduoError, ServiceError
@@ -25,7 +25,7 @@ from llamaduo.loop import run, run_folder
 from llamaduo.records import COVERAGE, Adapter, CoverageDataset, Example, Prediction, RunState, Verdict
 from llamaduo.run_dir import RunDir
 from llamaduo.service.journal import Journal, default_path
-from llamaduo.steps import Steps, load_data
+from llamaduo.steps import Steps, answering, load_data
 from llamaduo.studies.runs import RunRecord
 
 
@@ -210,6 +210,10 @@ class _Derived(Steps):
     def _make_sure(self) -> None:
         """Nothing is loaded, so nothing has to fit."""
 
+    def _outlook(self) -> list[str]:
+        """Nothing is said of what lies behind."""
+        return []
+
     def _end_without(self, where: int | str, name: str, *, needs_a_model: bool) -> None:
         """End the run as it ended if it never came to this artifact; what needs no model is derived if it was done."""
         place = f"{where:02d}" if isinstance(where, int) else where
@@ -226,11 +230,13 @@ class _Derived(Steps):
             self._end_without(number, "adapter", needs_a_model=True)
         return super().train(number, rows, start_from)
 
-    def infer(self, where: int | str, examples: tuple[Example, ...], adapter: Path) -> list[Prediction]:
+    def infer(
+        self, where: int | str, examples: tuple[Example, ...], adapter: Path | None, beside: Beside | None = None
+    ) -> list[Prediction]:
         """Return the stored answers; those of a server are derived from its replies."""
-        served = self.experiment.infer.backend is Backend.endpoint
+        served = answering(self.experiment, beside).backend is Backend.endpoint
         self._end_without(where, "predictions.jsonl", needs_a_model=not served)
-        return super().infer(where, examples, adapter)
+        return super().infer(where, examples, adapter, beside)
 
     def judge(self, where: int | str, predictions: list[Prediction]) -> list[Verdict]:
         """Derive the verdicts."""

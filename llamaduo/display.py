@@ -151,6 +151,8 @@ class Display:
             self.console.print(iterations_table(self._history))
         self.console.print()
         self.console.print(Text(state.verdict or "", style="bold"))
+        for line in state.details:
+            self.console.print(Text(f"- {line}"))
         self.console.print(
             f"Stopped by: {state.stop_reason}. Service LLM calls: ${state.cost_usd:.2f}. Results: {folder}"
         )

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from llamaduo.config import Experiment, fingerprint
+from llamaduo.config import Experiment, fingerprint, plain
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError
 from llamaduo.evidence.stop import best, stop_reason
-from llamaduo.evidence.verdict import verdict
-from llamaduo.records import RunState, Scorecard
+from llamaduo.evidence.verdict import FALLBACK, SWITCH, verdict
+from llamaduo.records import Judged, RunState
 from llamaduo.redaction import redact
 from llamaduo.run_dir import RunDir, read_state
 from llamaduo.steps import Steps
@@ -24,6 +24,7 @@ from llamaduo.steps import Steps
 
 def close_the_loop(steps: Steps) -> str:
     """Go round until a rule says stop; fills `steps.history` and returns the rule's name."""
+    steps.judge_beside("gate", steps.gate_split)
     pool = steps.grow("start", [], steps.volume(0))
     adapter: Path | None = None
     while True:
@@ -75,8 +76,8 @@ def run(experiment: Experiment, *, display: Display, opens: Opens = Steps) -> Ru
 
 
 def _finish(steps: Steps, state: RunState) -> None:
-    """Close the loop, report the test split, and write what was found into the state."""
-    test: Scorecard | None = None
+    """Close the loop, let the test split dispose of what dev proposes, and write what was found into the state."""
+    test: Judged | None = None
     reason = "budget"
     try:
         reason = close_the_loop(steps)
@@ -85,12 +86,22 @@ def _finish(steps: Steps, state: RunState) -> None:
         steps.display.note(str(error))
         state.stop_reason = "budget"
     chosen = _chosen(steps, reason)
-    if reason == "passed":
-        state.accepted_iteration = chosen
+    found = verdict(
+        steps.experiment,
+        steps.history,
+        reason,
+        best=chosen,
+        judged=None if chosen is None else steps.judged(chosen),
+        test=test,
+        beside=steps.verdicts_beside("test" if test else "gate"),
+    )
     state.best_iteration = chosen
+    state.accepted_iteration = chosen if found.decision in (SWITCH, FALLBACK) else None
     state.stop_reason = state.stop_reason or reason
-    steps.account(test)
-    state.verdict = verdict(steps.experiment, steps.history, reason, chosen, test)
+    steps.account(test.card if test else None)
+    state.test_gate = plain(test.gate) if test and test.gate else None
+    state.verdict, state.details = found.headline, list(found.details)
+    state.decision, state.confirmation = found.decision, found.confirmation
     state.status = "done"
 
 

@@ -19,8 +19,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llamaduo.config import Backend, Experiment, JudgeKind, ServiceLLM
+from llamaduo.config import Backend, Beside, Experiment, JudgeKind, ServiceLLM, beside
 from llamaduo.data.shots import with_nearest
+from llamaduo.evidence import reach
 from llamaduo.gpu_time import Work, measured_rates, work
 from llamaduo.gpu_time import rendered as rendered_hours
 from llamaduo.loop import finished, run_folder
@@ -30,7 +31,16 @@ from llamaduo.service.client import Request
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import Tariff, retirement_warning, tariff
 from llamaduo.stages import judge
-from llamaduo.steps import SYNTHESIS_ROUNDS, gate_rows, journal_path, load_data, synthesis_requests, volume
+from llamaduo.steps import (
+    SYNTHESIS_ROUNDS,
+    answering,
+    clusters_of,
+    gate_rows,
+    journal_path,
+    load_data,
+    synthesis_requests,
+    volume,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -89,6 +99,8 @@ class Quote:
     warnings: tuple[str, ...]
     works: tuple[Work, ...] = ()
     """The hours of each run that is not finished."""
+    outlook: tuple[str, ...] = ()
+    """What the gate can see with so many prompts, and what a run would be refused for."""
 
     def tokens(self, line: Line, at: int) -> tuple[float, float]:
         """Return (prompt, completion) tokens still to be bought on one line."""
@@ -115,12 +127,14 @@ def quote(experiments: Sequence[Experiment], *, today: datetime.date) -> Quote:
     experience: dict[int, Experience] = {}
     seen: set[str] = set()
     warnings: dict[str, None] = {}
+    outlook: dict[str, None] = {}
     works: list[Work] = []
     measured = cache(measured_rates)
     for experiment in experiments:
         if finished(experiment):
             continue
         dataset = load_data(experiment)
+        outlook |= dict.fromkeys(_outlook(experiment, dataset))
         known = measured(Path(experiment.runtime.results)).get(experiment.local_model.path)
         works.append(work(experiment, dataset, _rounds(experiment, dataset), known))
         if experiment.service.replay:
@@ -137,7 +151,16 @@ def quote(experiments: Sequence[Experiment], *, today: datetime.date) -> Quote:
         if journal:
             journal.close()
     most = max(experiment.loop.max_iterations for experiment in experiments)
-    return Quote(tuple(lines.values()), experience, most, len(experiments), tuple(warnings), tuple(works))
+    return Quote(
+        tuple(lines.values()), experience, most, len(experiments), tuple(warnings), tuple(works), tuple(outlook)
+    )
+
+
+def _outlook(experiment: Experiment, dataset: CoverageDataset) -> list[str]:
+    """Return what the gate can see with so many prompts, also where a run would be refused for it."""
+    prompts = clusters_of(gate_rows(experiment, dataset))
+    refused = reach.refusal(experiment, prompts)
+    return [refused] if refused else reach.outlook(experiment, prompts, clusters_of(dataset.test))
 
 
 def _journal(experiment: Experiment) -> Journal | None:
@@ -192,37 +215,53 @@ def _count_answers(
     seen: set[str],
     journal: Journal | None,
 ) -> None:
-    """Count what a server that already runs is asked, K times a prompt; the same answer is bought once."""
-    infer = experiment.infer
-    if infer.backend is not Backend.endpoint or infer.server is None:
-        return
-    line = _line(lines, "infer", answers.as_asked(infer.server, infer), experiment)
-    for examples, reach, times in _splits(experiment, dataset):
-        asked = with_nearest(examples, dataset.train, infer.shots) if times else []
-        for request in answers.requests(asked, infer.server, config=infer, seed=experiment.runtime.seed):
-            held = request.key in seen or bool(journal and journal.find(request.key))
-            seen.add(request.key)
-            new = 0 if held else 1
-            line.add(reach, calls=times, held=times - new, characters=new * request.characters)
-            line.ceiling_usd += new * line.tariff.cost(request.longest_prompt, request.llm.max_tokens)
+    """Count what servers are asked to answer, K times a prompt; the same answer is bought once.
+
+    That is the server that already runs (`infer=endpoint`), and the service LLM where it stands beside the model.
+    """
+    served = [(answering(experiment, None), _splits(experiment, dataset))]
+    if Beside.service_llm in beside(experiment):
+        served.append((answering(experiment, Beside.service_llm), _beside_splits(experiment, dataset)))
+    for infer, splits in served:
+        if infer.backend is not Backend.endpoint or infer.server is None:
+            continue
+        line = _line(lines, "infer", answers.as_asked(infer.server, infer), experiment)
+        for examples, figures, times in splits:
+            asked = with_nearest(examples, dataset.train, infer.shots) if times else []
+            for request in answers.requests(asked, infer.server, config=infer, seed=experiment.runtime.seed):
+                held = request.key in seen or bool(journal and journal.find(request.key))
+                seen.add(request.key)
+                new = 0 if held else 1
+                line.add(figures, calls=times, held=times - new, characters=new * request.characters)
+                line.ceiling_usd += new * line.tariff.cost(request.longest_prompt, request.llm.max_tokens)
 
 
-def _splits(experiment: Experiment, dataset: CoverageDataset) -> list[tuple[tuple[Example, ...], tuple[int, ...], int]]:
-    """Return what is answered and judged: (rows, which figures they count towards, how often)."""
+Splits = list[tuple[tuple[Example, ...], tuple[int, ...], int]]
+"""What is answered and judged: (rows, which figures they count towards, how often)."""
+
+
+def _splits(experiment: Experiment, dataset: CoverageDataset) -> Splits:
+    """Return what the local model answers."""
     gate, rounds = gate_rows(experiment, dataset), _rounds(experiment, dataset)
-    splits: list[tuple[tuple[Example, ...], tuple[int, ...], int]] = [(gate, (0, 1), 1), (gate, (1,), rounds - 1)]
+    splits: Splits = [(gate, (0, 1), 1), (gate, (1,), rounds - 1)]
     return splits if gate is dataset.test else [*splits, (dataset.test, (0, 1), 1)]
+
+
+def _beside_splits(experiment: Experiment, dataset: CoverageDataset) -> Splits:
+    """Return what each of those answers who stand beside the model: every split once."""
+    splits = (gate_rows(experiment, dataset), dataset.test)
+    return [(rows, (0, 1), 1) for rows in (splits[:1] if splits[0] is dataset.test else splits)]
 
 
 def _count_judging(experiment: Experiment, dataset: CoverageDataset, lines: Lines, journal: Journal | None) -> None:
     """Count the judgements, as if every answer were as long as its reference."""
     if experiment.judge.kind is not JudgeKind.service:
         return
-    splits = _splits(experiment, dataset)
+    splits = _splits(experiment, dataset) + len(beside(experiment)) * _beside_splits(experiment, dataset)
     for name, llm in experiment.judge.panel.items():
         line = _line(lines, "judge", llm, experiment)
         bought = _bought(experiment, llm, journal)
-        for examples, reach, times in splits:
+        for examples, figures, times in splits:
             requests = [judge.request(experiment.judge, _answer(example), name, 0) for example in examples]
             each = experiment.infer.samples * experiment.judge.repeats * times
             calls = len(requests) * each
@@ -230,7 +269,7 @@ def _count_judging(experiment: Experiment, dataset: CoverageDataset, lines: Line
             bought -= held
             left = (calls - held) / calls if calls else 0.0
             characters = left * each * sum(len(request.prompt) for request in requests)
-            line.add(reach, calls=calls, held=held, characters=characters)
+            line.add(figures, calls=calls, held=held, characters=characters)
             worst = sum(line.tariff.cost(request.longest_prompt, llm.max_tokens) for request in requests)
             line.ceiling_usd += left * each * worst * (1 + experiment.judge.reasks)
 
@@ -289,6 +328,7 @@ def rendered(made: Quote) -> Iterable[RenderableType]:
     if not made.lines:
         yield f"{runs}: nothing is to be paid: no service LLM is asked, or all is there already."
         yield from rendered_hours(made.works)
+        yield from made.outlook
         return
     yield f"{runs}; each figure from a gate passed at the first iteration to all {made.iterations} iterations."
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
@@ -310,6 +350,7 @@ def rendered(made: Quote) -> Iterable[RenderableType]:
     )
     yield from _basis(made)
     yield from rendered_hours(made.works)
+    yield from made.outlook
     yield from (f"Warning: {text}" for text in made.warnings)
 
 

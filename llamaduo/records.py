@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -68,6 +68,8 @@ class Example:
     """Who wrote the pair: `coverage`, or the name of the service LLM that synthesised it."""
     seed_id: str | None = None
     """The coverage prompt that a synthetic pair was asked for with."""
+    cluster: str | None = None
+    """The near-duplicates that this prompt is one of, the same for all of them; null where it has none."""
 
     @property
     def prompt(self) -> str:
@@ -164,6 +166,8 @@ class Prediction:
     """The reply's key in the journal; null where the model answered here, or a server of our own."""
     cost_usd: float = 0.0
     """Price of this answer."""
+    cluster: str | None = None
+    """The near-duplicates that the prompt is one of; null where it has none."""
 
     @property
     def answered(self) -> bool:
@@ -224,11 +228,42 @@ class Estimate:
     mean: float | None
     """Mean over answers, 0 to 100."""
     low: float | None
-    """Lower limit of the 95% interval (bootstrap over prompts)."""
+    """Lower limit of the two-sided 95% interval (Gaffke's, over clusters of prompts)."""
     high: float | None
     """Upper limit."""
     n: int
     """Answers that have this score."""
+    prompts: int = 0
+    """Clusters of prompts behind them: near copies of a prompt are one."""
+
+
+@dataclass(frozen=True)
+class GateLook:
+    """What the gate saw of one model on one split."""
+
+    rule: str
+    """`lower`, `mean`, or `service_llm`: the lower limit of the difference from the service LLM."""
+    method: str | None
+    """`guaranteed` or `assumed`, for limits; null for means."""
+    error: float | None
+    """How often such a limit may lie above the truth, at this look; null for means."""
+    prompts: int
+    """Clusters of prompts that it is over."""
+    needed: dict[str, float]
+    """By score: what has to be reached, points of 100 (of a difference: minus the margin)."""
+    values: dict[str, float | None]
+    """By score: what has to reach it, every missing answer counted as 0; null where no score exists."""
+    upper: dict[str, float | None]
+    """By score: the upper limit at the same error, or the mean; below what is needed, it speaks against the model."""
+    judges: dict[str, dict[str, float | None]]
+    """`values` by each judge alone."""
+    passed: bool
+    """Whether every score reaches what is needed."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a score is shown to fall short, or does not exist."""
+        return any(high is None or high < self.needed[name] for name, high in self.upper.items())
 
 
 @dataclass(frozen=True)
@@ -257,6 +292,20 @@ class Scorecard:
     """The same numbers for each panel member."""
     criteria: dict[str, dict[str, Any]] = field(default_factory=dict, metadata=_IF_ANY)
     """Of each of `judge.criteria`: mean, limits and n, as in an `Estimate`."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model's answers to a split, and what became of them."""
+
+    predictions: Sequence[Prediction]
+    """K answers a prompt."""
+    verdicts: Sequence[Verdict]
+    """Those of every judge on every answer."""
+    card: Scorecard
+    """What they come to."""
+    gate: GateLook | None = None
+    """What the gate's rule makes of the test split; null elsewhere and where it asks for nothing."""
 
 
 @dataclass(frozen=True)
@@ -295,6 +344,10 @@ class Iteration:
     """Wall time of the iteration, its data's synthesis included."""
     judges: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Scores, counts and cost per panel member."""
+    prompts: int = 0
+    """Clusters of prompts that the scores are over: near copies of a prompt are one."""
+    gate: dict[str, Any] | None = None
+    """What the gate saw, a `GateLook`; null where it asks for nothing."""
 
 
 @dataclass
@@ -308,14 +361,24 @@ class RunState:
     iterations: int = 0
     """Iterations that are complete."""
     accepted_iteration: int | None = None
-    """The iteration whose model passed the gate."""
+    """The iteration whose model passed the gate, unless the test split contradicts it."""
     cost_usd: float = 0.0
     """Price of all replies that the run used."""
     best_iteration: int | None = None
     """The iteration that scored best at the gate; the one the test split is reported for."""
     verdict: str | None = None
-    """The result in one sentence."""
+    """The result in a few words: what to do, and the scores that say so."""
     error: str | None = None
     """The error that ended a failed run."""
     test: dict[str, Any] | None = None
     """The test split's scorecard under `protocol=clean`."""
+    test_gate: dict[str, Any] | None = None
+    """What the gate's rule makes of the test split, one look at it, a `GateLook`."""
+    confirmation: str | None = None
+    """What the test split says of the iteration that passed: `confirmed`, `undecided` or `contradicted`."""
+    decision: str | None = None
+    """`switch`, `switch_with_fallback` or `stay`; null where no gate asks for anything."""
+    beside: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Scorecards of those judged beside the iterations, by name and split: the ceiling and the floor."""
+    details: list[str] = field(default_factory=list)
+    """What stands behind the verdict, a sentence each."""

@@ -11,6 +11,7 @@ import os
 import shutil
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,12 +20,16 @@ from typing import Any
 from llamaduo import rubric
 from llamaduo.config import (
     Backend,
+    Beside,
     DataSource,
     Experiment,
     GateSplit,
     Growth,
+    Infer,
     JudgeKind,
+    ServiceLLM,
     Start,
+    beside,
     has_own_rubric,
     plain,
 )
@@ -32,7 +37,8 @@ from llamaduo.data.coverage import load_coverage
 from llamaduo.display import Display, Progress, headline, missing_answers, span
 from llamaduo.environment import describe
 from llamaduo.errors import InputError, ServiceError
-from llamaduo.evidence.scorecard import score, unanswered, unscored
+from llamaduo.evidence import gate, reach
+from llamaduo.evidence.scorecard import clusters, score, unanswered, unscored
 from llamaduo.local.memory import refuse_if_too_large
 from llamaduo.local.vllm_server import program
 from llamaduo.pocket import teacher
@@ -42,7 +48,9 @@ from llamaduo.records import (
     CoverageDataset,
     Estimate,
     Example,
+    GateLook,
     Iteration,
+    Judged,
     Prediction,
     RunState,
     Scorecard,
@@ -88,6 +96,9 @@ class Steps:
         self._used_usd: dict[str, float] = {}
         """Price of each answer and each judgement that was used, by its request's key."""
         self._grown_usd = 0.0
+        self._beside: dict[tuple[str, str], list[Verdict]] = {}
+        """Verdicts on those that are judged beside the iterations, by name and split."""
+        self._beside_usd = 0.0
         self._requests = 0
         """Synthesis requests made so far."""
 
@@ -99,7 +110,7 @@ class Steps:
         if not environment.exists():
             write_text(environment, describe(runtime=self.experiment.runtime.seed, data=self.experiment.data.seed))
         self.display.start(headline(self.experiment, self.dataset, self._folder.path), [])
-        for note in self.dataset.notes:
+        for note in [*self.dataset.notes, *self._outlook()]:
             self.display.note(note)
         return self
 
@@ -116,6 +127,10 @@ class Steps:
     def gate_split(self) -> tuple[Example, ...]:
         """The rows that the gate looks at."""
         return gate_rows(self.experiment, self.dataset)
+
+    def _outlook(self) -> list[str]:
+        """Return what the gate can see with so many prompts; raises InputError where it can only buy data in vain."""
+        return gate_outlook(self.experiment, self.dataset)
 
     def volume(self, number: int) -> int:
         """Return how many synthetic rows iteration `number` wants."""
@@ -171,17 +186,19 @@ class Steps:
             )
         return trained
 
-    def infer(self, where: int | str, examples: tuple[Example, ...], adapter: Path) -> list[Prediction]:
-        """Answer the prompts of a split, K samples each."""
+    def infer(
+        self, where: int | str, examples: tuple[Example, ...], adapter: Path | None, beside: Beside | None = None
+    ) -> list[Prediction]:
+        """Answer the prompts of a split, K samples each: the model with this adapter, or who stands beside it."""
 
         def answered() -> list[Prediction]:
             self._make_sure()
             with self.display.stage("infer", _place(where)) as progress:
                 made = infer(
                     examples,
-                    str(adapter) if self.experiment.train.enabled else None,
+                    str(adapter) if adapter and self.experiment.train.enabled else None,
                     model=self.experiment.local_model,
-                    config=self.experiment.infer,
+                    config=answering(self.experiment, beside),
                     runtime=self.experiment.runtime,
                     quantization=self.experiment.train.quantization,
                     progress=progress,
@@ -214,8 +231,8 @@ class Steps:
 
     def _refuse_if_hopeless(self, where: int | str, too_long: int, answers: int) -> None:
         """Buy no data for a gate that can't be passed: which prompts are too long doesn't change with training."""
-        gate, limit = self.experiment.loop.gate, self.experiment.judge.max_unscored
-        gated = gate.similarity is not None or gate.precision is not None
+        limit = self.experiment.judge.max_unscored
+        gated = gate.asked(self.experiment.loop.gate)
         if isinstance(where, int) and gated and self.experiment.synthesis.enabled and too_long > limit * answers:
             raise InputError(
                 f"{too_long} of {answers} answers at the gate are missing: prompts exceed the model's context, so "
@@ -247,12 +264,31 @@ class Steps:
                 f"{last}"
             )
 
-    def score(self, where: int | str, verdicts: list[Verdict]) -> Scorecard:
+    def score(self, where: int | str, predictions: list[Prediction], verdicts: list[Verdict]) -> Scorecard:
         """Return the scorecard of a split's verdicts."""
-        cut = self.experiment.loop.coverage_cut
-        path = self._folder.iteration(where) / "scorecard.json"
-        tree = self._folder.tree(path, lambda: plain(score(verdicts, coverage_cut=cut)))
+        made = partial(score, verdicts, coverage_cut=self.experiment.loop.coverage_cut, clusters=clusters(predictions))
+        tree = self._folder.tree(self._folder.iteration(where) / "scorecard.json", lambda: plain(made()))
         return _scorecard(tree)
+
+    def look(self, split: str, predictions: list[Prediction], verdicts: list[Verdict], error: float) -> GateLook | None:
+        """Return what the gate sees of a model on a split (`gate` or `test`); None where it asks for nothing."""
+        asks = self.experiment.loop.gate
+        if not gate.asked(asks):
+            return None
+        theirs = self._beside.get((Beside.service_llm, split))
+        return gate.look(verdicts, asks, error=error, clusters=clusters(predictions), service_llm=theirs)
+
+    def judge_beside(self, split: str, examples: tuple[Example, ...]) -> None:
+        """Answer and judge a split (`gate` or `test`) once by those who stand beside the iterations' models."""
+        before = self.cost_usd()
+        for name in beside(self.experiment):
+            where = name.value if split == "gate" else f"{split}_{name}"
+            predictions = self.infer(where, examples, None, name)
+            verdicts = self.judge(where, predictions)
+            self._beside[name, split] = verdicts
+            card = self.score(where, predictions, verdicts)
+            self._state.beside.setdefault(name, {})[split] = plain(card)
+        self._beside_usd += self.cost_usd() - before
 
     def record(
         self,
@@ -262,7 +298,8 @@ class Steps:
         verdicts: list[Verdict],
     ) -> None:
         """Close an iteration: scorecard, metrics, state, W&B."""
-        card = self.score(number, verdicts)
+        card = self.score(number, predictions, verdicts)
+        seen = self.look("gate", predictions, verdicts, gate.error_at_a_look(self.experiment))
         here, before = self._folder.iteration(number), self._folder.iteration(number - 1 if number else "start")
         made = [here / name for name in ("adapter", "predictions.jsonl", "verdicts.jsonl", "scorecard.json")]
         grown = [before / name for name in ("synthesis.json", "synthetic.jsonl", "curation.json")]
@@ -282,9 +319,11 @@ class Steps:
             scored=card.scored,
             unscored=card.unscored,
             train_loss=trained.loss,
-            cost_usd=round(self.cost_usd() - sum(line.cost_usd for line in self.history), 10),
+            cost_usd=round(self.cost_usd() - self._beside_usd - sum(line.cost_usd for line in self.history), 10),
             seconds=self._folder.seconds(*made, *grown),
             judges=card.judges,
+            prompts=max(card.similarity.prompts, card.precision.prompts),
+            gate=plain(seen) if seen else None,
         )
         self.history.append(iteration)
         write_metrics(self._folder.path, self.history)
@@ -367,12 +406,25 @@ class Steps:
                 program(self.experiment.infer)
             self._sure = True
 
-    def report_test(self, chosen: int | None) -> Scorecard | None:
+    def report_test(self, chosen: int | None) -> Judged | None:
         """Under `protocol=clean`, answer and judge the test split once, with the model that was chosen."""
         if chosen is None or self.experiment.protocol.gate_split is GateSplit.test:
             return None
         predictions = self.infer("test", self.dataset.test, self.adapter(chosen))
-        return self.score("test", self.judge("test", predictions))
+        verdicts = self.judge("test", predictions)
+        self.judge_beside("test", self.dataset.test)
+        seen = self.look("test", predictions, verdicts, self.experiment.loop.gate.error)
+        return Judged(predictions, verdicts, self.score("test", predictions, verdicts), seen)
+
+    def judged(self, number: int) -> Judged:
+        """Return what is known of an iteration's answers at the gate."""
+        predictions = self.infer(number, self.gate_split, self.adapter(number))
+        verdicts = self.judge(number, predictions)
+        return Judged(predictions, verdicts, self.score(number, predictions, verdicts))
+
+    def verdicts_beside(self, split: str) -> dict[str, list[Verdict]]:
+        """Return the verdicts on those who stand beside the iterations' models on a split, by name."""
+        return {name: verdicts for (name, of), verdicts in self._beside.items() if of == split}
 
     def account(self, test: Scorecard | None) -> None:
         """Put the test split's scorecard and all costs into the state, those of a stage that broke off included."""
@@ -392,6 +444,39 @@ def _with_rubric_in(experiment: Experiment, folder: Path) -> Experiment:
     if not copy.exists():
         write_bytes(copy, Path(experiment.judge.prompt).read_bytes())
     return replace(experiment, judge=replace(experiment.judge, prompt=str(copy)))
+
+
+FEW_SHOTS = 4
+
+
+def answering(experiment: Experiment, beside: Beside | None) -> Infer:
+    """Return how the prompts are answered by the model, or by who stands beside it."""
+    infer = experiment.infer
+    if beside is Beside.service_llm:
+        llm = experiment.service_llm
+        return replace(
+            infer, backend=Backend.endpoint, server=llm, temperature=None, max_new_tokens=llm.max_tokens, shots=0
+        )
+    return replace(infer, shots=FEW_SHOTS) if beside is Beside.few_shot else infer
+
+
+def gate_outlook(experiment: Experiment, dataset: CoverageDataset) -> list[str]:
+    """Return what the gate can see with so many prompts, a sentence each.
+
+    Raises InputError where no model can pass, and data would be bought for it in vain.
+    """
+    prompts = clusters_of(gate_rows(experiment, dataset))
+    refused = reach.refusal(experiment, prompts)
+    if refused and experiment.synthesis.enabled:
+        raise InputError(refused)
+    return (
+        [f"No model can pass: {refused}"] if refused else reach.outlook(experiment, prompts, clusters_of(dataset.test))
+    )
+
+
+def clusters_of(examples: tuple[Example, ...]) -> int:
+    """Return how many prompts there are, near copies of one counted once."""
+    return len({example.cluster or example.prompt_id for example in examples})
 
 
 def gate_rows(experiment: Experiment, dataset: CoverageDataset) -> tuple[Example, ...]:
@@ -427,7 +512,9 @@ def _from(progress: Progress, before: int, done: int, count: int) -> None:
 
 
 def _place(where: int | str) -> str:
-    return f"iteration {where}" if isinstance(where, int) else {"start": "before", "test": "test split"}[where]
+    if isinstance(where, int):
+        return f"iteration {where}"
+    return {"start": "before", "test": "test split"}.get(where, where.replace("_", " "))
 
 
 def example_from(row: dict[str, Any]) -> Example:
@@ -449,13 +536,9 @@ def load_data(experiment: Experiment) -> CoverageDataset:
     return load_coverage(experiment, pairs)
 
 
-def open_service(experiment: Experiment, folder: Path) -> Service | None:
-    """Return access to service LLMs, keys and prices checked; None if nobody will be asked."""
-    llms = list(experiment.judge.panel.values()) if experiment.judge.kind is JudgeKind.service else []
-    llms += [experiment.service_llm] if experiment.synthesis.enabled else []
-    llms += (
-        [experiment.infer.server] if experiment.infer.backend is Backend.endpoint and experiment.infer.server else []
-    )
+def open_service(experiment: Experiment, folder: Path, llms: Sequence[ServiceLLM] | None = None) -> Service | None:
+    """Return access to service LLMs, by default all of the experiment's, keys and prices checked; None for nobody."""
+    llms = asked_llms(experiment) if llms is None else llms
     if not llms:
         return None
     transport.register("pocket", teacher.reply)
@@ -472,6 +555,14 @@ def open_service(experiment: Experiment, folder: Path) -> Service | None:
         prices=experiment.prices,
         replay=settings.replay,
     )
+
+
+def asked_llms(experiment: Experiment) -> list[ServiceLLM]:
+    """Return every service LLM that the experiment asks."""
+    llms = list(experiment.judge.panel.values()) if experiment.judge.kind is JudgeKind.service else []
+    llms += [experiment.service_llm] if experiment.synthesis.enabled or Beside.service_llm in beside(experiment) else []
+    server = experiment.infer.server
+    return llms + ([server] if experiment.infer.backend is Backend.endpoint and server else [])
 
 
 def journal_path(experiment: Experiment) -> Path:

@@ -124,10 +124,6 @@ def test_the_name_of_a_run_follows_the_rubrics_content_and_the_criteria(own: Pat
     assert len({before, with_own, changed, fingerprint(experiment)}) == 4
 
 
-def test_without_a_rubric_and_criteria_runs_keep_the_names_they_had(composed_once: Experiment) -> None:
-    assert fingerprint(composed_once) == "1f0a2606"
-
-
 def _scored(names: tuple[str, ...], value: float) -> str:
     return json.dumps({name: {"reason": "r", "score": value} for name in names})
 

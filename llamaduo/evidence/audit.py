@@ -148,9 +148,8 @@ def means(replies: Replies, score: str) -> dict[str, Estimate]:
     found = {}
     for name, values in replies.of(score).items():
         mean = _by_item(values)
-        found[name] = estimate(
-            {(f"{at:06d}", 0): float(mean[at]) for at in range(len(mean)) if not math.isnan(mean[at])}
-        )
+        scores = {(f"{at:06d}", 0): float(mean[at]) for at in range(len(mean)) if not math.isnan(mean[at])}
+        found[name] = estimate(scores, {})
     return found
 
 

@@ -1,40 +1,46 @@
 """From verdicts to a scorecard: means over answers, with 95% intervals.
 
-An answer's score from one judge is the mean of that judge's scored repeats; its score is the mean over
-the judges that scored it; what is reported is the mean over answers. Verdicts without a score are
-counted and never enter a mean. The interval is a BCa bootstrap over prompts (all answers to a prompt go
-together, since they are not independent), seeded, 2,000 resamples (Efron 1987; scipy's).
+    card = score(verdicts, coverage_cut=70, clusters=clusters(predictions))
+    card.similarity.mean, card.similarity.low, card.similarity.n, card.similarity.prompts
+
+An answer's score from one judge is the mean of that judge's scored repeats; its score is the mean over the judges that
+scored it; what is reported is the mean over answers. Verdicts without a score are counted and never enter a mean. The
+interval is Gaffke's over clusters of prompts (see `bounded`): all answers to a prompt go together, and so do those to
+its near copies, since they are not independent.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
+from llamaduo.evidence.bounded import limits
 from llamaduo.records import Estimate, Prediction, Scorecard, Verdict
 
 Answer = tuple[str, int]
 """A prompt's id and the sample's number."""
+Clusters = Mapping[str, str]
+"""The cluster of a prompt that has near copies, by the prompt's id; one that isn't named is a cluster of its own."""
 
-_RESAMPLES = 2_000
+
+def clusters(predictions: Iterable[Prediction]) -> Clusters:
+    """Return the clusters that the answered prompts belong to."""
+    return {p.prompt_id: p.cluster for p in predictions if p.cluster}
 
 
-def score(verdicts: Sequence[Verdict], *, coverage_cut: float) -> Scorecard:
+def score(verdicts: Sequence[Verdict], *, coverage_cut: float, clusters: Clusters | None = None) -> Scorecard:
     """Return the scorecard of all verdicts on one model."""
-    judges: dict[str, list[Verdict]] = defaultdict(list)
-    for verdict in verdicts:
-        judges[verdict.judge].append(verdict)
-    answers = sorted({(verdict.prompt_id, verdict.sample) for verdict in verdicts})
-    similarity = _over_judges([_by_answer(group, "similarity") for group in judges.values()])
-    precision = _over_judges([_by_answer(group, "precision") for group in judges.values()])
+    found = clusters or {}
+    judges = by_judge(verdicts)
+    answers = {(verdict.prompt_id, verdict.sample) for verdict in verdicts}
+    similarity, precision = (of_answers(verdicts, name) for name in ("similarity", "precision"))
     counted = _counts(verdicts)
     return Scorecard(
-        similarity=estimate(similarity),
-        precision=estimate(precision),
+        similarity=estimate(similarity, found),
+        precision=estimate(precision, found),
         coverage=_coverage(similarity, precision, coverage_cut),
         answers=len(answers),
         unanswered=len({(v.prompt_id, v.sample) for v in verdicts if v.unscored == "prompt_too_long"}),
@@ -42,15 +48,31 @@ def score(verdicts: Sequence[Verdict], *, coverage_cut: float) -> Scorecard:
         unscored=counted["unscored"],
         reasons=dict(Counter(v.unscored for v in verdicts if v.unscored)),
         cost_usd=sum(v.cost_usd for v in verdicts),
-        judges={name: _one_judge(group, coverage_cut) for name, group in judges.items()},
-        criteria=_criteria(list(judges.values())),
+        judges={name: _one_judge(group, coverage_cut, found) for name, group in judges.items()},
+        criteria=_criteria(verdicts, found),
     )
 
 
-def _criteria(judges: Sequence[Sequence[Verdict]]) -> dict[str, dict[str, Any]]:
-    """Return the estimate of each criterion over these judges, as plain values; empty where none was asked for."""
-    names = dict.fromkeys(name for group in judges for verdict in group for name in verdict.criteria)
-    return {name: asdict(estimate(_over_judges([_by_answer(group, name) for group in judges]))) for name in names}
+def _criteria(verdicts: Sequence[Verdict], clusters: Clusters) -> dict[str, dict[str, Any]]:
+    """Return the estimate of each criterion, as plain values; empty where none was asked for."""
+    names = dict.fromkeys(name for verdict in verdicts for name in verdict.criteria)
+    return {name: asdict(estimate(of_answers(verdicts, name), clusters)) for name in names}
+
+
+def by_judge(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+    """Return each panel member's verdicts, in order."""
+    judges: dict[str, list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        judges[verdict.judge].append(verdict)
+    return judges
+
+
+def of_answers(verdicts: Iterable[Verdict], name: str, missing: float | None = None) -> dict[Answer, float]:
+    """Return each answer's score by its name: the mean over judges of the means over their repeats.
+
+    Verdicts without a score are left out, or count as `missing`: a bound that no missing score can break, and no score.
+    """
+    return _over_judges([_by_answer(group, name, missing) for group in by_judge(verdicts).values()])
 
 
 def unscored(verdicts: Sequence[Verdict]) -> tuple[float, dict[str, int]]:
@@ -77,27 +99,36 @@ def _counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
     return counted
 
 
-def _one_judge(verdicts: Sequence[Verdict], cut: float) -> dict[str, Any]:
+def _one_judge(verdicts: Sequence[Verdict], cut: float, clusters: Clusters) -> dict[str, Any]:
     similarity, precision = _by_answer(verdicts, "similarity"), _by_answer(verdicts, "precision")
     row: dict[str, Any] = {}
     for name, values in (("similarity", similarity), ("precision", precision)):
-        found = estimate(values)
+        found = estimate(values, clusters)
         row |= {f"{name}_mean": found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
     return row | {
         "coverage": _coverage(similarity, precision, cut),
         **_counts(verdicts),
         "cost_usd": sum(verdict.cost_usd for verdict in verdicts),
-        **({"criteria": criteria} if (criteria := _criteria([verdicts])) else {}),
+        **({"criteria": criteria} if (criteria := _criteria(verdicts, clusters)) else {}),
     }
 
 
-def _by_answer(verdicts: Iterable[Verdict], name: str) -> dict[Answer, float]:
-    """Return each answer's mean over the scored repeats of one judge."""
+def _by_answer(verdicts: Iterable[Verdict], name: str, missing: float | None = None) -> dict[Answer, float]:
+    """Return each answer's mean over the repeats of one judge: the scored ones, or all, the others as `missing`.
+
+    A judge that gives no such score at all, as metrics give no precision, has none to be missing.
+    """
     scores: dict[Answer, list[float]] = defaultdict(list)
+    lacking: dict[Answer, int] = Counter()
     for verdict in verdicts:
         value = verdict.criteria[name] if name in verdict.criteria else getattr(verdict, name, None)
-        if verdict.unscored is None and value is not None:
+        if verdict.unscored is not None:
+            lacking[verdict.prompt_id, verdict.sample] += 1
+        elif value is not None:
             scores[verdict.prompt_id, verdict.sample].append(value)
+    if missing is not None and scores:
+        for answer, count in lacking.items():
+            scores[answer] += [missing] * count
     return {answer: fmean(values) for answer, values in scores.items()}
 
 
@@ -117,43 +148,19 @@ def _coverage(similarity: dict[Answer, float], precision: dict[Answer, float], c
     return round(100 * sum(similarity[a] >= cut and precision[a] >= cut for a in both) / len(both), 4)
 
 
-def estimate(scores: dict[Answer, float]) -> Estimate:
-    """Return the mean over answers and its 95% interval; limits are None for fewer than two prompts."""
+def estimate(scores: Mapping[Answer, float], clusters: Clusters) -> Estimate:
+    """Return the mean over answers and its 95% interval."""
     if not scores:
         return Estimate(None, None, None, 0)
-    mean = fmean(scores[answer] for answer in sorted(scores))
+    sums, sizes = sums_by_cluster(scores, clusters)
+    low, high = limits(sums, sizes)
+    mean = sum(sums) / sum(sizes)
+    return Estimate(round(mean, 4), round(low, 4), round(high, 4), len(scores), len(sums))
+
+
+def sums_by_cluster(scores: Mapping[Answer, float], clusters: Clusters) -> tuple[list[float], list[int]]:
+    """Return of each cluster, in a fixed order, the sum of its answers' scores and how many they are."""
     groups: dict[str, list[float]] = defaultdict(list)
-    for (prompt, _), value in sorted(scores.items()):
-        groups[prompt].append(value)
-    if len(groups) < 2:
-        return Estimate(round(mean, 4), None, None, len(scores))
-    if len(set(scores.values())) == 1:
-        return Estimate(round(mean, 4), round(mean, 4), round(mean, 4), len(scores))
-    low, high = _interval([sum(g) for g in groups.values()], [len(g) for g in groups.values()])
-    return Estimate(round(mean, 4), round(low, 4), round(high, 4), len(scores))
-
-
-def _interval(sums: list[float], counts: list[int]) -> tuple[float, float]:
-    """Return the 95% limits of sum(sums) / sum(counts) under resampling of prompts."""
-    import numpy as np
-    from scipy.stats import bootstrap
-
-    def ratio(a: Any, b: Any, axis: int = -1) -> Any:
-        return np.sum(a, axis=axis) / np.sum(b, axis=axis)
-
-    def limits(method: str) -> tuple[float, float]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # BCa says by a warning that it degenerates; the caller looks at the value
-            found = bootstrap(
-                (np.asarray(sums), np.asarray(counts, dtype=float)),
-                ratio,
-                paired=True,
-                vectorized=True,
-                n_resamples=_RESAMPLES,
-                method=method,
-                rng=np.random.default_rng(0),
-            ).confidence_interval
-        return float(found.low), float(found.high)
-
-    low, high = limits("BCa")
-    return (low, high) if np.isfinite([low, high]).all() else limits("percentile")
+    for answer in sorted(scores):
+        groups[clusters.get(answer[0], answer[0])].append(scores[answer])
+    return [sum(group) for group in groups.values()], [len(group) for group in groups.values()]

@@ -11,23 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llamaduo.config import Gate, GateRule, Loop
+from llamaduo.config import Loop
 from llamaduo.records import Iteration
 
 
-def gate_value(iteration: Iteration, name: str, rule: GateRule) -> float | None:
-    """Return the number that the gate looks at for `similarity` or `precision`."""
-    value: float | None = getattr(iteration, f"{name}_{'mean' if rule is GateRule.mean else 'low'}")
-    return value
-
-
-def passes(iteration: Iteration, gate: Gate, max_unanswered: float) -> bool:
-    """Tell whether an iteration's model is accepted; a score that does not exist never passes."""
-    asked = {name: getattr(gate, name) for name in ("similarity", "precision") if getattr(gate, name) is not None}
-    if not asked or iteration.unanswered > max_unanswered * iteration.answers:
-        return False
-    values = {name: gate_value(iteration, name, gate.rule) for name in asked}
-    return all(value is not None and value >= asked[name] for name, value in values.items())
+def passes(iteration: Iteration, max_unanswered: float) -> bool:
+    """Tell whether an iteration's model passed its gate; with too many answers missing nothing is decided."""
+    enough = iteration.unanswered <= max_unanswered * iteration.answers
+    return enough and bool(iteration.gate and iteration.gate["passed"])
 
 
 def overall(iteration: Iteration) -> float:
@@ -43,7 +34,7 @@ def best(history: Sequence[Iteration]) -> int:
 
 def stop_reason(history: Sequence[Iteration], loop: Loop, max_unanswered: float) -> str | None:
     """Return which rule ends the loop after the last iteration of `history`, or None to go on."""
-    if passes(history[-1], loop.gate, max_unanswered):
+    if passes(history[-1], max_unanswered):
         return "passed"
     limit = min(loop.max_iterations, len(loop.growth.volumes) or loop.max_iterations)
     if len(history) >= limit:

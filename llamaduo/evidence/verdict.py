@@ -1,13 +1,24 @@
-"""The verdict: what a run found, in one sentence that names score, interval, n and rule."""
+"""The verdict in words: switch, switch with a fallback, or don't, and what stands behind it.
+
+    found = verdict(experiment, history, "passed", best=3, judged=..., test=..., beside={"base": verdicts})
+    found.decision, found.headline      "switch", "Switch: pocket_llama of iteration 3 takes over classification ..."
+    found.details                       a sentence each, see `details`
+
+Every score is told with its interval, and with how many prompts and answers it is over.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from llamaduo.config import Backend, Experiment, GateRule, who_answers
-from llamaduo.evidence.stop import gate_value
-from llamaduo.records import Iteration, Scorecard
+from llamaduo.config import Backend, Experiment, GateRule, GateSplit, who_answers
+from llamaduo.evidence.details import Ended, details
+from llamaduo.evidence.gate import asked, confirmation
+from llamaduo.evidence.wording import count, goal, limits_told, of_card, of_iteration, scores
+from llamaduo.records import Iteration, Judged, Verdict
 
+SWITCH, FALLBACK, STAY = "switch", "switch_with_fallback", "stay"
 _WHY = {
     "max_iterations": "the last allowed iteration is done",
     "plateau": "more data stopped helping",
@@ -16,51 +27,114 @@ _WHY = {
 }
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a run found."""
+
+    headline: str
+    """What to do, and the scores that say so."""
+    details: tuple[str, ...] = ()
+    """What stands behind it, a sentence each."""
+    decision: str | None = None
+    """`switch`, `switch_with_fallback` or `stay`; None where no gate asks for anything."""
+    confirmation: str | None = None
+    """`confirmed`, `undecided` or `contradicted` by the test split; None where that was not asked."""
+
+
 def verdict(
-    experiment: Experiment, history: Sequence[Iteration], stop_reason: str, best: int | None, test: Scorecard | None
-) -> str:
-    """Return the verdict on a run that `stop_reason` has ended."""
-    model, task = who_answers(experiment), experiment.task.name
-    if best is None:
-        return f"No verdict on {model} for {task}: {_WHY[stop_reason]} before the first iteration was judged."
-    chosen = history[best]
-    found = ", ".join(f"{name} {_score(chosen, name)}" for name in ("similarity", "precision"))
-    where = f"{experiment.protocol.gate_split.value} split, {chosen.answers} answers"
-    gate = experiment.loop.gate
-    asked = [f"{n} {getattr(gate, n):g}" for n in ("similarity", "precision") if getattr(gate, n) is not None]
-    if not asked:
-        why = f" ({_WHY[stop_reason]})" if stop_reason == "budget" else ""
-        done = "1 volume" if len(history) == 1 else f"{len(history)} volumes"
-        head = f"Done: {done} of {model} on {task}{why}, no gate; best is iteration {best}: {found} ({where})."
-    elif stop_reason == "passed":
-        rule = "lower 95% limits" if gate.rule is GateRule.lower else "means"
-        head = (
-            f"Passed: {model} of iteration {best} ({chosen.train_rows:,} rows) takes over {task}: {found}; "
-            f"the {rule} reach the gate of {' and '.join(asked)} ({where})."
+    experiment: Experiment,
+    history: Sequence[Iteration],
+    stop_reason: str,
+    *,
+    best: int | None,
+    judged: Judged | None,
+    test: Judged | None,
+    beside: Mapping[str, Sequence[Verdict]],
+) -> Found:
+    """Return the verdict on a run that the rule `stop_reason` has ended.
+
+    `judged` are the answers of the iteration `best` at the gate, `test` those to the test split, `beside` the verdicts
+    on those who were judged beside it, on the test split where that was judged.
+    """
+    if best is None or judged is None:
+        model, task = who_answers(experiment), experiment.task.name
+        return Found(f"No verdict on {model} for {task}: {_WHY[stop_reason]} before the first iteration was judged.")
+    run = Ended(experiment, history, history[best], judged, test, beside)
+    told = tuple(details(run))
+    if not asked(experiment.loop.gate):
+        return Found(_without_gate(run, stop_reason), told)
+    if stop_reason != "passed":
+        return Found(_not_passed(run, stop_reason), told, STAY)
+    if experiment.protocol.gate_split is GateSplit.test:
+        return Found(_passed_on_test(run), told, FALLBACK if experiment.loop.gate.rule is GateRule.mean else SWITCH)
+    if test is None or test.gate is None:
+        return Found(_not_tested(run), told, STAY)
+    said = confirmation(test.gate)
+    decision = {"confirmed": SWITCH, "undecided": FALLBACK, "contradicted": STAY}[said]
+    if decision == SWITCH and experiment.loop.gate.rule is GateRule.mean:
+        decision = FALLBACK  # a mean promises nothing
+    return Found(_tested(run, said, decision), told, decision, said)
+
+
+def _without_gate(run: Ended, stop_reason: str) -> str:
+    why = f" ({_WHY[stop_reason]})" if stop_reason == "budget" else ""
+    done = "1 volume" if len(run.history) == 1 else f"{len(run.history)} volumes"
+    head = f"Done: {done} of {who_answers(run.experiment)} on {run.experiment.task.name}{why}, no gate"
+    return f"{head}; best is iteration {run.chosen.iteration}: {_at_gate(run)}.{_on_test(run)}"
+
+
+def _not_passed(run: Ended, stop_reason: str) -> str:
+    model, task = who_answers(run.experiment), run.experiment.task.name
+    head = f"Don't switch: {model} does not reach {goal(run.experiment)} on {task}, and {_WHY[stop_reason]}."
+    best = f"Best is iteration {run.chosen.iteration}: {_at_gate(run)}."
+    return f"{head} {best}{_why_not(run)}{_on_test(run)}"
+
+
+def _passed_on_test(run: Ended) -> str:
+    what = "Switch with a fallback" if run.experiment.loop.gate.rule is GateRule.mean else "Switch"
+    seen = f"{limits_told(run.chosen.gate)}" if run.chosen.gate else ""
+    return f"{what}: {_model(run)} takes over {run.experiment.task.name}: {_at_gate(run)}; {seen}."
+
+
+def _not_tested(run: Ended) -> str:
+    return (
+        f"Not decided: {_model(run)} reaches {goal(run.experiment)} ({_at_gate(run)}), and the budget is spent before "
+        "the test split could confirm it. Raise loop.budget_usd and run the same command again."
+    )
+
+
+def _tested(run: Ended, said: str, decision: str) -> str:
+    assert run.test is not None
+    assert run.test.gate is not None
+    task = run.experiment.task.name
+    test = f"{_on_test(run)[:-1]}; {limits_told(run.test.gate)}: {said}."
+    if decision == STAY:
+        return (
+            f"Don't switch: {_model(run)} reaches {goal(run.experiment)} on dev, and the test split contradicts.{test}"
         )
-    else:
-        head = (
-            f"Not passed: {model} does not reach {' and '.join(asked)} on {task}, and {_WHY[stop_reason]}. "
-            f"Best is iteration {best}: {found} ({where}).{_why_not(experiment, chosen)}"
-        )
-    return head + _on_test(test)
+    if decision == FALLBACK:
+        return f"Switch with a fallback: {_model(run)} takes over {task}, the service LLM behind it.{test}"
+    return f"Switch: {_model(run)} takes over {task}.{test}"
 
 
-def _score(iteration: Iteration, name: str) -> str:
-    mean = getattr(iteration, f"{name}_mean")
-    if mean is None:
-        return "not scored"
-    low, high = getattr(iteration, f"{name}_low"), getattr(iteration, f"{name}_high")
-    return f"{mean:.1f}" if low is None else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+def _model(run: Ended) -> str:
+    return f"{who_answers(run.experiment)} of iteration {run.chosen.iteration} ({run.chosen.train_rows:,} rows)"
 
 
-def _why_not(experiment: Experiment, chosen: Iteration) -> str:
-    gate = experiment.loop.gate
-    lacking = [
-        name
-        for name in ("similarity", "precision")
-        if getattr(gate, name) is not None and gate_value(chosen, name, gate.rule) is None
-    ]
+def _at_gate(run: Ended) -> str:
+    split = run.experiment.protocol.gate_split.value
+    return f"{scores(of_iteration(run.chosen))} ({split} split, {count(run.chosen)})"
+
+
+def _on_test(run: Ended) -> str:
+    if run.test is None:
+        return ""
+    return f" On the test split, looked at once: {scores(of_card(run.test.card))} ({count(run.test.card)})."
+
+
+def _why_not(run: Ended) -> str:
+    experiment, chosen = run.experiment, run.chosen
+    lacking = [name for name in asked(experiment.loop.gate) if getattr(chosen, f"{name}_mean") is None]
     text = f" No {' and no '.join(lacking)} exists to compare with the gate." if lacking else ""
     if chosen.unanswered:
         elsewhere = experiment.infer.backend is Backend.endpoint
@@ -70,15 +144,3 @@ def _why_not(experiment: Experiment, chosen: Iteration) -> str:
             f"{context} less infer.max_new_tokens."
         )
     return text
-
-
-def _on_test(test: Scorecard | None) -> str:
-    if test is None:
-        return ""
-    parts = []
-    for name in ("similarity", "precision"):
-        found = getattr(test, name)
-        if found.mean is not None:
-            limits = "" if found.low is None else f" [{found.low:.1f}, {found.high:.1f}]"
-            parts.append(f"{name} {found.mean:.1f}{limits}")
-    return f" On the test split, looked at once: {', '.join(parts) or 'not scored'} ({test.answers} answers)."

@@ -1,0 +1,133 @@
+"""What stands behind a verdict: the gate, ceiling and floor, weak slices, failures, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from llamaduo.config import Beside, Experiment, GateRule
+from llamaduo.evidence.findings import failing, more_prompts, regression, told_score, weakest
+from llamaduo.evidence.gate import SCORES, asked, looks
+from llamaduo.evidence.reach import ASSUMED, mean_rule_error
+from llamaduo.evidence.scorecard import clusters, score
+from llamaduo.evidence.wording import count, limits_told, of_card, scores, short, size, span
+from llamaduo.records import GateLook, Iteration, Judged, Verdict
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has come to its end, with at least one iteration."""
+
+    experiment: Experiment
+    history: Sequence[Iteration]
+    chosen: Iteration
+    """The iteration that passed, or the best one."""
+    judged: Judged
+    """Its answers at the gate."""
+    test: Judged | None
+    """Its answers to the test split, where that isn't the gate's."""
+    beside: Mapping[str, Sequence[Verdict]]
+    """Verdicts on those who were judged beside it, on the split that the details are about, by name."""
+
+    @property
+    def split(self) -> str:
+        """The split that the details are about."""
+        return "test" if self.test else self.experiment.protocol.gate_split.value
+
+    @property
+    def shown(self) -> Judged:
+        """The answers that the details are about."""
+        return self.test or self.judged
+
+
+def details(run: Ended) -> Iterator[str]:
+    """Yield what stands behind the verdict on a run."""
+    yield from _gate_told(run)
+    for name, verdicts in run.beside.items():
+        yield _beside_told(run, name, verdicts)
+    for one in weakest(run.shown):
+        told = f"{told_score(run.shown)} {span(one.estimate)} ({size(one.estimate)}, {run.split} split)"
+        yield f"Weak slice: {one.name}: {told}."
+    yield from _regression_told(run)
+    yield from _failures_told(run)
+    helps = _helps(run)
+    if helps:
+        yield f"Most likely to help: {helps}."
+
+
+def _gate_told(run: Ended) -> Iterator[str]:
+    """Say what the gate looked at, and what its rule promises."""
+    if not run.chosen.gate:
+        return
+    seen, split = GateLook(**run.chosen.gate), run.experiment.protocol.gate_split.value
+    if seen.error is None:
+        gate = run.experiment.loop.gate
+        least = max(float(getattr(gate, name)) for name in asked(gate))
+        wrongly = mean_rule_error(least, seen.prompts) if seen.rule == GateRule.mean.value else None
+        error = f" A model that is truly at {least - 1:g} passes it in about {wrongly:.0%} of looks." if wrongly else ""
+        yield f"The gate looked at means of {seen.prompts:,} prompts ({split} split): {limits_told(seen)}.{error}"
+        return
+    times = looks(run.experiment)
+    several = f", and there are {times} looks at most" if times > 1 else ""
+    label = f" {ASSUMED}" if seen.method == "assumed" else ""
+    yield (
+        f"The gate ({split} split, {seen.prompts:,} prompts): {limits_told(seen)}, every missing answer counted as 0. "
+        f"Such a limit is too high in at most {seen.error:.2g} of looks{several}.{label}"
+    )
+
+
+def _beside_told(run: Ended, name: str, verdicts: Sequence[Verdict]) -> str:
+    cut, near = run.experiment.loop.coverage_cut, clusters(run.shown.predictions)
+    card = score(verdicts, coverage_cut=cut, clusters=near)
+    what = {Beside.service_llm: f"Ceiling, {run.experiment.service_llm.name}", Beside.base: "Floor, the base model"}
+    head = what.get(Beside(name), "Floor, the base model with pairs before each prompt")
+    shares = [
+        f"{100 * ours / theirs:.0f}% of its {which}"
+        for which in SCORES
+        if (ours := getattr(run.shown.card, which).mean) is not None and (theirs := getattr(card, which).mean)
+    ]
+    reached = f"; the local model reaches {' and '.join(shares)}" if name == Beside.service_llm and shares else ""
+    return f"{head}: {scores(of_card(card))} ({run.split} split, {count(card)}){reached}."
+
+
+def _regression_told(run: Ended) -> Iterator[str]:
+    if Beside.base not in run.beside:
+        return
+    cut = run.experiment.loop.coverage_cut
+    found = regression(run.shown, run.beside[Beside.base], cut)
+    yield (
+        f"Since the base model {found.lost} of {found.right} prompts that were right went wrong, and {found.won} of "
+        f"{found.wrong} that were wrong came right ({run.split} split; right: most answers reach {cut:g})."
+    )
+
+
+def _failures_told(run: Ended) -> Iterator[str]:
+    name, cut = told_score(run.shown), run.experiment.loop.coverage_cut
+    lowest = failing(run.shown, cut)
+    if not lowest:
+        yield f"No answer to the {run.split} split has a {name} below {cut:g}."
+    for answer, value in lowest:
+        texts = f"{short(answer.prompt)} -> {short(answer.text)}, reference {short(answer.reference)}"
+        yield f"Failing, {name} {value:.0f}: {texts}."
+
+
+def _helps(run: Ended) -> str:
+    """Say which of more prompts, more rows and another model would most likely bring the gate into reach."""
+    if not run.chosen.gate or run.chosen.gate["passed"]:
+        return ""
+    seen = GateLook(**run.chosen.gate)
+    enough = more_prompts(run.judged, seen)
+    if enough:
+        split = run.experiment.protocol.gate_split.value
+        return f"more prompts: {enough:,} that score like these {seen.prompts:,} would pass (data.{split}_rows)"
+    steps = [(after.train_rows, _middle(after) - _middle(before)) for before, after in pairwise(run.history)]
+    told = f"the last step, to {steps[-1][0]:,} rows, brought {steps[-1][1]:+.1f} points" if steps else "1 volume tried"
+    if steps and steps[-1][1] >= run.experiment.loop.min_gain:
+        return f"more rows: {told} (loop.max_iterations)"
+    return f"another or a larger local model, or a higher rank: {told}"
+
+
+def _middle(iteration: Iteration) -> float:
+    means = [mean for mean in (iteration.similarity_mean, iteration.precision_mean) if mean is not None]
+    return sum(means) / len(means) if means else 0.0

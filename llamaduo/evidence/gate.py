@@ -1,0 +1,202 @@
+"""The gate: whether a model is accepted, by limits that hold.
+
+    seen = look(verdicts, gate, error=0.01, clusters=clusters(predictions))
+    seen.passed, seen.values["precision"]        False, 87.9: the number that has to reach the gate
+
+Three rules. `lower`: Gaffke's one-sided lower limit of each mean has to reach the gate (see `bounded`). `mean`: the
+mean has to, as in the paper, which promises nothing. `service_llm`: of each prompt the difference between the local
+model's mean and the service LLM's is taken; its lower limit has to be above minus the margin.
+
+Missing answers count against: in what the gate looks at every answer that could not be scored counts as 0 (the service
+LLM's as 100). That is a bound, no score: it enters no mean that is shown.
+
+A run looks at its dev split once an iteration. The error is split over as many looks as there may be, so that all of
+them together accept a model that falls short in at most `gate.error` of runs, however the looks depend on each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from llamaduo.config import Experiment, Gate, GateAgainst, GateMethod, GateRule
+from llamaduo.evidence.bounded import lower_limit, upper_limit
+from llamaduo.evidence.scorecard import Answer, Clusters, by_judge, of_answers, sums_by_cluster
+from llamaduo.records import GateLook, Verdict
+
+SCORES = ("similarity", "precision")
+SERVICE_LLM = "service_llm"
+FEWEST_ASSUMED = 30
+"""Clusters of prompts below which Student's t is not asked: few equal answers would look like certainty."""
+
+
+def asked(gate: Gate) -> list[str]:
+    """Return the scores that the gate asks for."""
+    return [name for name in SCORES if getattr(gate, name) is not None]
+
+
+def looks(experiment: Experiment) -> int:
+    """Return how often the gate may look at its split at most."""
+    loop = experiment.loop
+    if not experiment.synthesis.enabled:
+        return 1
+    return min(loop.max_iterations, len(loop.growth.volumes) or loop.max_iterations)
+
+
+def error_at_a_look(experiment: Experiment) -> float:
+    """Return the error of the limits that the gate looks at in each iteration."""
+    return experiment.loop.gate.error / looks(experiment)
+
+
+def look(
+    verdicts: Sequence[Verdict],
+    gate: Gate,
+    *,
+    error: float,
+    clusters: Clusters,
+    service_llm: Sequence[Verdict] | None = None,
+) -> GateLook:
+    """Return what the gate sees of a model; `service_llm` are the verdicts on the service LLM's answers.
+
+    Where there is a score from no judge, the model doesn't pass.
+    """
+    names = asked(gate)
+    against = service_llm if gate.against is GateAgainst.service_llm else None
+    tables = {name: _Table.of(verdicts, against, name, clusters) for name in names}
+    prompts = max((len(table.sums) for table in tables.values()), default=0)
+    rule = _Rule.of(gate, error, prompts)
+    values = {name: rule.lower(table) for name, table in tables.items()}
+    needed = {name: -gate.margin if rule.compares else float(getattr(gate, name)) for name in names}
+    return GateLook(
+        rule=SERVICE_LLM if rule.compares else gate.rule.value,
+        method=rule.method,
+        error=None if rule.method is None else error,
+        prompts=prompts,
+        needed=needed,
+        values=values,
+        upper={name: rule.upper(table) for name, table in tables.items()},
+        judges={
+            judge: {name: rule.lower(_Table.of(group, against, name, clusters, judge)) for name in names}
+            for judge, group in by_judge(verdicts).items()
+        },
+        passed=bool(names) and all((low := values[name]) is not None and low >= needed[name] for name in names),
+    )
+
+
+def confirmation(seen: GateLook) -> str:
+    """Return what one look at the test split says of a model that passed on dev."""
+    if seen.passed:
+        return "confirmed"
+    return "contradicted" if seen.failed else "undecided"
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A score's values by cluster, missing ones counted against the model."""
+
+    sums: Sequence[float]
+    sizes: Sequence[int]
+
+    @classmethod
+    def of(
+        cls,
+        verdicts: Sequence[Verdict],
+        service_llm: Sequence[Verdict] | None,
+        name: str,
+        clusters: Clusters,
+        judge: str | None = None,
+    ) -> _Table:
+        """Return the scores of one model, or what it is above the service LLM in, answer by answer."""
+        ours = of_answers(verdicts, name, missing=0.0)
+        if service_llm is not None:
+            ours = _above(ours, of_answers([v for v in service_llm if judge in (None, v.judge)], name, missing=100.0))
+        return cls(*sums_by_cluster(ours, clusters))
+
+
+def _above(ours: Mapping[Answer, float], theirs: Mapping[Answer, float]) -> dict[Answer, float]:
+    """Return each answer's score less the mean score of the service LLM's answers to the same prompt."""
+    by_prompt: dict[str, list[float]] = {}
+    for (prompt, _), value in theirs.items():
+        by_prompt.setdefault(prompt, []).append(value)
+    means = {prompt: sum(values) / len(values) for prompt, values in by_prompt.items()}
+    return {answer: value - means[answer[0]] for answer, value in ours.items() if answer[0] in means}
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """How the number is had that the gate looks at."""
+
+    compares: bool
+    """Whether differences from the service LLM are looked at."""
+    method: str | None
+    error: float
+
+    @classmethod
+    def of(cls, gate: Gate, error: float, prompts: int) -> _Rule:
+        compares = gate.against is GateAgainst.service_llm
+        if gate.rule is GateRule.mean:
+            return cls(compares, None, error)
+        return cls(compares, (method_for(gate, error, prompts) if compares else GateMethod.guaranteed).value, error)
+
+    def lower(self, table: _Table) -> float | None:
+        return self._limit(table, -1)
+
+    def upper(self, table: _Table) -> float | None:
+        return self._limit(table, 1)
+
+    def _limit(self, table: _Table, side: int) -> float | None:
+        if not table.sums:
+            return None
+        low = -100.0 if self.compares else 0.0
+        if self.method is None:
+            found = sum(table.sums) / sum(table.sizes)
+        elif self.method == GateMethod.assumed.value:
+            found = _student(table, self.error, side)
+        else:
+            limit = lower_limit if side < 0 else upper_limit
+            found = limit(table.sums, table.sizes, self.error, low=low, high=100.0)
+        return round(min(100.0, max(low, found)), 4)
+
+
+def _student(table: _Table, error: float, side: int) -> float:
+    """Return Student's one-sided limit of a mean over clusters; it says nothing of fewer than `FEWEST_ASSUMED`."""
+    from scipy.special import stdtrit
+
+    count, size = len(table.sums), sum(table.sizes)
+    if count < FEWEST_ASSUMED:
+        return side * 100.0
+    mean = sum(table.sums) / size
+    squares = sum((total - mean * of) ** 2 for total, of in zip(table.sums, table.sizes, strict=True))
+    spread = math.sqrt(count / (count - 1) * squares) / size
+    return mean + side * float(stdtrit(count - 1, 1 - error)) * spread
+
+
+def method_for(gate: Gate, error: float, prompts: int) -> GateMethod:
+    """Return how the difference from the service LLM is limited with so many prompts."""
+    if gate.method is not GateMethod.auto:
+        return gate.method
+    return GateMethod.guaranteed if supported_margin(prompts, error) < gate.margin else GateMethod.assumed
+
+
+def supported_margin(prompts: int, error: float, spread: float = 0.0) -> float:
+    """Return the smallest margin that a guaranteed limit can show for a model that equals the service LLM.
+
+    `spread` is the standard deviation of the prompts' differences, points of 100; 0: every answer is as good.
+    """
+    return (
+        -lower_limit(spread_out(0.0, spread, prompts, -100.0), [1] * prompts, error, low=-100.0) if prompts else 200.0
+    )
+
+
+def spread_out(mean: float, spread: float, prompts: int, low: float = 0.0) -> list[float]:
+    """Return values of so many prompts, evenly spread by the quantiles of a beta distribution with this mean and SD."""
+    from scipy.stats import beta
+
+    width = 100.0 - low
+    share = (mean - low) / width
+    if not spread or not 0 < share < 1:
+        return [mean] * prompts
+    total = share * (1 - share) / (spread / width) ** 2 - 1
+    quantiles = [(at + 0.5) / prompts for at in range(prompts)]
+    return [low + width * float(value) for value in beta.ppf(quantiles, share * total, (1 - share) * total)]
