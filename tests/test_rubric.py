@@ -178,6 +178,8 @@ class TestARun:
         own.unlink()
         assert main(["verify", str(folder)]) == 0
         assert "1 fingerprints" in capsys.readouterr().out
+        assert main(["verify", str(folder), "--archive", "run.tar.xz"]) == 0
+        assert main(["verify", "run.tar.xz"]) == 0
         kept = rubric.copy_in(folder)
         kept.write_text(kept.read_text().replace("support", "sales"))
         assert main(["verify", str(folder)]) == 4
