@@ -110,7 +110,8 @@ def test_it_says_the_verdict_and_the_scores_with_interval_n_and_gate(folder: Pat
     text = visible(run_page(run))
     found = (run.state.test or {})["precision"]
     assert "Not passed Not passed: plateau." in text
-    assert f"{found['mean']:.1f} [{found['low']:.1f}, {found['high']:.1f}] n = {found['prompts']} prompts, 8 answers, gate 90" in text
+    told = f"{found['mean']:.1f} [{found['low']:.1f}, {found['high']:.1f}]"
+    assert f"{told} n = {found['prompts']} prompts, 8 answers, gate 90" in text
     assert "judged by gpt_4o, claude_3_sonnet, gemini_1_5_flash" in text
     assert "Stopped by: plateau." in text
 
