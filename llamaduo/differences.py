@@ -36,6 +36,7 @@ class Verified:
 
 _COMPARED = {
     "verdicts.jsonl": "verdicts",
+    "rest.jsonl": "verdicts",
     "scorecard.json": "scorecards",
     "synthesis.json": "syntheses",
     "synthetic.jsonl": "synthetic rows",

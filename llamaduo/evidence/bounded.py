@@ -39,6 +39,8 @@ _STEP, _BLOCK, _MOST_STEPS = 0.1, 10, 300
 _NOTHING = -25.0
 _NEAR = 1e-4
 """How near to the saddle point, as a share of it, the line may lie: the integral is the same along any."""
+_NO_SUM = 1e-12
+"""What counts as 0, as a share of the scale: its square would be too small for a float."""
 _CLOSE = 1e-7
 """How close, in the log of the probability, a point has to be for the next one to be the limit."""
 
@@ -113,6 +115,7 @@ def lower_limits(
     import numpy as np
 
     parts = np.clip((sums - low * sizes) / (high - low), 0.0, sizes)
+    parts = np.where(parts < _NO_SUM, 0.0, parts)
     counts = np.ones_like(sizes) if times is None else times.astype(float)
     return low + (high - low) * _quantiles(parts, sizes, counts, math.log(error))
 

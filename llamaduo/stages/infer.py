@@ -174,4 +174,5 @@ def _prediction(
         finish_reason=reason,
         prompt_tokens=prompt_tokens,
         completion_tokens=len(ids or ()),
+        cluster=example.cluster,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,12 @@ def test_every_prompt_gets_k_answers_in_order() -> None:
     found = answers(rows)
     assert [(p.prompt_id, p.sample) for p in found] == [(row.prompt_id, k) for row in rows for k in range(2)]
     assert all(p.reference == row.response for row in rows for p in found if p.prompt_id == row.prompt_id)
+
+
+def test_an_answer_keeps_the_cluster_of_its_prompt_also_behind_other_pairs() -> None:
+    rows = [replace(examples(1)[0], cluster="c0ffee"), examples(2)[1]]
+    for found in (answers(rows), answers(rows, shots=1, pool=examples(4)), answers(rows, max_new_tokens=500)):
+        assert [p.cluster for p in found] == ["c0ffee", "c0ffee", None, None]
 
 
 def test_answers_do_not_depend_on_batch_size_or_order() -> None:
