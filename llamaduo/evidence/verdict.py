@@ -80,7 +80,8 @@ def _decision(run: Ended, on_test: GateLook, said: str) -> str:
     A limit that only holds by assumption proposes nothing by itself: test has to confirm it. What no guaranteed limit
     has shown on test, a mean included, is no switch without a fallback.
     """
-    assumed = bool(run.chosen.gate) and run.chosen.gate["method"] == GateMethod.assumed.value
+    on_dev = run.chosen.gate
+    assumed = bool(on_dev and on_dev["method"] == GateMethod.assumed.value)
     if said == "contradicted" or (assumed and said == "undecided"):
         return STAY
     return SWITCH if said == "confirmed" and on_test.method == GateMethod.guaranteed.value else FALLBACK

@@ -72,7 +72,7 @@ def test_what_test_says_decides(mean: float, decision: str, said: str, words: st
 
 def test_a_mean_that_test_confirms_is_no_switch_without_a_fallback(experiment: Experiment) -> None:
     experiment.loop.gate.rule = GateRule.mean
-    test = judged([95.0] * 64, gate_look(95, 95))
+    test = judged([95.0] * 64, gate_look(95, 95) | {"rule": "mean", "method": None, "error": None})
     assert found(experiment, [iteration(0, 95, 95)], "passed", 0, test=test).decision == "switch_with_fallback"
 
 
