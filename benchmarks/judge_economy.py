@@ -1,6 +1,6 @@
 """Measure how many judge calls are saved by asking only for what can change a decision, and that none is changed.
 
-    python benchmarks/judge_economy.py             everything, about ten minutes
+    python benchmarks/judge_economy.py             everything, about a quarter of an hour
     python benchmarks/judge_economy.py --quick     fewer draws, within a minute
 
 Three parts. *Archived*: the verdicts of every iteration of the rehearsals kept in results/pocket_*/runs.tar.xz are
@@ -33,7 +33,7 @@ from worlds import NOISE, WORLDS, Floats, answered, draw_run, judged
 from llamaduo.config import Judge
 
 TARGET = (
-    ">= 50% saved on archived and on simulated runs, no archived decision changed; false acceptance <= 5%; two tiers: "
+    ">= 50% saved on archived iterations and of each kind of simulated runs, no archived decision changed; false acceptance <= 5%; two tiers: "
     ">= 70% fewer dear calls at equal width, lower limit above the truth in <= 3%"
 )
 SIZE = Judge.round_prompts
@@ -137,14 +137,14 @@ def handed_out(one: Archived, repeats: int | None) -> dict[str, Any]:
 
 def simulated(quick: bool) -> list[dict[str, Any]]:
     """Run loops of six iterations in worlds of known truth, with all calls and with those that can matter."""
-    n = 8 if quick else 60
+    n = 8 if quick else 200
     grid = list(product(WORLDS, (64, 100, 200), (0.0, 0.5, 0.9), (1, 10)))
     grid = [cell for cell in grid if cell[1:3] in ((64, 0.5),)] if quick else grid
     made = []
     for world, prompts, alike, repeats in grid:
         for kind, truths in (("rising", RISING), ("never", NEVER)):
             rng = np.random.default_rng([prompts, round(10 * alike), repeats, WORLDS.index(world), len(kind)])
-            many = n if repeats == 1 else max(10, n // 4)
+            many = n if repeats == 1 else n // 2
             scores = draw_run(world, truths, n=many, prompts=prompts, answers=4, repeats=repeats, alike=alike, rng=rng)
             loops = [looped(run) for run in scores]
             made.append(
@@ -280,7 +280,7 @@ def result(raw: dict[str, list[dict[str, Any]]], wanted: Options) -> Result:
     holds = (
         min(first["saved"], once["saved"]) >= 0.5
         and not spread["archived_changed"]
-        and float(np.mean([row["saved"] for row in rising + never])) >= 0.5
+        and min(saved.values()) >= 50
         and spread["false_acceptance"] <= ERROR
         and min(fewer.values()) >= 70
         and spread["low_above_truth"] <= 0.03
