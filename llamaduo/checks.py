@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from llamaduo import rubric
 from llamaduo.config import (
     Backend,
     Beside,
@@ -17,19 +18,22 @@ from llamaduo.config import (
     Experiment,
     GateSplit,
     Isolation,
+    Judge,
     JudgeKind,
+    JudgePrompt,
     Keep,
     Launch,
     Price,
     Quantization,
     ServiceLLM,
     beside,
+    has_own_rubric,
     is_pocket,
     model_location,
     plain,
 )
 from llamaduo.environment import gpus
-from llamaduo.errors import PICKLE
+from llamaduo.errors import PICKLE, InputError
 from llamaduo.redaction import literal_key, name_secret, refusal
 
 _POCKET_TASKS = ("classification", "closed_qa", "coding", "summarization")
@@ -44,6 +48,7 @@ def problems(experiment: Experiment) -> list[str]:
         *_range_problems(experiment),
         *_data_problems(experiment),
         *_service_problems(experiment),
+        *_rubric_problems(experiment.judge),
         *_loop_problems(experiment),
         *_training_problems(experiment),
         *_model_problems(experiment),
@@ -77,10 +82,11 @@ _AT_LEAST: dict[str, float] = {
     "train.weight_decay": 0, "local_model.context": 2, "synthesis.pairs_per_request": 1,
     "synthesis.overdraw": 1, "loop.max_iterations": 1, "loop.patience": 0, "loop.min_gain": 0,
     "loop.growth.factor": 1, "loop.budget_usd": 0, "service.study_budget_usd": 0,
-    "data.train_rows": 1, "data.dev_rows": 0, "data.test_rows": 1,
+    "data.train_rows": 1, "data.dev_rows": 0, "data.dev_least": 0, "data.test_rows": 1,
     "tracking.answers": 0, "runtime.threads": 1, "runtime.retries": 0, "task.train_rows": 1, "task.test_rows": 1,
     "task.synthetic_rows": 1, "serving.gpu_usd_per_hour": 0, "serving.light_requests": 0, "serving.heavy_requests": 0,
     "serving.months": 1, "serving.tokens_per_second": 1e-3, "loop.gate.margin": 0,
+    "judge.round_prompts": 1,
 }  # fmt: skip
 _WITHIN: dict[str, tuple[float, float]] = {
     "loop.gate.similarity": (0, 100), "loop.gate.precision": (0, 100), "loop.coverage_cut": (0, 100),
@@ -170,6 +176,34 @@ def _service_problems(experiment: Experiment) -> list[str]:
         if pocket:
             mend = "judge=reference synthesis=none, or real service LLMs"
             found.append(f"{', '.join(pocket)}: the pocket LLMs know the four pocket tasks only; take {mend}.")
+    return found
+
+
+def _rubric_problems(judge: Judge) -> list[str]:
+    """Look at a judge prompt of the user's own and at the criteria, before anything is bought with them."""
+    found = []
+    if has_own_rubric(judge):
+        if not Path(judge.prompt).is_file():
+            found.append(f"judge.prompt={judge.prompt}: neither blind nor paper, and no such file; name a text file.")
+        else:
+            try:
+                found += [
+                    f"judge.prompt={judge.prompt}: {fault}." for fault in rubric.faults(rubric.read(judge.prompt))
+                ]
+            except InputError as error:
+                found.append(str(error))
+    for name in judge.criteria:
+        if not rubric.NAME.fullmatch(name) or name in rubric.RESERVED:
+            what = "is a name of its own already" if name in rubric.RESERVED else "is no name"
+            found.append(f"judge.criteria: {name!r} {what}; take a word of a to z, 0 to 9 and _, such as helpfulness.")
+    if len(set(judge.criteria)) != len(judge.criteria):
+        found.append(f"judge.criteria={judge.criteria}: a criterion is named twice; name each once.")
+    if judge.criteria and judge.prompt == JudgePrompt.paper:
+        found.append(
+            "judge.criteria: the paper's prompt asks for none; take judge.prompt=blind, or a file of your own."
+        )
+    if judge.criteria and judge.kind is JudgeKind.reference:
+        found.append("judge.criteria: judge=reference scores closeness alone; drop them, or take a service LLM.")
     return found
 
 
@@ -269,11 +303,6 @@ def _loop_problems(experiment: Experiment) -> list[str]:
         found.append(
             "judge=reference gives no precision, so no synthetic data can make the gate pass: "
             "add synthesis=none or loop.gate.precision=null."
-        )
-    local = [name.value for name in beside(experiment) if name is not Beside.service_llm]
-    if local and experiment.infer.backend is Backend.endpoint:
-        found.append(
-            f"loop.beside={local}: infer.backend=endpoint answers with a model that has no base here; drop it."
         )
     if volumes and not experiment.synthesis.enabled:
         found.append("loop.growth.volumes needs synthetic rows: drop synthesis=none.")

@@ -25,6 +25,7 @@ commands:
   run [key=value ...]   run one experiment; without arguments the offline pocket profile, in about two minutes
                         -m sweeps over key=a,b, -cd DIR -cn NAME runs a study's YAML, --cfg job shows the configuration
   quote [key=value ...] what the run or sweep would cost in calls and hours, before anything is spent; needs no key
+  judge-audit           what the judges make of answers whose worth is known; every fault that shows is named
   journal               what was spent, by run, stage, service LLM and day
   journal export FILE   every request and reply as .jsonl or .parquet; import FILE takes them in, verify checks them all
   status DIR            a study's grid: done, running, waiting, failed; cost and time left; --json for machines
@@ -47,11 +48,12 @@ examples:
   llamaduo status results/runs
   llamaduo run data=file data.path=pairs.jsonl judge=reference synthesis=none
   llamaduo quote preset=service task=coding judge.repeats=10
+  llamaduo judge-audit judge=today_panel preset=service --labels scored.csv
   llamaduo journal export study.parquet service.journal=study.sqlite
   llamaduo report results/runs
 """
 _ASKS_FOR_HELP = ("-h", "--help")
-_HAVE_USAGE = ("journal", "verify")
+_HAVE_USAGE = ("judge-audit", "journal", "verify")
 """Commands that answer `-h` themselves, with more than a line of HELP."""
 
 
@@ -121,6 +123,7 @@ def _dispatch(arguments: list[str]) -> int:
     commands = {
         "run": _run,
         "quote": _quote,
+        "judge-audit": _judge_audit,
         "journal": _journal,
         "status": _status,
         "report": _report,
@@ -176,6 +179,13 @@ def _quote(arguments: list[str]) -> int:
         for part in rendered(quote(composed.experiments, today=datetime.datetime.now(datetime.UTC).date())):
             console.print(part)
     return 0
+
+
+def _judge_audit(arguments: list[str]) -> int:
+    from llamaduo.audit_command import judge_audit
+    from llamaduo.display import plain_console
+
+    return judge_audit(arguments, plain_console())
 
 
 def _journal(arguments: list[str]) -> int:

@@ -18,6 +18,7 @@ from typing import Any, Optional
 from omegaconf import MISSING
 
 from llamaduo.errors import InputError
+from llamaduo.records import shown_fields
 
 
 class JudgeKind(Enum):
@@ -30,7 +31,7 @@ class JudgeKind(Enum):
 
 
 class JudgePrompt(StrEnum):
-    """Which judge prompt: see `llamaduo/service/templates/`."""
+    """The judge prompts that ship with the package: see `llamaduo/service/templates/`."""
 
     blind = "blind"
     paper = "paper"
@@ -246,11 +247,18 @@ class Judge:
     """Panel members by name; each one judges every answer."""
     repeats: int = 1
     """M: how often each member judges each answer."""
-    prompt: JudgePrompt = JudgePrompt.blind
+    prompt: str = JudgePrompt.blind.value
+    """`blind`, `paper`, or the path of a rubric of your own: see `rubric.py` and docs/judges.md."""
+    criteria: list[str] = field(default_factory=list)
+    """Scores, 0 to 100, that the judges give beside similarity and precision: `[helpfulness, tone]`."""
     reasks: int = 1
     """How often an unreadable reply is asked for again, as a new repeat in the journal."""
     max_unscored: float = 0.1
     """Largest share of unscored verdicts with which a scorecard still decides."""
+    economy: bool = True
+    """Whether dev is judged in rounds that end where the gate's decision can't change any more; `off` asks for all."""
+    round_prompts: int = 16
+    """Prompts in a round, about; all but the first round's are asked for their repeats last."""
 
 
 @dataclass
@@ -324,6 +332,8 @@ class Data:
     """Test rows; null takes `test_fraction`, or all of the Hub's test split."""
     dev_fraction: float = 0.15
     """Share of prompts in dev."""
+    dev_least: int = 0
+    """Rows that dev gets at least where `dev_fraction` comes to fewer, as long as they are at most a third of all."""
     test_fraction: float = 0.15
     """Share of prompts in test."""
     seed: int = 42
@@ -562,6 +572,14 @@ class Assumptions:
 
 
 @dataclass
+class Evidence:
+    """What reports assume of what a study didn't measure: changes no run and no score."""
+
+    training_noise_sd: float = 2.0
+    """Standard deviation between seeds in points of 100, for fields of one run; the `seeds` study measures it."""
+
+
+@dataclass
 class Experiment:
     """One resolved configuration: all that a run depends on."""
 
@@ -586,11 +604,12 @@ class Experiment:
     prices: dict[str, Price] = field(default_factory=dict)
     """The price table, by `provider/model`."""
     serving: Assumptions = field(default_factory=Assumptions)
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 _NO_INFLUENCE = (
-    "study", "name", "tracking", "service", "prices", "serving", "protocol.name", "task.train_rows", "task.test_rows",
-    "task.synthetic_rows",
+    "study", "name", "tracking", "service", "prices", "serving", "evidence", "protocol.name", "task.train_rows",
+    "task.test_rows", "task.synthetic_rows",
     "runtime.results", "loop.budget_usd", "task.category", "local_model.name", "local_model.learning_rate",
     "local_model.train_length", "local_model.train_batch", "local_model.accumulation",
     "local_model.gradient_checkpointing", "local_model.answer_tokens", "local_model.answer_batch",
@@ -618,7 +637,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: plain(item) for name, item in shown_fields(value).items()}
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -649,12 +668,16 @@ def model_location(path: str) -> str:
 
 
 def beside(experiment: Experiment) -> list[Beside]:
-    """Return whose answers are judged beside the iterations': those asked for, and whom the gate compares with."""
+    """Return whose answers are judged beside the iterations': those asked for, and whom the gate compares with.
+
+    A floor is one only for a model that is trained here.
+    """
     gate = experiment.loop.gate
     asks = gate.similarity is not None or gate.precision is not None
     compared = asks and gate.against is GateAgainst.service_llm
     named = {*experiment.loop.beside, *([Beside.service_llm] if compared else [])}
-    return [name for name in Beside if name in named]
+    trained = experiment.train.enabled and experiment.infer.backend is not Backend.endpoint
+    return [name for name in Beside if name in named and (trained or name is Beside.service_llm)]
 
 
 def who_answers(experiment: Experiment) -> str:
@@ -663,16 +686,21 @@ def who_answers(experiment: Experiment) -> str:
     return server.model if experiment.infer.backend is Backend.endpoint and server else experiment.local_model.name
 
 
-def _content_hash(path: str) -> str:
+def has_own_rubric(judge: Judge) -> bool:
+    """Tell whether the judges are asked with a text of the user's own."""
+    return judge.prompt not in {prompt.value for prompt in JudgePrompt}
+
+
+def _content_hash(key: str, path: str) -> str:
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"data.path={path}: can't be read ({error.strerror}).") from error
+        raise InputError(f"{key}={path}: can't be read ({error.strerror}).") from error
 
 
 def fingerprint(experiment: Experiment) -> str:
-    """Return 8 hex digits over every field that can change a result, and over the data file's content."""
+    """Return 8 hex digits over every field that can change a result, and over the content of the files it names."""
     tree = plain(experiment)
     for path in _NO_INFLUENCE:
         _drop(tree, path)
@@ -680,5 +708,9 @@ def fingerprint(experiment: Experiment) -> str:
         for key in _NO_INFLUENCE_LLM:
             llm.pop(key, None)
     if experiment.data.source is DataSource.file and experiment.data.path:
-        tree["data"]["path"] = _content_hash(experiment.data.path)
+        tree["data"]["path"] = _content_hash("data.path", experiment.data.path)
+    if not experiment.judge.criteria:
+        del tree["judge"]["criteria"]  # runs from before there were criteria keep their names
+    if has_own_rubric(experiment.judge) and Path(experiment.judge.prompt).is_file():
+        tree["judge"]["prompt"] = _content_hash("judge.prompt", experiment.judge.prompt)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]

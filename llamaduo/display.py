@@ -142,7 +142,7 @@ class Display:
                 f"iteration {record.iteration}: {record.train_rows:,} rows ({record.synthetic_rows:,} synthetic), "
                 f"similarity {span(record.similarity_mean, record.similarity_low, record.similarity_high)}, "
                 f"precision {span(record.precision_mean, record.precision_low, record.precision_high)}, "
-                f"{record.unscored} unscored, ${record.cost_usd:.2f}, {record.seconds:.0f} s"
+                f"{record.unscored} unscored{_judged(record)}, ${record.cost_usd:.2f}, {record.seconds:.0f} s"
             )
 
     def finish(self, state: RunState, folder: str) -> None:
@@ -178,6 +178,13 @@ class Display:
         if done and spent > 0.5:
             line += f"  {done / spent:,.1f}/s, {spent * (total - done) / done:.0f} s left"
         return f"{line}  ${self._cost:.2f} so far"
+
+
+def _judged(record: Iteration) -> str:
+    """Say how much of an iteration was judged, where that isn't all."""
+    if record.unjudged:
+        return f", {record.answers:,} of {record.answers + record.unjudged:,} answers judged: it can't pass any more"
+    return f", {record.spared:,} repeats not needed" if record.spared else ""
 
 
 def _place_of(server: ServiceLLM) -> str:

@@ -19,9 +19,20 @@ from typing import Any, TypeVar
 Record = TypeVar("Record")
 
 
+_IF_ANY = {"if_any": True}
+"""Of a field that is written only where it holds something: files without it keep their bytes."""
+
+
+def shown_fields(record: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass by name, but those that are written only where they hold something."""
+    fields = ((f, getattr(record, f.name)) for f in dataclasses.fields(record))
+    return {f.name: value for f, value in fields if value or "if_any" not in f.metadata}
+
+
 def to_json(record: Any) -> str:
     """Return the record as one line of JSON; floats are written so that they read back equal."""
-    return json.dumps(dataclasses.asdict(record), ensure_ascii=False, allow_nan=False)
+    tree = dataclasses.asdict(record)
+    return json.dumps({name: tree[name] for name in shown_fields(record)}, ensure_ascii=False, allow_nan=False)
 
 
 def from_json(kind: type[Record], line: str) -> Record:
@@ -191,6 +202,8 @@ class Verdict:
     """The reply's key in the journal; null for a metric or where nothing was sent."""
     cost_usd: float = 0.0
     """Price of this call's reply."""
+    criteria: dict[str, float] = field(default_factory=dict, metadata=_IF_ANY)
+    """The scores of `judge.criteria` by name, 0 to 100; empty where none are asked for, or the verdict is unscored."""
 
 
 UNSCORED_REASONS = (
@@ -202,7 +215,7 @@ UNSCORED_REASONS = (
     "empty",  # the reply is white space
     "not_json",  # the reply is no single JSON object
     "duplicate_key",  # an object names a key twice, or a score under both of its names
-    "missing_score",  # one of the two scores is absent
+    "missing_score",  # one of the scores that were asked for is absent
     "not_a_number",  # a score is text, a truth value, null, NaN, infinite or too small for a float
     "out_of_range",  # a score lies outside the scale
 )
@@ -246,7 +259,9 @@ class GateLook:
     judges: dict[str, dict[str, float | None]]
     """`values` by each judge alone."""
     passed: bool
-    """Whether every score reaches what is needed."""
+    """Whether every score reaches what is needed, and all prompts were judged."""
+    unjudged: int = 0
+    """Clusters of prompts that were not judged, since the model couldn't pass any more; values are of the others."""
 
     @property
     def failed(self) -> bool:
@@ -265,7 +280,7 @@ class Scorecard:
     coverage: float | None
     """Percent of answers whose two scores both reach the cut."""
     answers: int
-    """Answers asked for: prompts x K."""
+    """Answers judged: prompts x K."""
     unanswered: int
     """Answers that don't exist because the prompt exceeds the model's context."""
     scored: int
@@ -278,6 +293,13 @@ class Scorecard:
     """Price of the judges' replies."""
     judges: dict[str, dict[str, Any]]
     """The same numbers for each panel member."""
+    criteria: dict[str, dict[str, Any]] = field(default_factory=dict, metadata=_IF_ANY)
+    """Of each of `judge.criteria`: mean, limits and n, as in an `Estimate`."""
+    unjudged: int = 0
+    """Answers that no judge was asked about, since the gate couldn't be passed any more; the others were drawn at
+    random."""
+    spared: int = 0
+    """Verdicts that were not asked for: those on unjudged answers, and repeats that couldn't change the decision."""
 
 
 @dataclass(frozen=True)
@@ -315,7 +337,7 @@ class Iteration:
     coverage: float | None
     """Percent of answers that reach the coverage cut in both scores."""
     answers: int
-    """Answers asked for: prompts x K."""
+    """Answers judged: prompts x K."""
     unanswered: int
     """Answers missing because the prompt exceeds the model's context."""
     scored: int
@@ -332,6 +354,10 @@ class Iteration:
     """Scores, counts and cost per panel member."""
     prompts: int = 0
     """Clusters of prompts that the scores are over: near copies of a prompt are one."""
+    unjudged: int = 0
+    """Answers that no judge was asked about, since the gate couldn't be passed any more."""
+    spared: int = 0
+    """Verdicts that were not asked for, since they couldn't change the gate's decision."""
     gate: dict[str, Any] | None = None
     """What the gate saw, a `GateLook`; null where it asks for nothing."""
 
@@ -366,5 +392,5 @@ class RunState:
     """`switch`, `switch_with_fallback` or `stay`; null where no gate asks for anything."""
     beside: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Scorecards of those judged beside the iterations, by name and split: the ceiling and the floor."""
-    details: list[str] = field(default_factory=list)
+    details: tuple[str, ...] = ()
     """What stands behind the verdict, a sentence each."""

@@ -54,12 +54,15 @@ def test_help_version_and_light_commands_load_nothing_heavy() -> None:
         ("run", "task=nosuch"),
         ("doctor",),
         ("quote",),
+        ("judge-audit", "--quote"),
         ("journal",),
     ):
         assert loaded_modules(*arguments) == set(), arguments
 
 
-@pytest.mark.parametrize("command", ["run", "quote", "journal", "status", "report", "verify", "track", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["run", "quote", "judge-audit", "journal", "status", "report", "verify", "track", "doctor"]
+)
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_every_command_has_help(command: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, flag]) == 0

@@ -162,7 +162,7 @@ def test_the_paper_protocol_is_the_papers_setting(compose_experiment: Compose) -
     assert paper.protocol.gate_split is GateSplit.test
     assert (paper.loop.gate.similarity, paper.loop.gate.precision, paper.loop.gate.rule.value) == (90, 90, "mean")
     assert (paper.infer.samples, paper.infer.temperature, paper.judge.repeats) == (4, 0.8, 10)
-    assert (paper.judge.prompt.value, paper.synthesis.prompt.value) == ("paper", "paper")
+    assert (paper.judge.prompt, paper.synthesis.prompt.value) == ("paper", "paper")
     assert (paper.curation.duplicate_text.value, paper.curation.confirm_rouge_l) == ("response", 0.7)
     assert (paper.loop.start.value, paper.data.dev_rows, paper.train.quantization.value) == ("base", 0, "nf4")
 

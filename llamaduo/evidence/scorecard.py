@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
@@ -30,8 +31,17 @@ def clusters(predictions: Iterable[Prediction]) -> Clusters:
     return {p.prompt_id: p.cluster for p in predictions if p.cluster}
 
 
-def score(verdicts: Sequence[Verdict], *, coverage_cut: float, clusters: Clusters | None = None) -> Scorecard:
-    """Return the scorecard of all verdicts on one model."""
+def score(
+    verdicts: Sequence[Verdict],
+    *,
+    coverage_cut: float,
+    clusters: Clusters | None = None,
+    there: tuple[int, int] | None = None,
+) -> Scorecard:
+    """Return the scorecard of the verdicts on one model.
+
+    `there` is how many answers and verdicts there would be if all had been asked for; without it, as many as there are.
+    """
     found = clusters or {}
     judges = by_judge(verdicts)
     answers = {(verdict.prompt_id, verdict.sample) for verdict in verdicts}
@@ -48,6 +58,9 @@ def score(verdicts: Sequence[Verdict], *, coverage_cut: float, clusters: Cluster
         reasons=dict(Counter(v.unscored for v in verdicts if v.unscored)),
         cost_usd=sum(v.cost_usd for v in verdicts),
         judges={name: _one_judge(group, coverage_cut, found) for name, group in judges.items()},
+        criteria=_criteria(list(judges.values()), found),
+        unjudged=there[0] - len(answers) if there else 0,
+        spared=there[1] - len(verdicts) if there else 0,
     )
 
 
@@ -65,6 +78,13 @@ def of_answers(verdicts: Iterable[Verdict], name: str, missing: float | None = N
     Verdicts without a score are left out, or count as `missing`: a bound that no missing score can break, and no score.
     """
     return _over_judges([_by_answer(group, name, missing) for group in by_judge(verdicts).values()])
+
+
+def _criteria(judges: Sequence[Sequence[Verdict]], clusters: Clusters) -> dict[str, dict[str, Any]]:
+    """Return the estimate of each criterion over these judges, as plain values; empty where none was asked for."""
+    names = dict.fromkeys(name for group in judges for verdict in group for name in verdict.criteria)
+    tables = {name: _over_judges([_by_answer(group, name) for group in judges]) for name in names}
+    return {name: asdict(estimate(table, clusters)) for name, table in tables.items()}
 
 
 def unscored(verdicts: Sequence[Verdict]) -> tuple[float, dict[str, int]]:
@@ -101,6 +121,7 @@ def _one_judge(verdicts: Sequence[Verdict], cut: float, clusters: Clusters) -> d
         "coverage": _coverage(similarity, precision, cut),
         **_counts(verdicts),
         "cost_usd": sum(verdict.cost_usd for verdict in verdicts),
+        **({"criteria": criteria} if (criteria := _criteria([verdicts], clusters)) else {}),
     }
 
 
@@ -112,7 +133,7 @@ def _by_answer(verdicts: Iterable[Verdict], name: str, missing: float | None = N
     scores: dict[Answer, list[float]] = defaultdict(list)
     lacking: dict[Answer, int] = Counter()
     for verdict in verdicts:
-        value = getattr(verdict, name)
+        value = verdict.criteria[name] if name in verdict.criteria else getattr(verdict, name, None)
         if verdict.unscored is not None:
             lacking[verdict.prompt_id, verdict.sample] += 1
         elif value is not None:

@@ -193,13 +193,16 @@ _SUMMARY = re.compile(r"(\w+) \((\w+)\): (\w+) (\w+), wants (\w+)")
 
 
 def _facts_of_summary(truth: str, answer: str) -> float:
-    """Five facts and the form: an answer without the form has the form wrong, and its facts by presence."""
+    """Five facts and the form: an answer without the form has the form wrong, and its facts by presence.
+
+    One line was asked for: several, such as the whole ticket copied, are no summary.
+    """
     facts = _SUMMARY.fullmatch(truth)
     assert facts is not None  # a truth comes from _solve_summarization
     found = _SUMMARY.fullmatch(answer.strip())
     if found:
         return (1 + sum(1 for a, b in zip(facts.groups(), found.groups(), strict=True) if a == b)) / 6
-    words = set(re.findall(r"\w+", answer))
+    words = set() if "\n" in answer.strip() else set(re.findall(r"\w+", answer))
     return sum(1 for fact in facts.groups() if fact in words) / 6
 
 

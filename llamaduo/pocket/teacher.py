@@ -17,7 +17,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llamaduo.pocket.tasks import PocketTask, recognise
@@ -30,6 +30,8 @@ _PAPER_JUDGE = re.compile(
 )
 _PAPER_SYNTHESIS = re.compile(r"Instruction: \n```\n(.*?)\n```\nResponse: \n```\n(.*?)\n```\n", re.DOTALL)
 _PAIRS_WITHOUT_A_COUNT = 5
+_ASKED_FOR = re.compile(r'"(\w+)": \{"reason"')
+"""A score in the form of the reply, as a judge's prompt shows it."""
 
 
 def reply(prompt: str, parameters: Mapping[str, Any]) -> str:
@@ -41,8 +43,11 @@ def reply(prompt: str, parameters: Mapping[str, Any]) -> str:
         return _as_verdict(scores, "similarity_assessment", "precision_assessment")
     fenced = {name: text for _, name, text in _FENCED.findall(prompt)}
     if {"instruction", "reference", "candidate"} <= fenced.keys():
-        scores = _judge(fenced["instruction"], fenced["reference"], fenced["candidate"], parameters, rng)
-        return _as_verdict(scores, "similarity", "precision")
+        criteria = [name for name in _ASKED_FOR.findall(_FENCED.sub("", prompt)) if name not in _SCORES]
+        scores = _judge(
+            fenced["instruction"], fenced["reference"], fenced["candidate"], parameters, rng, criteria=criteria
+        )
+        return _as_verdict(scores, *_SCORES, *criteria)
     if {"instruction", "response"} <= fenced.keys():
         count = re.search(r"Write (\d+) new pairs", prompt)
         return _teach(fenced["instruction"], int(count[1]) if count else _PAIRS_WITHOUT_A_COUNT, parameters, rng)
@@ -87,8 +92,17 @@ def _another_response(task: PocketTask, right: str | None, rng: random.Random) -
             return other
 
 
+_SCORES = ("similarity", "precision")
+
+
 def _judge(
-    instruction: str, reference: str, candidate: str, parameters: Mapping[str, Any], rng: random.Random
+    instruction: str,
+    reference: str,
+    candidate: str,
+    parameters: Mapping[str, Any],
+    rng: random.Random,
+    *,
+    criteria: Sequence[str] = (),
 ) -> dict[str, tuple[float, str]] | None:
     known = recognise(instruction)
     if known is None:
@@ -106,11 +120,13 @@ def _judge(
     return {
         "similarity": (score(alike), f"{alike:.0%} of the characters agree"),
         "precision": (score(right), f"{right:.0%} of the facts are right"),
+        **{name: (score(right), f"a program knows no {name}: {right:.0%} of the facts are right") for name in criteria},
     }
 
 
-def _as_verdict(scores: dict[str, tuple[float, str]] | None, similarity: str, precision: str) -> str:
+def _as_verdict(scores: dict[str, tuple[float, str]] | None, *names: str) -> str:
+    """Return the scores as a judge's reply; `names` are what the reply calls them, in their order."""
     if scores is None:
         return _NO_HELP
-    named = {similarity: scores["similarity"], precision: scores["precision"]}
+    named = dict(zip(names, scores.values(), strict=True))
     return json.dumps({name: {"reason": reason, "score": score} for name, (score, reason) in named.items()})

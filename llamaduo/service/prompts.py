@@ -9,25 +9,35 @@ back-quotes included: use them to reproduce, not to decide.
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from importlib.resources import files
 from string import Template
 from typing import Any
 
-VERDICT_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        score: {
-            "type": "object",
-            "properties": {"reason": {"type": "string"}, "score": {"type": "number"}},
-            "required": ["reason", "score"],
-            "additionalProperties": False,
-        }
-        for score in ("similarity", "precision")
-    },
-    "required": ["similarity", "precision"],
-    "additionalProperties": False,
-}
+from llamaduo import rubric
+from llamaduo.config import JudgePrompt
+from llamaduo.errors import InputError
+
+
+def verdict_schema(criteria: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the JSON schema of a judge's reply: similarity, precision, and the criteria."""
+    score = {
+        "type": "object",
+        "properties": {"reason": {"type": "string"}, "score": {"type": "number"}},
+        "required": ["reason", "score"],
+        "additionalProperties": False,
+    }
+    names = [*rubric.SCORES, *criteria]
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(names, score),
+        "required": names,
+        "additionalProperties": False,
+    }
+
+
+VERDICT_SCHEMA = verdict_schema()
 """JSON schema of the reply that the `blind` judge prompt asks for."""
 
 PAIRS_SCHEMA: dict[str, Any] = {
@@ -49,6 +59,9 @@ PAIRS_SCHEMA: dict[str, Any] = {
 """JSON schema of the reply that the `default` synthesis prompt asks for."""
 
 
+_SHIPPED = frozenset(prompt.value for prompt in JudgePrompt)
+
+
 @cache
 def _template(name: str) -> str:
     return (files("llamaduo.service") / "templates" / f"{name}.txt").read_text(encoding="utf-8")
@@ -56,7 +69,12 @@ def _template(name: str) -> str:
 
 def template_hash(name: str) -> str:
     """Return the first 16 hex digits of the sha256 of a prompt's file, such as `judge_blind`."""
-    return hashlib.sha256(_template(name).encode()).hexdigest()[:16]
+    return text_hash(_template(name))
+
+
+def text_hash(template: str) -> str:
+    """Return the first 16 hex digits of the sha256 of a prompt's text, its places open."""
+    return hashlib.sha256(template.encode()).hexdigest()[:16]
 
 
 def _mark(*texts: str) -> str:
@@ -67,10 +85,31 @@ def _mark(*texts: str) -> str:
     return digest[:16]
 
 
-def judge_prompt(variant: str, *, instruction: str, reference: str, candidate: str) -> str:
-    """Return the judge prompt of a variant (`blind` or `paper`) for one answer."""
+def judge_template(prompt: str, criteria: Sequence[str] = ()) -> str:
+    """Return the text of a judge prompt, its places open: `blind`, `paper`, or the path of a rubric's file.
+
+    It asks for the criteria too; the paper's has none. Raises InputError for a file that can't be read or used.
+    """
+    if prompt in _SHIPPED:
+        text = _template(f"judge_{prompt}")
+        return rubric.whole(text, criteria) if criteria else text
+    return rubric.whole(_own(prompt, rubric.stamp(prompt)), criteria)
+
+
+@lru_cache(maxsize=8)
+def _own(path: str, _stamp: tuple[int, int]) -> str:
+    """Return the text of a rubric's file; it is read again when its stamp has changed."""
+    text = rubric.read(path)
+    problems = rubric.faults(text)
+    if problems:
+        raise InputError(f"judge.prompt={path}: {problems[0]}.")
+    return text
+
+
+def judge_prompt(variant: str, *, instruction: str, reference: str, candidate: str, template: str | None = None) -> str:
+    """Return the judge prompt of a variant for one answer; `template` is its text where that is at hand already."""
     mark = _mark(instruction, reference, candidate)
-    return Template(_template(f"judge_{variant}")).substitute(
+    return Template(template or judge_template(variant)).substitute(
         mark=mark, instruction=instruction, reference=reference, candidate=candidate
     )
 

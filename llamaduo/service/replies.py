@@ -1,7 +1,7 @@
 """Strict reading of replies: what can't be read is said to be unreadable, and nothing is repaired.
 
-A judge's reply is one JSON object with two scores, alone or in one code fence. Each score is a number
-or an object with a `score` and a `reason`:
+A judge's reply is one JSON object with two scores, and those of the criteria that were asked for, alone or in
+one code fence. Each score is a number or an object with a `score` and a `reason`:
 
     {"similarity": {"reason": "...", "score": 88}, "precision": {"reason": "...", "score": 92}}
     {"similarity_assessment": {"score": 88, "reason": "..."}, "precision_assessment": {...}}    (the paper's)
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
@@ -35,11 +36,13 @@ class UnreadableError(ValueError):
 
 @dataclass(frozen=True)
 class Scores:
-    """The two scores of a judge's reply, 0 to 100, and its words."""
+    """The scores of a judge's reply, 0 to 100, and its words."""
 
     similarity: float
     precision: float
     reasons: dict[str, str] = field(default_factory=dict)
+    criteria: dict[str, float] = field(default_factory=dict)
+    """Those of the criteria that were asked for, by name."""
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -107,8 +110,11 @@ def _number(value: Any) -> float:
     return number
 
 
-def read_scores(text: str, finish_reason: str) -> Scores:
-    """Return the scores of a judge's reply; raises UnreadableError with the reason it has none."""
+def read_scores(text: str, finish_reason: str, criteria: Sequence[str] = ()) -> Scores:
+    """Return the scores of a judge's reply; raises UnreadableError with the reason it has none.
+
+    `criteria` names what was asked for beside similarity and precision: one that is missing leaves all unscored.
+    """
     if finish_reason != "stop":
         raise UnreadableError(_UNFINISHED.get(finish_reason, "unfinished"))
     if not text.strip():
@@ -117,7 +123,7 @@ def read_scores(text: str, finish_reason: str) -> Scores:
     if not isinstance(tree, dict):
         raise UnreadableError("not_json")
     scores, reasons = {}, {}
-    for name in ("similarity", "precision"):
+    for name in ("similarity", "precision", *criteria):
         given = [key for key in (name, f"{name}_assessment") if key in tree]
         if len(given) != 1:
             raise UnreadableError("duplicate_key" if given else "missing_score")
@@ -129,7 +135,7 @@ def read_scores(text: str, finish_reason: str) -> Scores:
                 reasons[name] = value["reason"].encode("utf-8", "replace").decode()
             value = value["score"]
         scores[name] = _number(value)
-    return Scores(**scores, reasons=reasons)
+    return Scores(scores.pop("similarity"), scores.pop("precision"), reasons, scores)
 
 
 def read_pairs(text: str, finish_reason: str = "stop") -> tuple[list[tuple[str, str]], int]:

@@ -3,46 +3,81 @@
 Reads predictions; asks service LLMs (or metrics, `judge=reference`); returns a `Verdict` for every
 (answer, member, repeat), in order. A reply that can't be read strictly is asked for again a bounded
 number of times and is then unscored with a reason: never a zero, never repaired.
+
+With `rounds` not everything is asked at once: a round at a time, until `enough` says of all verdicts so far that the
+rest can't matter. What that depends on is not known here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from llamaduo.config import Judge, JudgeKind, JudgePrompt
+from llamaduo.evidence.economy import Round
 from llamaduo.evidence.reference import METRICS
 from llamaduo.records import Prediction, Verdict
 from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Failure, Outcome, Request, Service
-from llamaduo.service.prompts import VERDICT_SCHEMA, judge_prompt, template_hash
+from llamaduo.service.prompts import judge_prompt, judge_template, text_hash, verdict_schema
 from llamaduo.service.replies import Scores, UnreadableError, read_scores
 
 Progress = Callable[[int, int], None]
+Call = tuple[Prediction, str, int]
+"""An answer, a panel member and a repeat."""
 
 
 def judge(
-    predictions: Sequence[Prediction], *, config: Judge, service: Service | None, progress: Progress
+    predictions: Sequence[Prediction],
+    *,
+    config: Judge,
+    service: Service | None,
+    progress: Progress,
+    rounds: Sequence[Round] | None = None,
+    enough: Callable[[Sequence[Verdict]], bool] | None = None,
 ) -> list[Verdict]:
-    """Return the panel's verdicts on all predictions; `service` may be None for `judge=reference`."""
+    """Return the panel's verdicts, by prediction, member and repeat; `service` may be None for `judge=reference`.
+
+    Without `rounds` they are on all predictions; with them, on those of the rounds before it was `enough`.
+    """
     if config.kind is JudgeKind.reference:
         return _by_metrics(predictions, progress)
     assert service is not None
     calls = _calls(predictions, config)
-    asked = {
-        at: request(config, prediction, name, repeat)
-        for at, (prediction, name, repeat) in enumerate(calls)
-        if prediction.answered
-    }
-    outcomes = _ask_until_readable(asked, config, service, progress)
-    hashed = template_hash(f"judge_{config.prompt.value}")
-    return [
-        _verdict(prediction, name, repeat, outcomes.get(at), hashed)
-        for at, (prediction, name, repeat) in enumerate(calls)
-    ]
+    hashed = text_hash(judge_template(config.prompt, config.criteria))
+    found: dict[int, Verdict] = {}
+    before = 0
+    for part in _parts(calls, rounds):
+        asked = {at: request(config, *calls[at]) for at in part if calls[at][0].answered}
+        outcomes = _ask_until_readable(asked, config, service, partial(_from, progress, before))
+        before += len({one.key for one in asked.values()})
+        found |= {at: _verdict(*calls[at], outcomes.get(at), hashed=hashed, criteria=config.criteria) for at in part}
+        if enough and enough(list(found.values())):
+            break
+    return [found[at] for at in sorted(found)]
 
 
-def _calls(predictions: Sequence[Prediction], config: Judge) -> list[tuple[Prediction, str, int]]:
+def _parts(calls: Sequence[Call], rounds: Sequence[Round] | None) -> Iterator[list[int]]:
+    """Yield the places of the calls of each round."""
+    if rounds is None:
+        yield list(range(len(calls)))
+        return
+    for part in rounds:
+        prompts = set(part.prompts)
+        yield [
+            at
+            for at, (prediction, _, repeat) in enumerate(calls)
+            if prediction.prompt_id in prompts and repeat in part.repeats
+        ]
+
+
+def _from(progress: Progress, before: int, done: int, count: int) -> None:
+    """Show the progress of a round as part of all rounds so far."""
+    progress(before + done, before + count)
+
+
+def _calls(predictions: Sequence[Prediction], config: Judge) -> list[Call]:
     """Return (answer, member, repeat) of every verdict, in order."""
     return [(p, name, repeat) for p in predictions for name in config.panel for repeat in range(config.repeats)]
 
@@ -50,12 +85,13 @@ def _calls(predictions: Sequence[Prediction], config: Judge) -> list[tuple[Predi
 def request(config: Judge, prediction: Prediction, name: str, repeat: int) -> Request:
     """Return what a panel member is asked about one answer."""
     prompt = judge_prompt(
-        config.prompt.value,
+        config.prompt,
         instruction=prediction.prompt,
         reference=prediction.reference,
         candidate=prediction.text,
+        template=judge_template(config.prompt, config.criteria),
     )
-    schema = VERDICT_SCHEMA if config.prompt is JudgePrompt.blind else None
+    schema = None if config.prompt == JudgePrompt.paper else verdict_schema(config.criteria)
     return Request(config.panel[name], prompt, schema, repeat, "judge")
 
 
@@ -66,25 +102,27 @@ def _ask_until_readable(
 
     def again(asked: Request, outcome: Outcome) -> Request | None:
         turn = asked.repeat // config.repeats
-        if turn == config.reasks or isinstance(outcome, Failure) or _read(outcome)[1] is None:
+        if turn == config.reasks or isinstance(outcome, Failure) or _read(outcome, config.criteria)[1] is None:
             return None
         return replace(asked, repeat=asked.repeat + config.repeats)
 
     return dict(zip(asked, service.ask(list(asked.values()), progress, again), strict=True))
 
 
-def _read(outcome: Outcome) -> tuple[Scores | None, str | None]:
+def _read(outcome: Outcome, criteria: Sequence[str]) -> tuple[Scores | None, str | None]:
     """Return the scores of an outcome, or the reason it has none."""
     if isinstance(outcome, Failure):
         return None, outcome.reason
     try:
-        return read_scores(outcome.text, outcome.finish_reason), None
+        return read_scores(outcome.text, outcome.finish_reason, criteria), None
     except UnreadableError as error:
         return None, error.reason
 
 
-def _verdict(prediction: Prediction, name: str, repeat: int, outcome: Outcome | None, hashed: str) -> Verdict:
-    scores, reason = _read(outcome) if outcome else (None, prediction.finish_reason)
+def _verdict(
+    prediction: Prediction, name: str, repeat: int, outcome: Outcome | None, *, hashed: str, criteria: Sequence[str]
+) -> Verdict:
+    scores, reason = _read(outcome, criteria) if outcome else (None, prediction.finish_reason)
     replies = [*outcome.before, outcome] if outcome else []
     reasons = {"unscored": outcome.message} if isinstance(outcome, Failure) else {}
     return Verdict(
@@ -99,6 +137,7 @@ def _verdict(prediction: Prediction, name: str, repeat: int, outcome: Outcome | 
         prompt_hash=hashed,
         request=outcome.key if outcome else None,
         cost_usd=sum(reply.cost_usd for reply in replies if isinstance(reply, Reply)),
+        criteria=scores.criteria if scores else {},
     )
 
 

@@ -6,8 +6,9 @@
 A row begins with the run's identity (`IDENTITY`); `judge` is `all` for the panel's mean, or a panel member.
 `reported` marks the one row a judge that stands for its run in tables: the test split's under
 `protocol=clean`, the best iteration's under `protocol=paper`. Scores are 0 to 100, null where none exists;
-`precision_n` and `similarity_n` are the answers that have them. Coverage's limits and n, and a single judge's n, are
-counted from verdicts, which are read for reported rows alone: null elsewhere.
+`precision_n` and `similarity_n` are the answers that have them, `prompts` the prompts behind these, near copies
+counted once. Coverage's limits and n, a single judge's n and prompts are counted from verdicts, which are read for
+reported rows alone: null elsewhere.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llamaduo.evidence.compare import by_prompt, share
-from llamaduo.evidence.resample import Measure, on_scale
+from llamaduo.config import Evidence
+from llamaduo.evidence.compare import by_prompt, mean
+from llamaduo.evidence.resample import Measure
 from llamaduo.records import Iteration
 from llamaduo.run_dir import write_bytes, write_text
 from llamaduo.studies.answers import Scores
@@ -40,7 +42,7 @@ _LIMITS = ("mean", "low", "high")
 COLUMNS = (
     *IDENTITY, "judge", "split", "iteration", "reported",
     *(f"{name}_{limit}" for name in _SCORES for limit in (*_LIMITS, "n")),
-    "coverage", "coverage_low", "coverage_high", "coverage_n", "answers", "unanswered", "scored",
+    "coverage", "coverage_low", "coverage_high", "coverage_n", "prompts", "answers", "unanswered", "scored",
     "unscored", "train_rows", "synthetic_rows", "skipped_rows", "train_loss", "cost_usd", "seconds", "status",
     "stop_reason", "accepted",
 )  # fmt: skip
@@ -98,6 +100,13 @@ def coverage_cut(config: Mapping[str, Any]) -> float:
     return float((config.get("loop") or {}).get("coverage_cut", 70.0))
 
 
+def training_sd(config: Mapping[str, Any]) -> float:
+    """Return what a run's score is taken to scatter by between seeds, in points; 0 where no model was trained."""
+    if not method(config).startswith("fine-tuned"):
+        return 0.0
+    return float((config.get("evidence") or {}).get("training_noise_sd", Evidence.training_noise_sd))
+
+
 def tidy(runs: Iterable[RunRecord], scores: Mapping[str, Scores]) -> list[Row]:
     """Return the rows of all runs; every row has all `COLUMNS`.
 
@@ -123,12 +132,14 @@ def _counted_in_verdicts(scores: Scores, row: Row, cut: float) -> Row:
     found = covered(scores, cut, one)
     unknown = [name for name in _SCORES if row[f"{name}_n"] is None]
     counts = {f"{name}_n": int((~np.isnan(scores.of_answers(name, one))).sum()) for name in unknown}
+    scored = ~np.isnan(np.stack([scores.of_answers(name, one) for name in _SCORES])).all(0)
+    counts["prompts"] = len(np.unique(scores.clusters[scored]))
     return counts | {"coverage_low": found.low, "coverage_high": found.high, "coverage_n": found.n}
 
 
 def covered(scores: Scores, cut: float, judge: str | None = None) -> Measure:
     """Return the percentage of answers whose two scores reach the cut, of the panel or one judge."""
-    return on_scale(share(by_prompt(scores.prompt_ids, scores.covered(cut, judge))))
+    return mean(by_prompt(scores.clusters, scores.covered(cut, judge)))
 
 
 def _of_run(run: RunRecord) -> list[Row]:
@@ -202,8 +213,8 @@ _TEXT = {"study", "run", "task", "local_model", "method", "service_llm", "quanti
          "judge_prompt", "judge", "split", "status", "stop_reason"}  # fmt: skip
 _TRUTH = {"reported", "accepted"}
 _WHOLE = {"volume", "lora_r", "lora_alpha", "epochs", "judge_repeats", "samples", "seed", "data_seed", "iteration",
-          "similarity_n", "precision_n", "coverage_n", "answers", "unanswered", "scored", "unscored", "train_rows",
-          "synthetic_rows", "skipped_rows"}  # fmt: skip
+          "similarity_n", "precision_n", "coverage_n", "prompts", "answers", "unanswered", "scored", "unscored",
+          "train_rows", "synthetic_rows", "skipped_rows"}  # fmt: skip
 
 
 def _write_parquet(rows: Sequence[Row], path: Path) -> None:
