@@ -52,7 +52,9 @@ proof: .venv/ready
 	@$(BIN)/python benchmarks/transformers_serve.py
 	@$(BIN)/python benchmarks/page.py
 	@$(BIN)/python benchmarks/report.py
+	@$(BIN)/python benchmarks/intervals.py
 	@$(BIN)/python benchmarks/rehearsals.py
+	@$(BIN)/python benchmarks/judge_economy.py
 	@$(BIN)/llamaduo run train.quantization=nf4 study=proof
 	@LLAMADUO_TRAINING_KILLS=20 $(BIN)/python -m pytest tests/training/test_checkpoints.py -s
 	@LLAMADUO_BUDGET_CASES=200 $(BIN)/python -m pytest tests/service/test_budget_under_kills.py -s

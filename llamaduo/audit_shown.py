@@ -123,7 +123,7 @@ def rendered(found: Mapping[str, Any], folder: Path) -> Iterator[RenderableType]
         yield from _people(one["labels"])
         yield from _named(name, one, found["items"])
     cost = sum(one["cost_usd"] for one in found["judges"].values())
-    yield "\nMeans over items with 95% intervals. Faults: tests at 1%, Student's t over items (docs/judges.md)."
+    yield "\nMeans over items with 95% intervals. Faults: one-sided tests at 1%, Student's t (docs/judges.md)."
     yield f"Replies: ${cost:,.2f}. Results: {folder}"
 
 

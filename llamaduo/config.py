@@ -255,6 +255,10 @@ class Judge:
     """How often an unreadable reply is asked for again, as a new repeat in the journal."""
     max_unscored: float = 0.1
     """Largest share of unscored verdicts with which a scorecard still decides."""
+    economy: bool = True
+    """Whether dev is judged in rounds that end where the gate's decision can't change any more; `off` asks for all."""
+    round_prompts: int = 16
+    """Prompts in a round, about; all but the first round's are asked for their repeats last."""
 
 
 @dataclass
@@ -328,6 +332,8 @@ class Data:
     """Test rows; null takes `test_fraction`, or all of the Hub's test split."""
     dev_fraction: float = 0.15
     """Share of prompts in dev."""
+    dev_least: int = 0
+    """Rows that dev gets at least where `dev_fraction` comes to fewer, as long as they are at most a third of all."""
     test_fraction: float = 0.15
     """Share of prompts in test."""
     seed: int = 42
@@ -418,11 +424,14 @@ class Curation:
 
     duplicate_text: DuplicateText = DuplicateText.pair
     duplicate_jaccard: float = 0.9
-    """Pairs whose word sets are at least this alike are duplicates; one survives."""
+    """Pairs that are at least this alike are duplicates; one survives. Likeness is the Jaccard index of words and of
+    pairs of neighbouring words, without what more than half of the coverage rows share; with
+    `duplicate_text=response` that of the responses' words."""
     confirm_rouge_l: Optional[float] = None
     """Ask for this ROUGE-L F1 besides; null asks for nothing more."""
     contamination_jaccard: float = 0.8
-    """Rows whose prompt is at least this like a dev or test prompt are removed."""
+    """Rows whose prompt is at least this like a dev or test prompt are removed, and rows that hold at least this share
+    of such a prompt or response, in runs of eight words."""
 
 
 @dataclass
@@ -563,6 +572,14 @@ class Assumptions:
 
 
 @dataclass
+class Evidence:
+    """What reports assume of what a study didn't measure: changes no run and no score."""
+
+    training_noise_sd: float = 2.0
+    """Standard deviation between seeds in points of 100, for fields of one run; the `seeds` study measures it."""
+
+
+@dataclass
 class Experiment:
     """One resolved configuration: all that a run depends on."""
 
@@ -587,11 +604,12 @@ class Experiment:
     prices: dict[str, Price] = field(default_factory=dict)
     """The price table, by `provider/model`."""
     serving: Assumptions = field(default_factory=Assumptions)
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 _NO_INFLUENCE = (
-    "study", "name", "tracking", "service", "prices", "serving", "protocol.name", "task.train_rows", "task.test_rows",
-    "task.synthetic_rows",
+    "study", "name", "tracking", "service", "prices", "serving", "evidence", "protocol.name", "task.train_rows",
+    "task.test_rows", "task.synthetic_rows",
     "runtime.results", "loop.budget_usd", "task.category", "local_model.name", "local_model.learning_rate",
     "local_model.train_length", "local_model.train_batch", "local_model.accumulation",
     "local_model.gradient_checkpointing", "local_model.answer_tokens", "local_model.answer_batch",
@@ -650,12 +668,16 @@ def model_location(path: str) -> str:
 
 
 def beside(experiment: Experiment) -> list[Beside]:
-    """Return whose answers are judged beside the iterations': those asked for, and whom the gate compares with."""
+    """Return whose answers are judged beside the iterations': those asked for, and whom the gate compares with.
+
+    A floor is one only for a model that is trained here.
+    """
     gate = experiment.loop.gate
     asks = gate.similarity is not None or gate.precision is not None
     compared = asks and gate.against is GateAgainst.service_llm
     named = {*experiment.loop.beside, *([Beside.service_llm] if compared else [])}
-    return [name for name in Beside if name in named]
+    trained = experiment.train.enabled and experiment.infer.backend is not Backend.endpoint
+    return [name for name in Beside if name in named and (trained or name is Beside.service_llm)]
 
 
 def who_answers(experiment: Experiment) -> str:

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from llamaduo import rubric
 from llamaduo.config import Backend, Beside, DataSource, Experiment, WandbMode, fingerprint, has_own_rubric
-from llamaduo.differences import Verified
+from llamaduo.differences import Verified, taken_as_stored
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError, LlamaduoError, ServiceError
 from llamaduo.loop import run, run_folder
 from llamaduo.records import COVERAGE, Adapter, CoverageDataset, Example, Prediction, RunState, Verdict
 from llamaduo.run_dir import RunDir
 from llamaduo.service.journal import Journal, default_path
-from llamaduo.steps import Steps, answering, load_data
+from llamaduo.steps import REST, Steps, answering, load_data
 from llamaduo.studies.runs import RunRecord
 
 
@@ -137,7 +137,7 @@ def _kept(experiment: Experiment, *, with_data: bool, stored_verdicts: bool) -> 
     if experiment.infer.backend is Backend.endpoint and not stored_verdicts:
         kept.remove("predictions.jsonl")
     if stored_verdicts:
-        kept |= {"verdicts.jsonl", "synthesis.json"}
+        kept |= {"verdicts.jsonl", REST, "synthesis.json"}
     if not with_data:
         kept |= {"synthesis.json", "synthetic.jsonl", "curation.json"}
     return kept
@@ -162,7 +162,7 @@ def _copy(source: Path, target: Path, names: set[str]) -> None:
     """Copy artifacts of these names with their markers; of an adapter its record alone."""
     for marker in source.glob("iterations/*/*.done"):
         name = marker.name.removesuffix(".done")
-        if name in names and (marker.parent / name).exists():
+        if taken_as_stored(marker.parent / name, names) and (marker.parent / name).exists():
             there = target / marker.parent.relative_to(source)
             there.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(marker, there / marker.name)
@@ -242,6 +242,11 @@ class _Derived(Steps):
         """Derive the verdicts."""
         self._end_without(where, "verdicts.jsonl", needs_a_model=False)
         return super().judge(where, predictions)
+
+    def rest(self, number: int, predictions: list[Prediction], verdicts: list[Verdict]) -> list[Verdict]:
+        """Derive the verdicts on what was left out at first."""
+        self._end_without(number, REST, needs_a_model=False)
+        return super().rest(number, predictions, verdicts)
 
     def grow(self, where: int | str, pool: list[Example], volume: int) -> list[Example]:
         """Derive the new rows."""

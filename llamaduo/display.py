@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ from rich.text import Text
 
 from llamaduo.config import Backend, Experiment, JudgeKind, ServiceLLM, is_pocket, plain, who_answers
 from llamaduo.evidence.scorecard import unanswered
-from llamaduo.records import CoverageDataset, Iteration, Prediction, RunState
+from llamaduo.records import CoverageDataset, Example, Iteration, Prediction, RunState
+from llamaduo.stages.curate import CONTAMINATION, DUPLICATE, Removal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -141,7 +142,7 @@ class Display:
                 f"iteration {record.iteration}: {record.train_rows:,} rows ({record.synthetic_rows:,} synthetic), "
                 f"similarity {span(record.similarity_mean, record.similarity_low, record.similarity_high)}, "
                 f"precision {span(record.precision_mean, record.precision_low, record.precision_high)}, "
-                f"{record.unscored} unscored, ${record.cost_usd:.2f}, {record.seconds:.0f} s"
+                f"{record.unscored} unscored{_judged(record)}, ${record.cost_usd:.2f}, {record.seconds:.0f} s"
             )
 
     def finish(self, state: RunState, folder: str) -> None:
@@ -177,6 +178,13 @@ class Display:
         if done and spent > 0.5:
             line += f"  {done / spent:,.1f}/s, {spent * (total - done) / done:.0f} s left"
         return f"{line}  ${self._cost:.2f} so far"
+
+
+def _judged(record: Iteration) -> str:
+    """Say how much of an iteration was judged, where that isn't all."""
+    if record.unjudged:
+        return f", {record.answers:,} of {record.answers + record.unjudged:,} answers judged: it can't pass any more"
+    return f", {record.spared:,} repeats not needed" if record.spared else ""
 
 
 def _place_of(server: ServiceLLM) -> str:
@@ -238,3 +246,33 @@ def missing_answers(experiment: Experiment, predictions: Sequence[Prediction]) -
         told = ", ".join(f"{name} {number}" for name, number in reasons.items())
         notes.append(f"{reasons.total()} of {count} answers did not come ({told}): they count as unscored.")
     return notes
+
+
+def many_removed(rows: Sequence[Example], removed: Iterable[Removal], others: Iterable[Example]) -> list[str]:
+    """Return what to say if curation took more than a third of a round's rows: how many, and two of each reason.
+
+    `removed` are the removals among the rows, `others` what they can have matched besides.
+    """
+    removed = list(removed)
+    if 3 * len(removed) <= len(rows):
+        return []
+    prompts = {row.prompt_id: row.messages[-1]["content"] for row in (*others, *rows)}
+    told = []
+    for reason, what in ((DUPLICATE, "like other rows"), (CONTAMINATION, "like dev or test")):
+        found = [removal for removal in removed if removal.reason == reason]
+        shown = [
+            f"{_short(prompts[one.prompt_id])} matches {_short(prompts[one.match])} ({one.similarity:.0%})"
+            for one in found[:2]
+        ]
+        told += [f"{len(found):,} {what}: {'; '.join(shown)}"] if found else []
+    return [
+        f"curation removed {len(removed):,} of this round's {len(rows):,} rows. {'. '.join(told)}. If such rows are "
+        "not alike, set curation.duplicate_jaccard or curation.contamination_jaccard higher; if they are, more "
+        "coverage rows as seeds, or a higher service_llm.temperature, bring others."
+    ]
+
+
+def _short(text: str) -> str:
+    """Return a text in a few words: its end, before which a common instruction often stands."""
+    folded = " ".join(text.split())
+    return repr(folded if len(folded) <= 70 else f"...{folded[-67:]}")

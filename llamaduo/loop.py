@@ -14,7 +14,7 @@ from pathlib import Path
 from llamaduo.config import Experiment, fingerprint, plain
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError
-from llamaduo.evidence.stop import best, stop_reason
+from llamaduo.evidence.stop import best
 from llamaduo.evidence.verdict import FALLBACK, SWITCH, verdict
 from llamaduo.records import Judged, RunState
 from llamaduo.redaction import redact
@@ -37,7 +37,9 @@ def close_the_loop(steps: Steps) -> str:
         predictions = steps.infer(iteration, steps.gate_split, adapter)
         verdicts = steps.judge(iteration, predictions)
         steps.record(iteration, trained, predictions, verdicts)
-        reason = stop_reason(steps.history, steps.experiment.loop, steps.experiment.judge.max_unscored)
+        reason = steps.stop_reason()
+        if reason == "plateau" and steps.judge_rest():
+            reason = steps.stop_reason()  # what looked like a plateau may be none when all is judged
         if reason:
             return reason
         pool = pool + steps.grow(iteration, pool, steps.volume(iteration + 1))
@@ -100,7 +102,7 @@ def _finish(steps: Steps, state: RunState) -> None:
     state.stop_reason = state.stop_reason or reason
     steps.account(test.card if test else None)
     state.test_gate = plain(test.gate) if test and test.gate else None
-    state.verdict, state.details = found.headline, list(found.details)
+    state.verdict, state.details = found.headline, found.details
     state.decision, state.confirmation = found.decision, found.confirmation
     state.status = "done"
 
@@ -109,7 +111,7 @@ def _chosen(steps: Steps, reason: str) -> int | None:
     """Return the iteration that passed, else the best one, else None."""
     if not steps.history:
         return None
-    return len(steps.history) - 1 if reason == "passed" else best(steps.history)
+    return len(steps.history) - 1 if reason == "passed" else best(steps.history, steps.gain)
 
 
 def run_folder(experiment: Experiment) -> Path:

@@ -37,6 +37,7 @@ from llamaduo.steps import (
     clusters_of,
     gate_rows,
     journal_path,
+    judges_in_rounds,
     load_data,
     synthesis_requests,
     volume,
@@ -73,6 +74,8 @@ class Line:
     """Of these, in the journal already or shared with another run of the sweep."""
     characters: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Of the prompts that are still to be sent."""
+    spared: list[int] = field(default_factory=lambda: [0, 0])
+    """Of the calls that aren't held, those that judging in rounds can be expected to leave out."""
     ceiling_usd: float = 0.0
     """What it comes to if every reply ran to `max_tokens` and everything that may be asked again were."""
 
@@ -272,6 +275,26 @@ def _count_judging(experiment: Experiment, dataset: CoverageDataset, lines: Line
             line.add(figures, calls=calls, held=held, characters=characters)
             worst = sum(line.tariff.cost(request.longest_prompt, llm.max_tokens) for request in requests)
             line.ceiling_usd += left * each * worst * (1 + experiment.judge.reasks)
+        _spare(experiment, dataset, line)
+
+
+def _spare(experiment: Experiment, dataset: CoverageDataset, line: Line) -> None:
+    """Count what judging in rounds can be expected to leave out, for one more panel member.
+
+    A model that can't pass is taken to be found out in two rounds, as most of the rehearsals' were in one; one that
+    passes has the first round's prompts judged twice, and no more repeats.
+    """
+    if not judges_in_rounds(experiment):
+        return
+    prompts, repeats = len(gate_rows(experiment, dataset)), experiment.judge.repeats
+    first = min(prompts, experiment.judge.round_prompts)
+    again = first if repeats > 1 else 0
+    passing, failing = prompts + again, min(prompts, 2 * first) + again
+    for at, spared in enumerate(
+        (prompts * repeats - passing, _rounds(experiment, dataset) * (prompts * repeats - failing))
+    ):
+        left = line.calls[at] - line.held[at] - line.spared[at]
+        line.spared[at] += min(left, experiment.infer.samples * spared)
 
 
 def _rounds(experiment: Experiment, dataset: CoverageDataset) -> int:
@@ -285,7 +308,8 @@ def _rounds(experiment: Experiment, dataset: CoverageDataset) -> int:
 
 
 def _answer(example: Example) -> Prediction:
-    return Prediction(example.prompt_id, 0, example.prompt, example.response, example.response, "stop", 0, 0)
+    text = example.response
+    return Prediction(example.prompt_id, 0, example.prompt, text, text, "stop", 0, 0, cluster=example.cluster)
 
 
 def _bought(experiment: Experiment, llm: ServiceLLM, journal: Journal | None) -> int:
@@ -348,10 +372,26 @@ def rendered(made: Quote) -> Iterable[RenderableType]:
         f"Up to about ${ceiling:,.2f} if all went badly: all iterations, every reply as long as it may be, every one "
         "asked for again, every round of synthesis needed. loop.budget_usd sets a limit that is kept."
     )
+    yield from _spared_told(made)
     yield from _basis(made)
     yield from rendered_hours(made.works)
     yield from made.outlook
     yield from (f"Warning: {text}" for text in made.warnings)
+
+
+def _spared_told(made: Quote) -> Iterable[str]:
+    """Say what is to be expected of judging in rounds."""
+    counts, usd = [0, 0], [0.0, 0.0]
+    for line in made.lines:
+        for at in (0, 1):
+            left = line.calls[at] - line.held[at]
+            counts[at] += line.spared[at]
+            usd[at] += (made.usd(line, at, batch=False) or 0.0) * line.spared[at] / left if left else 0.0
+    if any(counts):
+        yield (
+            f"These are bounds: of the judge calls {_range(*counts)} are expected to be left out, "
+            f"{_money((usd[0], usd[1]))}, since they can't change what the gate decides (judge.economy)."
+        )
 
 
 def _cells(made: Quote, line: Line) -> list[str]:

@@ -69,7 +69,8 @@ class Example:
     seed_id: str | None = None
     """The coverage prompt that a synthetic pair was asked for with."""
     cluster: str | None = None
-    """The near-duplicates that this prompt is one of, the same for all of them; null where it has none."""
+    """The prompt whose near-duplicates this coverage prompt is one of, the same for all of them; null where it has
+    none."""
 
     @property
     def prompt(self) -> str:
@@ -81,7 +82,7 @@ class Example:
 
 @dataclass(frozen=True)
 class CoverageDataset:
-    """The pairs that people keep, split by prompt: no prompt is in two splits."""
+    """The pairs that people keep, split by prompt, near-duplicates together: no prompt is in two splits."""
 
     train: tuple[Example, ...]
     """Rows to learn from, and the only seeds of synthesis."""
@@ -167,7 +168,7 @@ class Prediction:
     cost_usd: float = 0.0
     """Price of this answer."""
     cluster: str | None = None
-    """The near-duplicates that the prompt is one of; null where it has none."""
+    """The example's cluster: the prompt whose near-duplicates this prompt is one of; null where it has none."""
 
     @property
     def answered(self) -> bool:
@@ -258,7 +259,9 @@ class GateLook:
     judges: dict[str, dict[str, float | None]]
     """`values` by each judge alone."""
     passed: bool
-    """Whether every score reaches what is needed."""
+    """Whether every score reaches what is needed, and all prompts were judged."""
+    unjudged: int = 0
+    """Clusters of prompts that were not judged, since the model couldn't pass any more; values are of the others."""
 
     @property
     def failed(self) -> bool:
@@ -277,7 +280,7 @@ class Scorecard:
     coverage: float | None
     """Percent of answers whose two scores both reach the cut."""
     answers: int
-    """Answers asked for: prompts x K."""
+    """Answers judged: prompts x K."""
     unanswered: int
     """Answers that don't exist because the prompt exceeds the model's context."""
     scored: int
@@ -292,6 +295,11 @@ class Scorecard:
     """The same numbers for each panel member."""
     criteria: dict[str, dict[str, Any]] = field(default_factory=dict, metadata=_IF_ANY)
     """Of each of `judge.criteria`: mean, limits and n, as in an `Estimate`."""
+    unjudged: int = 0
+    """Answers that no judge was asked about, since the gate couldn't be passed any more; the others were drawn at
+    random."""
+    spared: int = 0
+    """Verdicts that were not asked for: those on unjudged answers, and repeats that couldn't change the decision."""
 
 
 @dataclass(frozen=True)
@@ -329,7 +337,7 @@ class Iteration:
     coverage: float | None
     """Percent of answers that reach the coverage cut in both scores."""
     answers: int
-    """Answers asked for: prompts x K."""
+    """Answers judged: prompts x K."""
     unanswered: int
     """Answers missing because the prompt exceeds the model's context."""
     scored: int
@@ -346,6 +354,10 @@ class Iteration:
     """Scores, counts and cost per panel member."""
     prompts: int = 0
     """Clusters of prompts that the scores are over: near copies of a prompt are one."""
+    unjudged: int = 0
+    """Answers that no judge was asked about, since the gate couldn't be passed any more."""
+    spared: int = 0
+    """Verdicts that were not asked for, since they couldn't change the gate's decision."""
     gate: dict[str, Any] | None = None
     """What the gate saw, a `GateLook`; null where it asks for nothing."""
 
@@ -380,5 +392,5 @@ class RunState:
     """`switch`, `switch_with_fallback` or `stay`; null where no gate asks for anything."""
     beside: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Scorecards of those judged beside the iterations, by name and split: the ceiling and the floor."""
-    details: list[str] = field(default_factory=list)
+    details: tuple[str, ...] = ()
     """What stands behind the verdict, a sentence each."""

@@ -11,7 +11,7 @@ import os
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -34,11 +34,15 @@ from llamaduo.config import (
     plain,
 )
 from llamaduo.data.coverage import load_coverage
-from llamaduo.display import Display, Progress, headline, missing_answers, span
+from llamaduo.display import Display, Progress, headline, many_removed, missing_answers, span
 from llamaduo.environment import describe
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.evidence import gate, reach
-from llamaduo.evidence.scorecard import clusters, score, unanswered, unscored
+from llamaduo.evidence.economy import Round
+from llamaduo.evidence.reference import METRICS
+from llamaduo.evidence.scorecard import clusters, of_answers, score, unanswered, unscored
+from llamaduo.evidence.stop import Scores, best, by_means, gained, stop_reason
+from llamaduo.evidence.watch import Watch
 from llamaduo.local.memory import refuse_if_too_large
 from llamaduo.local.vllm_server import program
 from llamaduo.pocket import teacher
@@ -99,6 +103,8 @@ class Steps:
         self._beside: dict[tuple[str, str], list[Verdict]] = {}
         """Verdicts on those that are judged beside the iterations, by name and split."""
         self._beside_usd = 0.0
+        self._tables: dict[int, Scores] = {}
+        """Each iteration's scores, answer by answer: what gains are measured by where not all was judged."""
         self._requests = 0
         """Synthesis requests made so far."""
 
@@ -240,17 +246,87 @@ class Steps:
             )
 
     def judge(self, where: int | str, predictions: list[Prediction]) -> list[Verdict]:
-        """Let the panel score the answers; raises ServiceError when too few of its replies can be read."""
+        """Let the panel score the answers; raises ServiceError when too few of its replies can be read.
+
+        An iteration's are asked about in rounds, until the gate's decision depends on nothing that is left.
+        """
+        watch = self._watch(predictions) if isinstance(where, int) and judges_in_rounds(self.experiment) else None
 
         def judged() -> list[Verdict]:
-            with self.display.stage("judge", _place(where)) as progress:
-                made = judge(predictions, config=self.experiment.judge, service=self._service, progress=progress)
+            made = self._ask_judges(
+                where, predictions, watch.rounds if watch else None, watch.enough if watch else None
+            )
             self._refuse_if_unreadable(made)
             return made
 
-        verdicts = self._folder.rows(self._folder.iteration(where) / "verdicts.jsonl", Verdict, judged)
+        return self._verdicts(where, "verdicts.jsonl", judged)
+
+    def _watch(self, predictions: list[Prediction]) -> Watch:
+        settings = self.experiment.judge
+        return Watch(
+            self.experiment.loop.gate,
+            gate.error_at_a_look(self.experiment),
+            predictions,
+            repeats=settings.repeats,
+            size=settings.round_prompts,
+            seed=self.experiment.runtime.seed,
+            service_llm=self._beside.get((Beside.service_llm, "gate")),
+        )
+
+    def _ask_judges(
+        self,
+        where: int | str,
+        predictions: list[Prediction],
+        rounds: list[Round] | None = None,
+        enough: Callable[[Sequence[Verdict]], bool] | None = None,
+    ) -> list[Verdict]:
+        with self.display.stage("judge", _place(where)) as progress:
+            return judge(
+                predictions,
+                config=self.experiment.judge,
+                service=self._service,
+                progress=progress,
+                rounds=rounds,
+                enough=enough,
+            )
+
+    def _verdicts(self, where: int | str, name: str, make: Callable[[], list[Verdict]]) -> list[Verdict]:
+        verdicts = self._folder.rows(self._folder.iteration(where) / name, Verdict, make)
         self._used_usd.update({v.request: v.cost_usd for v in verdicts if v.request})
         return verdicts
+
+    def judge_rest(self) -> bool:
+        """Judge once what was left out of the iterations that a plateau is about; tell whether there was any.
+
+        Their lines of metrics and what the gate saw stay as they are: this is for gains alone.
+        """
+        patience = self.experiment.loop.patience
+        late = [iteration.iteration for iteration in self.history[-patience:]]
+        left = [
+            number for number in (best(self.history[:-patience], self.gain), *late) if self.history[number].unjudged
+        ]
+        for number in left:
+            predictions = self.infer(number, self.gate_split, self.adapter(number))
+            verdicts = self.judge(number, predictions)
+            self._tables[number] = _tables([*verdicts, *self.rest(number, predictions, verdicts)])
+        return bool(left)
+
+    def rest(self, number: int, predictions: list[Prediction], verdicts: list[Verdict]) -> list[Verdict]:
+        """Return the verdicts on answers that were left out, one repeat each."""
+        judged = {verdict.prompt_id for verdict in verdicts}
+        others = list(dict.fromkeys(p.prompt_id for p in predictions if p.prompt_id not in judged))
+        once = [Round(tuple(others), (0,))]
+        return self._verdicts(number, REST, lambda: self._ask_judges(number, predictions, once))
+
+    def gain(self, later: Iteration, earlier: Iteration) -> float:
+        """Return by how many points an iteration is better than another, over the prompts that were judged in both."""
+        if not later.unjudged and not earlier.unjudged:
+            return by_means(later, earlier)
+        return gained(self._tables[later.iteration], self._tables[earlier.iteration])
+
+    def stop_reason(self) -> str | None:
+        """Return which rule ends the loop now, or None to go on."""
+        return stop_reason(self.history, self.experiment.loop, self.experiment.judge.max_unscored, self.gain)
 
     def _refuse_if_unreadable(self, verdicts: list[Verdict]) -> None:
         (share, counts), limit = unscored(verdicts), self.experiment.judge.max_unscored
@@ -266,7 +342,9 @@ class Steps:
 
     def score(self, where: int | str, predictions: list[Prediction], verdicts: list[Verdict]) -> Scorecard:
         """Return the scorecard of a split's verdicts."""
-        made = partial(score, verdicts, coverage_cut=self.experiment.loop.coverage_cut, clusters=clusters(predictions))
+        there = len(predictions), verdicts_there_are(self.experiment, len(predictions))
+        cut = self.experiment.loop.coverage_cut
+        made = partial(score, verdicts, coverage_cut=cut, clusters=clusters(predictions), there=there)
         tree = self._folder.tree(self._folder.iteration(where) / "scorecard.json", lambda: plain(made()))
         return _scorecard(tree)
 
@@ -276,7 +354,10 @@ class Steps:
         if not gate.asked(asks):
             return None
         theirs = self._beside.get((Beside.service_llm, split))
-        return gate.look(verdicts, asks, error=error, clusters=clusters(predictions), service_llm=theirs)
+        near = clusters(predictions)
+        judged = {near.get(v.prompt_id, v.prompt_id) for v in verdicts}
+        unjudged = len({near.get(p.prompt_id, p.prompt_id) for p in predictions} - judged)
+        return gate.look(verdicts, asks, error=error, clusters=near, service_llm=theirs, unjudged=unjudged)
 
     def judge_beside(self, split: str, examples: tuple[Example, ...]) -> None:
         """Answer and judge a split (`gate` or `test`) once by those who stand beside the iterations' models."""
@@ -323,9 +404,12 @@ class Steps:
             seconds=self._folder.seconds(*made, *grown),
             judges=card.judges,
             prompts=max(card.similarity.prompts, card.precision.prompts),
+            unjudged=card.unjudged,
+            spared=card.spared,
             gate=plain(seen) if seen else None,
         )
         self.history.append(iteration)
+        self._tables[number] = _tables(verdicts)
         write_metrics(self._folder.path, self.history)
         self._state.iterations = len(self.history)
         self._state.cost_usd = self.cost_usd()
@@ -388,10 +472,20 @@ class Steps:
                     total.dropped + batch.dropped,
                     total.cost_usd + batch.cost_usd,
                 )
-                missing = wanted - len(self._curate(total.examples, pool).kept)
+                curated = self._curate(total.examples, pool)
+                self._tell_of_removals(batch.examples, curated, pool)
+                missing = wanted - len(curated.kept)
                 if missing <= 0 or not batch.examples:
                     break
         return total
+
+    def _tell_of_removals(self, came: Sequence[Example], curated: Curated, pool: list[Example]) -> None:
+        """Say so if curation took many of the rows that came last, before more are bought."""
+        earlier = len(curated.kept) + len(curated.removed) - len(came)
+        removed = [removal for removal in curated.removed if removal.row >= earlier]
+        others = [*self.dataset.train, *self.dataset.dev, *self.dataset.test, *pool, *curated.kept]
+        for note in many_removed(came, removed, others):
+            self.display.note(note)
 
     def _curate(self, raw: list[Example] | tuple[Example, ...], pool: list[Example]) -> Curated:
         held_out = [*self.dataset.dev, *self.dataset.test]
@@ -433,19 +527,6 @@ class Steps:
         self._state.cost_usd = max(self.cost_usd(), bought)
 
 
-def _with_rubric_in(experiment: Experiment, folder: Path) -> Experiment:
-    """Return the experiment with the user's own rubric read from its copy in the run's folder, which is made here.
-
-    So the run judges with one text to its end, and `verify` and an archive have it.
-    """
-    if not has_own_rubric(experiment.judge):
-        return experiment
-    copy = rubric.copy_in(folder)
-    if not copy.exists():
-        write_bytes(copy, Path(experiment.judge.prompt).read_bytes())
-    return replace(experiment, judge=replace(experiment.judge, prompt=str(copy)))
-
-
 FEW_SHOTS = 4
 
 
@@ -477,6 +558,40 @@ def gate_outlook(experiment: Experiment, dataset: CoverageDataset) -> list[str]:
 def clusters_of(examples: tuple[Example, ...]) -> int:
     """Return how many prompts there are, near copies of one counted once."""
     return len({example.cluster or example.prompt_id for example in examples})
+
+
+def _with_rubric_in(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment with the user's own rubric read from its copy in the run's folder, which is made here.
+
+    So the run judges with one text to its end, and `verify` and an archive have it.
+    """
+    if not has_own_rubric(experiment.judge):
+        return experiment
+    copy = rubric.copy_in(folder)
+    if not copy.exists():
+        write_bytes(copy, Path(experiment.judge.prompt).read_bytes())
+    return replace(experiment, judge=replace(experiment.judge, prompt=str(copy)))
+
+
+REST = "rest.jsonl"
+"""Verdicts on what an iteration's judging had left out, asked for because a plateau depends on them."""
+
+
+def judges_in_rounds(experiment: Experiment) -> bool:
+    """Tell whether iterations are judged in rounds: service LLMs judge them for a gate that looks at dev."""
+    dev = experiment.protocol.gate_split is GateSplit.dev
+    service = experiment.judge.kind is JudgeKind.service
+    return experiment.judge.economy and dev and service and bool(gate.asked(experiment.loop.gate))
+
+
+def verdicts_there_are(experiment: Experiment, answers: int) -> int:
+    """Return how many verdicts so many answers have if nothing is left out."""
+    judges = experiment.judge
+    return answers * (len(judges.panel) * judges.repeats if judges.kind is JudgeKind.service else len(METRICS))
+
+
+def _tables(verdicts: Sequence[Verdict]) -> Scores:
+    return {name: of_answers(verdicts, name) for name in gate.SCORES}
 
 
 def gate_rows(experiment: Experiment, dataset: CoverageDataset) -> tuple[Example, ...]:

@@ -280,9 +280,10 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, float | None]:
 
 
 def _sample_answers(count: int, predictions: Sequence[Prediction], verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Return the first answers with what each judge made of them in its first repeat."""
+    """Return the first answers that were judged with what each judge made of them in its first repeat."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for prediction in predictions[:count]:
+    judged = {(verdict.prompt_id, verdict.sample) for verdict in verdicts}
+    for prediction in [p for p in predictions if (p.prompt_id, p.sample) in judged][:count]:
         rows[prediction.prompt_id, prediction.sample] = {
             "prompt": prediction.prompt,
             "reference": prediction.reference,

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from llamaduo.config import Backend
 from llamaduo.display import Display
 from llamaduo.records import Adapter, Example, Prediction
 from llamaduo.service import transport
@@ -26,7 +27,16 @@ JUDGED_BY_SCRIPT = (
     "judge.panel.endpoint.model=script",
     "judge.panel.endpoint.concurrency=4",
 )
-SMALL = ("data.train_rows=8", "data.dev_rows=6", "data.test_rows=6", "loop.growth.factor=2", "infer.samples=2")
+SMALL = (
+    "data.train_rows=8",
+    "data.dev_rows=6",
+    "data.test_rows=6",
+    "loop.growth.factor=2",
+    "loop.gate.rule=mean",
+    "loop.beside=[]",
+    "infer.samples=2",
+)
+"""A run of few prompts: no limit could pass its gate, so that it looks at means."""
 
 
 def quick_train(examples: Any, folder: Path, *, start_from: str | None, progress: Any, **_: Any) -> Adapter:
@@ -38,13 +48,14 @@ def quick_train(examples: Any, folder: Path, *, start_from: str | None, progress
 
 
 def quick_infer(
-    examples: tuple[Example, ...], adapter: str, *, config: Any, progress: Any, **_: Any
+    examples: tuple[Example, ...], adapter: str | None, *, config: Any, progress: Any, **_: Any
 ) -> list[Prediction]:
-    """Answer every prompt with the number of rows trained on."""
-    rows = json.loads((Path(adapter) / "weights.json").read_text())["rows"]
+    """Answer every prompt with the number of rows trained on: 0 for the base model, 1,000 for a service LLM."""
+    rows = json.loads((Path(adapter) / "weights.json").read_text())["rows"] if adapter else 0
+    rows = 1000 if config.backend is Backend.endpoint else rows
     progress(1, 1)
     return [
-        Prediction(e.prompt_id, k, e.prompt, e.response, f"rows={rows} sample={k}", "stop", 3, 3)
+        Prediction(e.prompt_id, k, e.prompt, e.response, f"rows={rows} sample={k}", "stop", 3, 3, cluster=e.cluster)
         for e in examples
         for k in range(config.samples)
     ]

@@ -18,10 +18,12 @@ import pytest
 from fakes import JUDGED_BY_SCRIPT, SMALL, quick_infer, quick_stages, quick_train, quiet, rows_of, script_judge, verdict
 
 from llamaduo.config import Experiment
+from llamaduo.display import Display
 from llamaduo.errors import ConfigError, InputError, ServiceError
 from llamaduo.loop import finished, run, run_folder
 from llamaduo.records import RunState
 from llamaduo.run_dir import read_state
+from llamaduo.steps import load_data
 
 __all__ = ["quick_stages"]
 
@@ -63,7 +65,7 @@ class TestStopping:
         state = run(compose_experiment(*SCRIPTED, "loop.max_iterations=3"), display=quiet())
         assert (state.stop_reason, state.accepted_iteration, state.best_iteration) == ("max_iterations", None, 2)
         assert state.verdict is not None
-        assert state.verdict.startswith("Not passed")
+        assert state.verdict.startswith("Don't switch")
 
     def test_plateau(self, compose_experiment: Compose) -> None:
         by_rows({0: 50, 16: 51, 32: 51.5, 64: 99})
@@ -77,8 +79,27 @@ class TestStopping:
 
     def test_curation_that_leaves_nothing_is_no_new_data(self, compose_experiment: Compose) -> None:
         by_rows({0: 50})
-        state = run(compose_experiment(*SCRIPTED, "curation.contamination_jaccard=0.05"), display=quiet())
+        state = run(compose_experiment(*SCRIPTED, "curation.contamination_jaccard=0.01"), display=quiet())
         assert (state.stop_reason, state.iterations) == ("no_new_data", 1)
+
+    def test_what_curation_takes_is_said_before_more_is_bought(
+        self, compose_experiment: Compose, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        by_rows({0: 50})
+        import llamaduo.steps as steps
+
+        told: list[str] = []
+        display = quiet()
+        monkeypatch.setattr(display, "note", told.append)
+        bought = steps.synthesize
+        monkeypatch.setattr(steps, "synthesize", lambda *asked: (told.append("bought"), bought(*asked))[1])
+        some = compose_experiment(*SCRIPTED, "curation.contamination_jaccard=0.01", "loop.gate.rule=mean")
+        run(some, display=display)
+        events = [
+            note.split(" of this")[0].rstrip("0123456789") for note in told if "bought" in note or "round" in note
+        ]
+        assert events == ["bought", "curation removed "] * 3
+        assert any("like dev or test: 'Classify" in note or "like dev or test: '..." in note for note in told)
 
     def test_budget_stops_and_a_larger_one_goes_on(self, compose_experiment: Compose) -> None:
         by_rows({0: 20, 16: 95})
@@ -127,6 +148,165 @@ class TestStopping:
         assert state.stop_reason == "passed"
         assert state.test is None
         assert not (run_folder(experiment) / "iterations/test").exists()
+
+
+GATED = (
+    *JUDGED_BY_SCRIPT,
+    "data.train_rows=8",
+    "data.dev_rows=48",
+    "data.test_rows=40",
+    "loop.growth.factor=2",
+    "loop.beside=[]",
+    "infer.samples=1",
+)
+"""A run with enough prompts for a gate of limits."""
+
+
+def dev_and_test(experiment: Experiment) -> tuple[set[str], set[str]]:
+    """Return the prompts of both splits, as the judge reads them."""
+    dataset = load_data(experiment)
+    return {row.prompt for row in dataset.dev}, {row.prompt for row in dataset.test}
+
+
+@pytest.mark.usefixtures("quick_stages")
+class TestVerdict:
+    def test_dev_proposes_and_test_confirms(self, compose_experiment: Compose) -> None:
+        by_rows({0: 20, 16: 100})
+        state = run(compose_experiment(*GATED), display=quiet())
+        assert (state.stop_reason, state.accepted_iteration) == ("passed", 1)
+        assert (state.decision, state.confirmation) == ("switch", "confirmed")
+        assert state.test_gate is not None
+        assert state.test_gate["error"] == 0.05
+        assert (state.verdict or "").startswith(
+            "Switch: pocket_llama of iteration 1 (16 rows) takes over classification."
+        )
+
+    @pytest.mark.parametrize(
+        ("on_test", "said", "decision", "accepted"),
+        [
+            (100, "confirmed", "switch", 0),
+            (91, "undecided", "switch_with_fallback", 0),
+            (40, "contradicted", "stay", None),
+        ],
+    )
+    def test_the_test_split_disposes(
+        self, compose_experiment: Compose, on_test: float, said: str, decision: str, accepted: int | None
+    ) -> None:
+        experiment = compose_experiment(*GATED)
+        _, test = dev_and_test(experiment)
+        script_judge(lambda prompt, _: verdict(on_test if any(text in prompt for text in test) else 100))
+        state = run(experiment, display=quiet())
+        assert (state.stop_reason, state.best_iteration) == ("passed", 0)
+        assert (state.confirmation, state.decision, state.accepted_iteration) == (said, decision, accepted)
+        assert said in (state.verdict or "") or "contradicts" in (state.verdict or "")
+
+    @pytest.mark.parametrize("rows", [2, 28, 43])
+    def test_too_few_dev_prompts_are_refused_before_anything_is_trained(
+        self, rows: int, compose_experiment: Compose
+    ) -> None:
+        by_rows({0: 100})
+        experiment = compose_experiment(*GATED, f"data.dev_rows={rows}")
+        with pytest.raises(
+            InputError, match=rf"has {rows} prompts: 44 are needed to pass a gate of 90 at up to 5 looks"
+        ):
+            run(experiment, display=quiet())
+        assert not list(run_folder(experiment).glob("iterations/*"))
+
+    def test_without_synthesis_too_few_prompts_are_told_and_measured(
+        self, compose_experiment: Compose, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        by_rows({0: 100})
+        experiment = compose_experiment(*GATED, "data.dev_rows=2", "synthesis=none")
+        with Display() as display:
+            state = run(experiment, display=display)
+        assert (state.stop_reason, state.decision, state.accepted_iteration) == ("no_new_data", "stay", None)
+        assert "No model can pass: the dev split has 2 prompts: 29 are needed" in " ".join(
+            capsys.readouterr().out.split()
+        )
+
+    def test_the_looks_share_the_error(self, compose_experiment: Compose) -> None:
+        by_rows({0: 20, 16: 100})
+        experiment = compose_experiment(*GATED, "loop.max_iterations=2")
+        run(experiment, display=quiet())
+        looks = [line["gate"] for line in metrics(experiment)]
+        assert [look["error"] for look in looks] == [0.025, 0.025]
+        assert [look["passed"] for look in looks] == [False, True]
+        assert looks[1]["values"]["precision"] == pytest.approx(100 * 0.025 ** (1 / 48), abs=1e-3)
+
+    def test_missing_answers_are_counted_against_the_model(self, compose_experiment: Compose) -> None:
+        """4 of 48 answers, the worst, can't be read: the mean of the rest would pass."""
+        experiment = compose_experiment(*GATED, "loop.max_iterations=1")
+        dev, _ = dev_and_test(experiment)
+        worst = sorted(dev)[:4]
+        script_judge(lambda prompt, _: "no" if any(text in prompt for text in worst) else verdict(100))
+        state = run(experiment, display=quiet())
+        (line,) = metrics(experiment)
+        assert (line["similarity_mean"], line["unscored"], line["gate"]["passed"]) == (100, 4, False)
+        assert state.accepted_iteration is None
+        assert "44 of 48 verdicts scored" in (state.verdict or "")
+
+    def test_a_budget_spent_before_the_test_split_leaves_it_undecided(self, compose_experiment: Compose) -> None:
+        by_rows({0: 100})
+        priced = (
+            "+judge.panel.endpoint.price={input: 0, output: 1000, as_of: test}",
+            "judge.panel.endpoint.max_tokens=100",
+            "judge.panel.endpoint.concurrency=1",
+        )
+        rich = run(compose_experiment(*GATED, *priced, "study=rich"), display=quiet())
+        each = rich.cost_usd / 88
+        budget = f"loop.budget_usd={each * 60 + 0.1}"
+        poor = compose_experiment(*GATED, *priced, budget, "study=poor", "service.journal=poor.sqlite")
+        state = run(poor, display=quiet())
+        assert (state.stop_reason, state.accepted_iteration, state.decision) == ("budget", None, "stay")
+        assert (state.verdict or "").startswith("Not decided: ")
+        more = compose_experiment(*GATED, *priced, "study=poor", "service.journal=poor.sqlite")
+        assert run(more, display=quiet()).decision == "switch"
+
+
+@pytest.mark.usefixtures("quick_stages")
+class TestBeside:
+    AGAINST = ("loop.gate.against=service_llm", "data.dev_rows=120", "data.test_rows=120", "synthesis=none")
+
+    @pytest.mark.parametrize(("ours", "decision"), [(84, "switch"), (70, "stay")])
+    def test_the_gate_compares_with_the_service_llm(
+        self, ours: float, decision: str, compose_experiment: Compose
+    ) -> None:
+        by_rows({0: ours, 1000: 85})
+        experiment = compose_experiment(*GATED, *self.AGAINST)
+        state = run(experiment, display=quiet())
+        assert state.decision == decision
+        (line,) = metrics(experiment)
+        assert line["gate"]["rule"] == "service_llm"
+        assert line["gate"]["method"] == "guaranteed"
+        assert line["gate"]["needed"] == {"similarity": -5, "precision": -5}
+        assert {split: card["precision"]["mean"] for split, card in state.beside["service_llm"].items()} == {
+            "gate": 85,
+            "test": 85,
+        }
+        assert any("of its precision" in text for text in state.details)
+
+    def test_ceiling_and_floor_are_judged_on_both_splits_and_told(self, compose_experiment: Compose) -> None:
+        by_rows({0: 10, 8: 100, 1000: 95})
+        experiment = compose_experiment(*GATED, "loop.beside=[base,few_shot,service_llm]")
+        state = run(experiment, display=quiet())
+        assert set(state.beside) == {"service_llm", "base", "few_shot"}
+        folders = {path.name for path in (run_folder(experiment) / "iterations").iterdir()}
+        assert {"base", "few_shot", "service_llm", "test_base", "test_few_shot", "test_service_llm"} <= folders
+        told = "\n".join(state.details)
+        assert "Ceiling, pocket_teacher: similarity 95.0" in told
+        assert "Floor, the base model: similarity 10.0" in told
+        assert "0 of 0 prompts that were right went wrong, and 40 of 40 that were wrong came right" in told
+
+    def test_what_is_bought_beside_is_no_cost_of_an_iteration(self, compose_experiment: Compose) -> None:
+        by_rows({0: 10, 8: 100})
+        priced = ("+judge.panel.endpoint.price={input: 0, output: 1000, as_of: test}",)
+        experiment = compose_experiment(*GATED, *priced, "loop.beside=[base]")
+        state = run(experiment, display=quiet())
+        (line,) = metrics(experiment)
+        assert 0 < line["cost_usd"] < state.cost_usd
+        cards = [card for splits in state.beside.values() for card in splits.values()]
+        beside = sum(card["cost_usd"] for card in cards) + (state.test or {})["cost_usd"]
+        assert state.cost_usd == pytest.approx(line["cost_usd"] + beside)
 
 
 @pytest.mark.usefixtures("quick_stages")

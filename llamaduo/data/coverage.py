@@ -1,19 +1,31 @@
 """From a data source to a CoverageDataset: read, check, split.
 
-The split is by prompt: a prompt's place is drawn from its own hash and the seed, so equal prompts can't
-fall apart. With fractions, rows that are added later move no other row; with fixed numbers they can.
+The split is by cluster: near-duplicate prompts (`alike.py`) go into one split together. A cluster's place is drawn from
+the seed and the hash of its member with the smallest prompt id, so the order of rows doesn't matter. With fractions,
+rows that are added later move no row that they are not alike to. One that joins a cluster of k moves it in one case of
+k + 1 (when its own id is the smallest), and can make one of two clusters; and what most prompts share, which doesn't
+make them alike, is asked of all rows. With fixed numbers, rows that are added can move any other. There whole clusters
+are taken until the number is reached; one that is larger than what is missing is passed over, as long as there is
+another that fits: more rows than were asked for come only where all clusters that are left are too large.
+
+With `data.dev_least`, dev gets more than its fraction of few rows, at most a third of all: a gate needs prompts. Rows
+that are added later then move some from dev to train.
+
+Rows with a `split` of their own, and the Hub's test split, stay where they are; near-duplicates in two splits are
+counted and noted.
 """
 
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llamaduo.config import Data, DataSource, Experiment, GateSplit
+from llamaduo.data.alike import bag, groups, turns
 from llamaduo.data.formats import read_example, read_rows
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.records import CoverageDataset, Example, prompt_id
@@ -28,14 +40,14 @@ def load_coverage(experiment: Experiment, pocket_pairs: list[tuple[str, str]]) -
     """
     data = experiment.data
     if data.source is DataSource.pocket:
-        rows = [_pair(prompt, response) for prompt, response in pocket_pairs]
+        rows = _clustered([_pair(prompt, response) for prompt, response in pocket_pairs])
         dataset = _split(rows, data, test_rows=data.test_rows)
     elif data.source is DataSource.file:
         dataset = _from_file(data)
     else:
         dataset = _from_hub(data)
     _check(dataset, experiment)
-    return dataset
+    return replace(dataset, notes=(*dataset.notes, *_notes(dataset)))
 
 
 def _pair(prompt: str, response: str) -> Example:
@@ -49,18 +61,85 @@ def _place(seed: int, prompt: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _split(rows: list[Example], data: Data, *, test_rows: int | None) -> CoverageDataset:
-    """Cut the rows, in the order of their places, into test, dev and train; a number overrides a fraction."""
+def _clustered(rows: Sequence[Example]) -> list[Example]:
+    """Return the rows, each with its cluster: the smallest id among its near-duplicates and its own."""
+    members: dict[int, list[str]] = defaultdict(list)
+    numbers = groups([bag(turns(row)) for row in rows])
+    for row, number in zip(rows, numbers, strict=True):
+        members[number].append(row.prompt_id)
+    names = {number: min(ids) if len(ids) > 1 else None for number, ids in members.items()}
+    return [replace(row, cluster=names[number]) for row, number in zip(rows, numbers, strict=True)]
+
+
+def _split(rows: Sequence[Example], data: Data, *, test_rows: int | None) -> CoverageDataset:
+    """Cut the clusters, in the order of their places, into test, dev and train; a number overrides a fraction."""
     rows = sorted(rows, key=lambda row: _place(data.seed, row.prompt_id))
-    places = [_place(data.seed, row.prompt_id) for row in rows]
-    test_end = bisect_left(places, data.test_fraction) if test_rows is None else min(test_rows, len(rows))
-    begin = data.test_fraction if test_rows is None else (places[test_end - 1] if test_end else 0.0)
-    by_fraction = bisect_left(places, begin + data.dev_fraction, lo=test_end)
-    dev_end = by_fraction if data.dev_rows is None else min(test_end + data.dev_rows, len(rows))
-    train = rows[dev_end:]
+    sizes = Counter(_cluster(row) for row in rows)
+    places = {name: _place(data.seed, name) for name in sizes}
+    left = dict(sorted(sizes.items(), key=lambda item: places[item[0]]))
+    if test_rows is None:
+        test, begin = {name for name in left if places[name] < data.test_fraction}, data.test_fraction
+    else:
+        test = _whole(left, test_rows)
+        begin = max(map(places.__getitem__, test), default=0.0)
+    left = {name: size for name, size in left.items() if name not in test}
+    by_fraction = {name for name in left if begin <= places[name] < begin + data.dev_fraction}
+    least = min(data.dev_least, len(rows) // 3) if data.dev_fraction else 0
+    if data.dev_rows is not None:
+        dev = _whole(left, data.dev_rows)
+    elif sum(sizes[name] for name in by_fraction) < least:
+        dev = _whole({name: size for name, size in left.items() if places[name] >= begin}, least)
+    else:
+        dev = by_fraction
+    train = [row for row in rows if _cluster(row) not in test | dev]
     return CoverageDataset(
-        train=tuple(train[: data.train_rows]), dev=tuple(rows[test_end:dev_end]), test=tuple(rows[:test_end])
+        train=tuple(train[: data.train_rows]),
+        dev=tuple(row for row in rows if _cluster(row) in dev),
+        test=tuple(row for row in rows if _cluster(row) in test),
     )
+
+
+def _cluster(row: Example) -> str:
+    return row.cluster or row.prompt_id
+
+
+def _whole(sizes: Mapping[str, int], wanted: int) -> set[str]:
+    """Return the first clusters that have `wanted` rows together, without any that is larger than what is missing.
+
+    Where only larger ones are left, the first of them is taken.
+    """
+    taken, passed = [], []
+    for name, size in sizes.items():
+        if size <= wanted:
+            taken.append(name)
+            wanted -= size
+        else:
+            passed.append(name)
+    return {*taken, *(passed[:1] if wanted else [])}
+
+
+def _notes(dataset: CoverageDataset) -> tuple[str, ...]:
+    """Return what there is to say about near-duplicates."""
+    members: dict[str, list[str]] = defaultdict(list)
+    for name in SPLITS:
+        for row in getattr(dataset, name):
+            members[_cluster(row)].append(name)
+    rows = sum(map(len, members.values()))
+    alike = sum(len(names) for names in members.values() if len(names) > 1)
+    held_out = len(dataset.dev) + len(dataset.test)
+    astray = sum(len(names) - names.count("train") for names in members.values() if len(set(names)) > 1)
+    notes = []
+    if alike:
+        notes.append(
+            f"{alike:,} of {rows:,} coverage rows are near-duplicates of others: together they are {len(members):,} "
+            "requests, and intervals are over requests."
+        )
+    if astray:
+        notes.append(
+            f"{astray:,} of {held_out:,} dev and test rows have a near-duplicate in another split, so that memory can "
+            "pass for skill: they stay where the data put them; move them, or leave the split to llamaduo."
+        )
+    return tuple(notes)
 
 
 def _from_file(data: Data) -> CoverageDataset:
@@ -69,7 +148,7 @@ def _from_file(data: Data) -> CoverageDataset:
     placed = [(place, row) for place, row in read_rows(path) if _wanted(row, data.category)]
     if not placed:
         raise InputError(f"{path}: no row has category {data.category!r}; set data.category to one that exists.")
-    examples = _distinct([(place, read_example(row, place)) for place, row in placed])
+    examples = _clustered(_distinct([(place, read_example(row, place)) for place, row in placed]))
     if any(row.get("split") for _, row in placed):
         return _by_name(examples, [(place, row.get("split")) for place, row in placed], data)
     return _split(examples, data, test_rows=data.test_rows)
@@ -140,8 +219,10 @@ def _from_tables(tables: Mapping[str, Iterable[Any]], data: Data) -> CoverageDat
                 continue
             kept.add(example.prompt_id)
             rows[name].append(example)
+    given = [row for name in rows if name.startswith("train") for row in rows[name]]
     test = next((rows[name] for name in rows if name.startswith("test")), [])
-    train = [row for name in rows if name.startswith("train") for row in rows[name]]
+    clustered = _clustered([*test, *given])
+    test, train = clustered[: len(test)], clustered[len(test) :]
     notes = (f"{repeated} rows repeat a prompt of {data.path}: the first of each is kept.",) if repeated else ()
     if not test:
         return replace(_split(train, data, test_rows=data.test_rows), notes=notes)

@@ -7,13 +7,16 @@
     self_noise(prompt_ids, repeats)         SD between one judge's repeats on the same answer, points of 100
     family_gap(values, family)              of each answer: mean of the judges of a family minus the others' mean
 
-Each is a `Measure`: value, 95% interval over prompts, answers and prompts behind it.
+Each is a `Measure`: value, 95% interval over prompts, answers and prompts behind it. Strictness is a mean of what is
+bounded and has limits that hold (`bounded`); the others' are a bootstrap's and a jackknife's, approximate for few
+prompts. `prompt_ids` are (answers,) text; prompts that are near copies of each other go by one name.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from llamaduo.evidence.compare import by_prompt, mean
 from llamaduo.evidence.resample import Measure, measure, rounded
 
 if TYPE_CHECKING:
@@ -128,8 +131,8 @@ def strictness(prompt_ids: NDArray[Any], values: Floats, judge: int) -> Measure:
 
     whole = ~np.isnan(values).any(1)
     apart = values[whole, judge] - values[whole].mean(1)
-    sums = _by_prompt(prompt_ids[whole], [apart, np.ones(len(apart))])
-    return measure(sums, lambda s: s[:, 0] / s[:, 1], len(apart))
+    most = 100 * (1 - 1 / values.shape[1])
+    return mean(by_prompt(prompt_ids[whole], apart), low=-most, high=most)
 
 
 def self_noise(prompt_ids: NDArray[Any], repeats: Floats) -> Measure:

@@ -149,8 +149,9 @@ def means(replies: Replies, score: str) -> dict[str, Estimate]:
     found = {}
     for name, values in replies.of(score).items():
         mean = _by_item(values)
-        scores = {(f"{at:06d}", 0): float(mean[at]) for at in range(len(mean)) if not math.isnan(mean[at])}
-        found[name] = estimate(scores, {})
+        found[name] = estimate(
+            {(f"{at:06d}", 0): float(mean[at]) for at in range(len(mean)) if not math.isnan(mean[at])}, clusters={}
+        )
     return found
 
 

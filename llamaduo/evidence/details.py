@@ -44,6 +44,7 @@ class Ended:
 def details(run: Ended) -> Iterator[str]:
     """Yield what stands behind the verdict on a run."""
     yield from _gate_told(run)
+    yield from _economy_told(run)
     for name, verdicts in run.beside.items():
         yield _beside_told(run, name, verdicts)
     for one in weakest(run.shown):
@@ -71,9 +72,27 @@ def _gate_told(run: Ended) -> Iterator[str]:
     times = looks(run.experiment)
     several = f", and there are {times} looks at most" if times > 1 else ""
     label = f" {ASSUMED}" if seen.method == "assumed" else ""
+    which = f"{seen.prompts:,} prompts"
+    if seen.unjudged:
+        which = f"{seen.prompts:,} of {seen.prompts + seen.unjudged:,} prompts, at which it couldn't be passed any more"
     yield (
-        f"The gate ({split} split, {seen.prompts:,} prompts): {limits_told(seen)}, every missing answer counted as 0. "
+        f"The gate ({split} split, {which}): {limits_told(seen)}, every missing answer counted as 0. "
         f"Such a limit is too high in at most {seen.error:.2g} of looks{several}.{label}"
+    )
+
+
+def _economy_told(run: Ended) -> Iterator[str]:
+    """Say how many verdicts were not asked for."""
+    spared = sum(line.spared for line in run.history)
+    if not spared:
+        return
+    repeats = run.experiment.judge.repeats
+    total = sum(line.answers + line.unjudged for line in run.history) * len(run.experiment.judge.panel) * repeats
+    split = run.experiment.protocol.gate_split.value
+    yield (
+        f"Judge economy: {total - spared:,} of {total:,} verdicts on the {split} split were asked for "
+        f"({spared / total:.0%} fewer): the others could not change what the gate decides (judge.economy=off asks "
+        "for all)."
     )
 
 

@@ -17,13 +17,20 @@ them together accept a model that falls short in at most `gate.error` of runs, h
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from llamaduo.config import Experiment, Gate, GateAgainst, GateMethod, GateRule
 from llamaduo.evidence.bounded import lower_limit, upper_limit
 from llamaduo.evidence.scorecard import Answer, Clusters, by_judge, of_answers, sums_by_cluster
 from llamaduo.records import GateLook, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 SCORES = ("similarity", "precision")
 SERVICE_LLM = "service_llm"
@@ -56,16 +63,17 @@ def look(
     error: float,
     clusters: Clusters,
     service_llm: Sequence[Verdict] | None = None,
+    unjudged: int = 0,
 ) -> GateLook:
     """Return what the gate sees of a model; `service_llm` are the verdicts on the service LLM's answers.
 
-    Where there is a score from no judge, the model doesn't pass.
+    Where there is a score from no judge, or where prompts are left `unjudged` (clusters of them), it doesn't pass.
     """
     names = asked(gate)
     against = service_llm if gate.against is GateAgainst.service_llm else None
     tables = {name: _Table.of(verdicts, against, name, clusters) for name in names}
     prompts = max((len(table.sums) for table in tables.values()), default=0)
-    rule = _Rule.of(gate, error, prompts)
+    rule = _Rule.of(gate, error, prompts + unjudged)
     values = {name: rule.lower(table) for name, table in tables.items()}
     needed = {name: -gate.margin if rule.compares else float(getattr(gate, name)) for name in names}
     return GateLook(
@@ -80,7 +88,10 @@ def look(
             judge: {name: rule.lower(_Table.of(group, against, name, clusters, judge)) for name in names}
             for judge, group in by_judge(verdicts).items()
         },
-        passed=bool(names) and all((low := values[name]) is not None and low >= needed[name] for name in names),
+        passed=bool(names)
+        and not unjudged
+        and all((low := values[name]) is not None and low >= needed[name] for name in names),
+        unjudged=unjudged,
     )
 
 
@@ -110,11 +121,11 @@ class _Table:
         """Return the scores of one model, or what it is above the service LLM in, answer by answer."""
         ours = of_answers(verdicts, name, missing=0.0)
         if service_llm is not None:
-            ours = _above(ours, of_answers([v for v in service_llm if judge in (None, v.judge)], name, missing=100.0))
+            ours = above(ours, of_answers([v for v in service_llm if judge in (None, v.judge)], name, missing=100.0))
         return cls(*sums_by_cluster(ours, clusters))
 
 
-def _above(ours: Mapping[Answer, float], theirs: Mapping[Answer, float]) -> dict[Answer, float]:
+def above(ours: Mapping[Answer, float], theirs: Mapping[Answer, float]) -> dict[Answer, float]:
     """Return each answer's score less the mean score of the service LLM's answers to the same prompt."""
     by_prompt: dict[str, list[float]] = {}
     for (prompt, _), value in theirs.items():
@@ -170,6 +181,21 @@ def _student(table: _Table, error: float, side: int) -> float:
     squares = sum((total - mean * of) ** 2 for total, of in zip(table.sums, table.sizes, strict=True))
     spread = math.sqrt(count / (count - 1) * squares) / size
     return mean + side * float(stdtrit(count - 1, 1 - error)) * spread
+
+
+def number(gate: Gate, error: float, prompts: int) -> tuple[float | None, Callable[[Floats, Floats], float]]:
+    """Return (error, limit): the number that the gate looks at, of (sums, sizes) by cluster.
+
+    The error is null where that number isn't Gaffke's limit.
+    """
+    rule = _Rule.of(gate, error, prompts)
+
+    def limit(sums: Floats, sizes: Floats) -> float:
+        found = rule.lower(_Table(sums.tolist(), sizes.tolist()))
+        assert found is not None
+        return found
+
+    return (error if rule.method == GateMethod.guaranteed.value else None), limit
 
 
 def method_for(gate: Gate, error: float, prompts: int) -> GateMethod:

@@ -152,7 +152,7 @@ def _up(value: float) -> str:
 def mean_rule_error(gate: float, prompts: int) -> float | None:
     """Return how often a mean over so many prompts reaches the gate although the truth is a point below it.
 
-    For scores that fall short of 100 by a gamma distribution with an SD of 15 between prompts: 45% for 16 prompts and a
+    For scores that fall short of 100 by a gamma distribution with an SD of 15 between prompts: 44% for 16 prompts and a
     gate of 90. None where there is no such gate.
     """
     from scipy.special import gammainc

@@ -1,21 +1,22 @@
-"""The bootstrap over prompts that comparison and agreement share: vectorised, seeded, without a loop over answers.
+"""The bootstrap over prompts, for what is no bounded mean (`bounded`): agreement and noise of judges.
 
-    found = measure(np.column_stack([sums, counts]), lambda s: s[:, 0] / s[:, 1], n=60)
+    found = measure(np.column_stack([within, scores, sums, squares]), alpha_of_sums, n=60)
     found.value, found.low, found.high
 
 Answers to one prompt are not independent, so prompts are resampled, 2,000 times. What is measured has to be a function
-of sums over answers, as means, variances and Krippendorff's alpha are: then a resample is a row of weights, and all of
+of sums over answers, as variances and Krippendorff's alpha are: then a resample is a row of weights, and all of
 them one product of matrices.
 
 Limits are the expanded percentile interval (Hesterberg 2015): the percentiles are taken as far out as Student's t
-stands beyond the normal distribution, since the plain ones are too narrow for 15 or 25 prompts.
+stands beyond the normal distribution, since the plain ones are too narrow for 15 or 25 prompts. A resample knows
+nothing of what no prompt has shown, so that these limits are approximate for few prompts, and tables say so.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 RESAMPLES = 2_000
-FEWEST = 6
-"""Below this many prompts no difference is called one: even if all pointed one way, a sign test would not reach 5%."""
-
 _CELLS = 4_000_000
 
 
@@ -39,18 +37,11 @@ class Measure:
     value: float | None
     low: float | None
     high: float | None
-    """The limits are null for fewer than two prompts."""
+    """The limits are null where nothing scatters that could be drawn again, such as agreement over one prompt."""
     n: int
     """Answers behind it."""
     prompts: int
-    """Prompts behind it."""
-
-    @property
-    def differs(self) -> bool:
-        """Whether the interval leaves zero out and `FEWEST` prompts or more stand behind it."""
-        if self.low is None or self.high is None or self.prompts < FEWEST:
-            return False
-        return self.low > 0 or self.high < 0
+    """Prompts behind it; those that are near copies of each other count as one."""
 
 
 NOTHING = Measure(None, None, None, 0, 0)
@@ -71,15 +62,8 @@ def measure(sums: Floats, statistic: Callable[[Floats], Floats], n: int) -> Meas
             return Measure(None, None, None, n, prompts)
         if prompts < 2:
             return Measure(rounded(value), None, None, n, prompts)
-        drawn = draws(sums, statistic)
+        drawn = np.concatenate([statistic(block @ sums) for block in _weights(prompts)])
     return Measure(rounded(value), *limits(drawn, prompts), n, prompts)
-
-
-def draws(sums: Floats, statistic: Callable[[Floats], Floats], seed: int = 0) -> Floats:
-    """Return (2,000,): the statistic of each resample of prompts; another seed draws independently."""
-    import numpy as np
-
-    return np.concatenate([statistic(block @ sums) for block in _weights(len(sums), seed)])
 
 
 def limits(drawn: Floats, prompts: int) -> tuple[float | None, float | None]:
@@ -94,28 +78,6 @@ def limits(drawn: Floats, prompts: int) -> tuple[float | None, float | None]:
     return rounded(low), rounded(high)
 
 
-def widened(found: Measure, error: float, degrees: int) -> Measure:
-    """Return a measure whose limits also allow for a second, independent error.
-
-    `error` is its standard error, in the measure's unit, estimated with so many degrees of freedom. Distances to the
-    limits add up by their squares (Zou and Donner 2008).
-    """
-    from scipy.special import stdtrit
-
-    if found.value is None or found.low is None or found.high is None:
-        return found
-    reach = float(stdtrit(degrees, 0.975)) * error
-    below, above = math.hypot(found.value - found.low, reach), math.hypot(found.high - found.value, reach)
-    return replace(found, low=rounded(found.value - below), high=rounded(found.value + above))
-
-
-def on_scale(found: Measure) -> Measure:
-    """Cut the limits of a score or a percentage to 0 and 100."""
-    if found.low is None or found.high is None:
-        return found
-    return replace(found, low=max(0.0, found.low), high=min(100.0, found.high))
-
-
 def rounded(value: float) -> float:
     """Return a number as it is told: to four digits."""
     return round(float(value), 4) + 0.0  # no minus zero
@@ -128,25 +90,25 @@ def _tail(prompts: int) -> float:
     return float(ndtr(-math.sqrt(prompts / (prompts - 1)) * stdtrit(prompts - 1, 0.975)))
 
 
-def _weights(prompts: int, seed: int) -> Iterator[Floats]:
+def _weights(prompts: int) -> Iterator[Floats]:
     """Yield blocks of (resamples, prompts): how often each prompt is drawn."""
     if prompts * RESAMPLES <= _CELLS:
-        yield _kept(prompts, seed)
+        yield _kept(prompts)
         return
-    yield from _blocks(prompts, seed)
+    yield from _blocks(prompts)
 
 
 @lru_cache(maxsize=8)
-def _kept(prompts: int, seed: int) -> Floats:
+def _kept(prompts: int) -> Floats:
     import numpy as np
 
-    return np.concatenate(list(_blocks(prompts, seed)))
+    return np.concatenate(list(_blocks(prompts)))
 
 
-def _blocks(prompts: int, seed: int) -> Iterator[Floats]:
+def _blocks(prompts: int) -> Iterator[Floats]:
     import numpy as np
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     step = max(1, min(RESAMPLES, _CELLS // prompts))
     for start in range(0, RESAMPLES, step):
         size = min(step, RESAMPLES - start)

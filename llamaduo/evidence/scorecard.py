@@ -31,8 +31,17 @@ def clusters(predictions: Iterable[Prediction]) -> Clusters:
     return {p.prompt_id: p.cluster for p in predictions if p.cluster}
 
 
-def score(verdicts: Sequence[Verdict], *, coverage_cut: float, clusters: Clusters | None = None) -> Scorecard:
-    """Return the scorecard of all verdicts on one model."""
+def score(
+    verdicts: Sequence[Verdict],
+    *,
+    coverage_cut: float,
+    clusters: Clusters | None = None,
+    there: tuple[int, int] | None = None,
+) -> Scorecard:
+    """Return the scorecard of the verdicts on one model.
+
+    `there` is how many answers and verdicts there would be if all had been asked for; without it, as many as there are.
+    """
     found = clusters or {}
     judges = by_judge(verdicts)
     answers = {(verdict.prompt_id, verdict.sample) for verdict in verdicts}
@@ -50,6 +59,8 @@ def score(verdicts: Sequence[Verdict], *, coverage_cut: float, clusters: Cluster
         cost_usd=sum(v.cost_usd for v in verdicts),
         judges={name: _one_judge(group, coverage_cut, found) for name, group in judges.items()},
         criteria=_criteria(verdicts, found),
+        unjudged=there[0] - len(answers) if there else 0,
+        spared=there[1] - len(verdicts) if there else 0,
     )
 
 

@@ -9,10 +9,15 @@ budget           the next call could pass the budget: raised by the service
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 from llamaduo.config import Loop
+from llamaduo.evidence.scorecard import Answer
 from llamaduo.records import Iteration
+
+Gain = Callable[[Iteration, Iteration], float]
+"""By how many points the first of two iterations is better."""
 
 
 def passes(iteration: Iteration, max_unanswered: float) -> bool:
@@ -27,12 +32,38 @@ def overall(iteration: Iteration) -> float:
     return sum(means) / len(means) if means else 0.0
 
 
-def best(history: Sequence[Iteration]) -> int:
+def by_means(later: Iteration, earlier: Iteration) -> float:
+    """Return the gain from one iteration to another by their overall scores."""
+    return overall(later) - overall(earlier)
+
+
+Scores = Mapping[str, Mapping[Answer, float]]
+"""Each answer's score, by `similarity` and `precision`."""
+
+
+def gained(later: Scores, earlier: Scores) -> float:
+    """Return the gain between two sets of answers of which not all were judged: over the prompts judged in both."""
+    prompts = [{prompt for table in scores.values() for prompt, _ in table} for scores in (later, earlier)]
+    both = prompts[0] & prompts[1]
+
+    def mean(scores: Scores) -> float:
+        tables = [[value for (prompt, _), value in table.items() if prompt in both] for table in scores.values()]
+        means = [fmean(values) for values in tables if values]
+        return fmean(means) if means else 0.0
+
+    return mean(later) - mean(earlier)
+
+
+def best(history: Sequence[Iteration], gain: Gain = by_means) -> int:
     """Return the number of the iteration with the highest overall score, the earliest of equals."""
-    return max(history, key=lambda iteration: (overall(iteration), -iteration.iteration)).iteration
+    chosen = history[0]
+    for iteration in history[1:]:
+        if gain(iteration, chosen) > 0:
+            chosen = iteration
+    return chosen.iteration
 
 
-def stop_reason(history: Sequence[Iteration], loop: Loop, max_unanswered: float) -> str | None:
+def stop_reason(history: Sequence[Iteration], loop: Loop, max_unanswered: float, gain: Gain = by_means) -> str | None:
     """Return which rule ends the loop after the last iteration of `history`, or None to go on."""
     if passes(history[-1], max_unanswered):
         return "passed"
@@ -40,7 +71,7 @@ def stop_reason(history: Sequence[Iteration], loop: Loop, max_unanswered: float)
     if len(history) >= limit:
         return "max_iterations"
     if loop.patience and len(history) > loop.patience:
-        before = max(overall(iteration) for iteration in history[: -loop.patience])
-        if all(overall(iteration) < before + loop.min_gain for iteration in history[-loop.patience :]):
+        before = history[best(history[: -loop.patience], gain)]
+        if all(gain(iteration, before) < loop.min_gain for iteration in history[-loop.patience :]):
             return "plateau"
     return None

@@ -66,7 +66,8 @@ def count(card: Scorecard | Iteration) -> str:
     total = card.scored + card.unscored
     missing = f", {card.scored:,} of {total:,} verdicts scored" if card.unscored else ""
     unanswered = f", {card.unanswered} not answered" if card.unanswered else ""
-    return f"{prompts:,} prompts, {card.answers:,} answers{unanswered}{missing}"
+    left = f" of {card.answers + card.unjudged:,}, the others not judged" if card.unjudged else ""
+    return f"{prompts:,} prompts, {card.answers:,} answers{left}{unanswered}{missing}"
 
 
 def size(one: Estimate) -> str:

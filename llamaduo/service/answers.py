@@ -69,7 +69,17 @@ def repeat_number(seed: int, prompt_id: str, sample: int) -> int:
 
 def not_answered(example: Example, sample: int, reason: str, *, prompt_tokens: int = 0) -> Prediction:
     """Return the prediction of an answer that does not exist."""
-    return Prediction(example.prompt_id, sample, example.prompt, example.response, "", reason, prompt_tokens, 0)
+    return Prediction(
+        prompt_id=example.prompt_id,
+        sample=sample,
+        prompt=example.prompt,
+        reference=example.response,
+        text="",
+        finish_reason=reason,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=0,
+        cluster=example.cluster,
+    )
 
 
 def _prediction(example: Example, sample: int, outcome: Outcome) -> Prediction:
@@ -90,6 +100,7 @@ def _prediction(example: Example, sample: int, outcome: Outcome) -> Prediction:
         completion_tokens=outcome.completion_tokens,
         request=outcome.key,
         cost_usd=outcome.cost_usd,
+        cluster=example.cluster,
     )
 
 

@@ -1,21 +1,25 @@
 """Curate: remove duplicates and whatever resembles dev or test from synthetic rows.
 
-Reads new examples and all that they must differ from; returns the survivors and, for every row that
-was removed, why and what it matched. Two texts are alike by the Jaccard index of their word sets; the
-search is exact (prefix filtering, Bayardo et al. 2007: with a threshold t, sets that are alike share
-one of their n - ceil(t n) + 1 rarest words). Of a group of near-duplicates the first survives.
+Reads new examples and all that they must differ from; returns the survivors and, for every row that was removed, why
+and what it matched. Compared are the words and the pairs of neighbouring words (`data/alike.py`) of all turns, without
+what more than half of the coverage rows share. A row goes if its prompt is like a dev or test prompt, if it holds such
+a prompt or its response (`data/passages.py`), or if prompt and response together are like those of a training row.
+`duplicate_text=response` compares responses alone, by their words, as the paper does. Of a group of near-duplicates the
+first survives.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llamaduo.config import Curation, DuplicateText
-from llamaduo.records import Example
+from llamaduo.data.alike import Bag, Index, bag, shared, turns, without, words
+from llamaduo.data.passages import Passages
+from llamaduo.records import COVERAGE, Example
+
+DUPLICATE, CONTAMINATION = "duplicate", "contamination"
+"""Why a row is removed."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,11 @@ class Removal:
     prompt_id: str
     """Its prompt."""
     reason: str
-    """`duplicate` of a training row, or `contamination`: it resembles a dev or test row."""
+    """`duplicate` of a training row, or `contamination`: it resembles a dev or test row, or holds one."""
     match: str
     """The prompt that it matched."""
     similarity: float
-    """Jaccard index of the compared word sets, 0 to 1."""
+    """Jaccard index of what was compared, 0 to 1; of a dev or test text that the row holds, the share that it holds."""
 
 
 @dataclass(frozen=True)
@@ -42,48 +46,6 @@ class Curated:
     removed: tuple[Removal, ...]
 
 
-def words(text: str) -> frozenset[str]:
-    """Return a text's word set: Unicode words and single signs, case folded."""
-    return frozenset(re.findall(r"\w+|[^\w\s]", text.casefold()))
-
-
-class Index:
-    """Texts that a new text may be too much like; finds the first such text, exactly."""
-
-    def __init__(self, texts: Iterable[str], threshold: float) -> None:
-        self._threshold = threshold
-        self._frequency: Counter[str] = Counter()
-        texts = list(texts)
-        for text in texts:
-            self._frequency.update(words(text))
-        self._sets: list[frozenset[str]] = []
-        self._postings: dict[str, list[int]] = defaultdict(list)
-
-    def _prefix(self, bag: frozenset[str]) -> list[str]:
-        ordered = sorted(bag, key=lambda word: (self._frequency[word], word))
-        return ordered[: len(bag) - math.ceil(self._threshold * len(bag) - 1e-9) + 1]
-
-    def add(self, text: str) -> None:
-        """Put a text into the index."""
-        bag = words(text)
-        for word in self._prefix(bag):
-            self._postings[word].append(len(self._sets))
-        self._sets.append(bag)
-
-    def matches(self, text: str) -> list[tuple[int, float]]:
-        """Return (place, Jaccard index) of every text at least as alike as the threshold, in order."""
-        bag = words(text)
-        places = {place for word in self._prefix(bag) for place in self._postings.get(word, ())}
-        found = []
-        for place in sorted(places):
-            other = self._sets[place]
-            shared = len(bag & other)
-            alike = shared / (len(bag) + len(other) - shared)
-            if alike >= self._threshold:
-                found.append((place, alike))
-        return found
-
-
 def curate(
     new: Sequence[Example], *, known: Sequence[Example], held_out: Sequence[Example], config: Curation
 ) -> Curated:
@@ -91,45 +53,70 @@ def curate(
 
     `known` are the rows trained on so far; `held_out` are dev and test. Order is kept.
     """
-
-    def text(example: Example) -> str:
-        if config.duplicate_text is DuplicateText.response:
-            return example.response
-        return f"{_asked(example)}\n{example.response}"
-
-    everything = [*known, *new]
-    seen = Index((text(example) for example in everything), config.duplicate_jaccard)
-    for example in known:
-        seen.add(text(example))
+    coverage = [row for row in known if row.generator == COVERAGE]
+    leaks = _Leaks(new, coverage, held_out, config.contamination_jaccard)
+    everything = _compared([*known, *new], [*coverage, *held_out], config)
+    told, bags = everything[: len(known)], everything[len(known) :]
+    seen = Index(everything, config.duplicate_jaccard)
+    for one in told:
+        seen.add(one)
     in_index = list(known)
-    kept_out = Index((_asked(example) for example in [*held_out, *new]), config.contamination_jaccard)
-    for example in held_out:
-        kept_out.add(_asked(example))
     prompts = {example.prompt_id for example in known}
     kept, removed = [], []
-    for row, example in enumerate(new):
-        leaks = kept_out.matches(_asked(example))
-        if leaks:
-            place, alike = max(leaks, key=lambda match: match[1])
-            removed.append(Removal(row, example.prompt_id, "contamination", held_out[place].prompt_id, round(alike, 4)))
+    for row, (example, one) in enumerate(zip(new, bags, strict=True)):
+        leak = leaks.of(row, example)
+        if leak is not None:
+            removed.append(Removal(row, example.prompt_id, CONTAMINATION, leak[0].prompt_id, round(leak[1], 4)))
             continue
         if example.prompt_id in prompts:
-            removed.append(Removal(row, example.prompt_id, "duplicate", example.prompt_id, 1.0))
+            removed.append(Removal(row, example.prompt_id, DUPLICATE, example.prompt_id, 1.0))
             continue
-        twin = _twin(example, seen.matches(text(example)), in_index, config)
+        twin = _twin(example, seen.matches(one), in_index, config)
         if twin is not None:
-            removed.append(Removal(row, example.prompt_id, "duplicate", twin[0].prompt_id, round(twin[1], 4)))
+            removed.append(Removal(row, example.prompt_id, DUPLICATE, twin[0].prompt_id, round(twin[1], 4)))
             continue
         kept.append(example)
         prompts.add(example.prompt_id)
-        seen.add(text(example))
+        seen.add(one)
         in_index.append(example)
     return Curated(tuple(kept), tuple(removed))
 
 
-def _asked(example: Example) -> str:
-    """Return what is compared of a prompt: the user's last turn, since a system prompt is common to all rows."""
-    return example.messages[-1]["content"]
+def _compared(rows: Sequence[Example], coverage: Sequence[Example], config: Curation) -> list[Bag]:
+    """Return what is compared of each row to find duplicates."""
+    if config.duplicate_text is DuplicateText.response:
+        return [frozenset(words(row.response)) for row in rows]
+    common = shared([bag(_pair(row)) for row in coverage])
+    return [without(bag(_pair(row)), common) for row in rows]
+
+
+def _pair(row: Example) -> list[str]:
+    return [*turns(row), row.response]
+
+
+class _Leaks:
+    """Finds the dev or test row that a new row resembles or holds."""
+
+    def __init__(
+        self, new: Sequence[Example], train: Sequence[Example], held_out: Sequence[Example], least: float
+    ) -> None:
+        self._held_out, self._least = held_out, least
+        protected = [bag(turns(row)) for row in held_out]
+        common = shared([*protected, *(bag(turns(row)) for row in train)])
+        protected = [without(one, common) for one in protected]
+        self._new = [without(bag(turns(row)), common) for row in new]
+        self._prompts = Index([*protected, *self._new], least)
+        for one in protected:
+            self._prompts.add(one)
+        self._passages = Passages(held_out, train, common)
+
+    def of(self, row: int, example: Example) -> tuple[Example, float] | None:
+        """Return the closest held-out row, if it is close enough, and how close it is."""
+        found = max(self._prompts.matches(self._new[row]), key=lambda match: match[1], default=None)
+        found = found or self._passages.found(example)
+        if found is None or found[1] < self._least:
+            return None
+        return self._held_out[found[0]], found[1]
 
 
 def _twin(

@@ -3,14 +3,19 @@
 Reads predictions; asks service LLMs (or metrics, `judge=reference`); returns a `Verdict` for every
 (answer, member, repeat), in order. A reply that can't be read strictly is asked for again a bounded
 number of times and is then unscored with a reason: never a zero, never repaired.
+
+With `rounds` not everything is asked at once: a round at a time, until `enough` says of all verdicts so far that the
+rest can't matter. What that depends on is not known here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from llamaduo.config import Judge, JudgeKind, JudgePrompt
+from llamaduo.evidence.economy import Round
 from llamaduo.evidence.reference import METRICS
 from llamaduo.records import Prediction, Verdict
 from llamaduo.service.attempts import Reply
@@ -19,30 +24,60 @@ from llamaduo.service.prompts import judge_prompt, judge_template, text_hash, ve
 from llamaduo.service.replies import Scores, UnreadableError, read_scores
 
 Progress = Callable[[int, int], None]
+Call = tuple[Prediction, str, int]
+"""An answer, a panel member and a repeat."""
 
 
 def judge(
-    predictions: Sequence[Prediction], *, config: Judge, service: Service | None, progress: Progress
+    predictions: Sequence[Prediction],
+    *,
+    config: Judge,
+    service: Service | None,
+    progress: Progress,
+    rounds: Sequence[Round] | None = None,
+    enough: Callable[[Sequence[Verdict]], bool] | None = None,
 ) -> list[Verdict]:
-    """Return the panel's verdicts on all predictions; `service` may be None for `judge=reference`."""
+    """Return the panel's verdicts, by prediction, member and repeat; `service` may be None for `judge=reference`.
+
+    Without `rounds` they are on all predictions; with them, on those of the rounds before it was `enough`.
+    """
     if config.kind is JudgeKind.reference:
         return _by_metrics(predictions, progress)
     assert service is not None
     calls = _calls(predictions, config)
-    asked = {
-        at: request(config, prediction, name, repeat)
-        for at, (prediction, name, repeat) in enumerate(calls)
-        if prediction.answered
-    }
-    outcomes = _ask_until_readable(asked, config, service, progress)
     hashed = text_hash(judge_template(config.prompt, config.criteria))
-    return [
-        _verdict(prediction, name, repeat, outcomes.get(at), hashed=hashed, criteria=config.criteria)
-        for at, (prediction, name, repeat) in enumerate(calls)
-    ]
+    found: dict[int, Verdict] = {}
+    before = 0
+    for part in _parts(calls, rounds):
+        asked = {at: request(config, *calls[at]) for at in part if calls[at][0].answered}
+        outcomes = _ask_until_readable(asked, config, service, partial(_from, progress, before))
+        before += len({one.key for one in asked.values()})
+        found |= {at: _verdict(*calls[at], outcomes.get(at), hashed=hashed, criteria=config.criteria) for at in part}
+        if enough and enough(list(found.values())):
+            break
+    return [found[at] for at in sorted(found)]
 
 
-def _calls(predictions: Sequence[Prediction], config: Judge) -> list[tuple[Prediction, str, int]]:
+def _parts(calls: Sequence[Call], rounds: Sequence[Round] | None) -> Iterator[list[int]]:
+    """Yield the places of the calls of each round."""
+    if rounds is None:
+        yield list(range(len(calls)))
+        return
+    for part in rounds:
+        prompts = set(part.prompts)
+        yield [
+            at
+            for at, (prediction, _, repeat) in enumerate(calls)
+            if prediction.prompt_id in prompts and repeat in part.repeats
+        ]
+
+
+def _from(progress: Progress, before: int, done: int, count: int) -> None:
+    """Show the progress of a round as part of all rounds so far."""
+    progress(before + done, before + count)
+
+
+def _calls(predictions: Sequence[Prediction], config: Judge) -> list[Call]:
     """Return (answer, member, repeat) of every verdict, in order."""
     return [(p, name, repeat) for p in predictions for name in config.panel for repeat in range(config.repeats)]
 

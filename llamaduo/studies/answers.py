@@ -3,12 +3,15 @@
     scores = read_scores(run.folder / "iterations/00/verdicts.jsonl")
     scores.of_answers("precision")            one number an answer: mean over its judges' means
     scores.of_answers("precision", "gpt_4o")  the same from one judge
+    scores.clusters                           the prompt of each answer, near copies under one name
 
-Verdicts without a score are nan and enter no mean. 900,000 verdicts take some seconds and 200 MB at most.
+Reads `predictions.jsonl` beside it for the clusters of prompts. Verdicts without a score are nan and enter no mean.
+900,000 verdicts take some seconds and 200 MB at most.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +32,8 @@ class Scores:
 
     prompt_ids: NDArray[Any]
     """(answers,) text: the prompt of each answer; answers are sorted by prompt, then sample."""
+    clusters: NDArray[Any]
+    """(answers,) text: the same, but one name for prompts that are near copies of each other: they count once."""
     samples: NDArray[Any]
     """(answers,) integers: which of the K answers."""
     judges: tuple[str, ...]
@@ -79,7 +84,8 @@ def read_scores(path: Path) -> Scores:
     )  # fmt: skip
     if path.stat().st_size == 0:
         none = np.zeros((0, 0, 0))
-        return Scores(np.array([], dtype=str), np.array([], dtype=int), (), none, none)
+        text_ = np.array([], dtype=str)
+        return Scores(text_, text_, np.array([], dtype=int), (), none, none)
     table = pyarrow.json.read_json(
         path,
         read_options=pyarrow.json.ReadOptions(block_size=1 << 22),
@@ -103,7 +109,38 @@ def read_scores(path: Path) -> Scores:
         values[where, judge, repeat] = np.where(known, _numbers(columns[name]), np.nan)
         made[name] = values
     ids = np.array([prompts[at] for at in in_order])[answers // samples]
-    return Scores(ids, answers % samples, tuple(judges), made["similarity"], made["precision"])
+    clusters = _clustered(ids, read_clusters(path.with_name("predictions.jsonl")))
+    return Scores(ids, clusters, answers % samples, tuple(judges), made["similarity"], made["precision"])
+
+
+def _clustered(ids: NDArray[Any], clusters: Mapping[str, str]) -> NDArray[Any]:
+    """Return (answers,): the clusters of prompts."""
+    import numpy as np
+
+    if all(prompt == cluster for prompt, cluster in clusters.items()):
+        return ids
+    prompts, where = np.unique(ids, return_inverse=True)
+    return np.array([clusters.get(prompt, prompt) for prompt in prompts.tolist()])[where]
+
+
+def read_clusters(path: Path) -> dict[str, str]:
+    """Return by prompt the name of its cluster, its own where it has no near copies; empty without predictions.
+
+    Reads a `predictions.jsonl`, in older runs without the field; raises OSError or ValueError where it can't be read.
+    """
+    import pyarrow
+    import pyarrow.json
+
+    if not path.exists() or path.stat().st_size == 0:
+        return {}
+    schema = pyarrow.schema([("prompt_id", pyarrow.string()), ("cluster", pyarrow.string())])
+    table = pyarrow.json.read_json(
+        path,
+        read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=1 << 22),
+        parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+    )
+    pairs = zip(table.column("prompt_id").to_pylist(), table.column("cluster").to_pylist(), strict=True)
+    return {prompt: prompt if cluster is None else cluster for prompt, cluster in pairs}
 
 
 def _coded(column: Any) -> tuple[NDArray[np.int64], list[str]]:

@@ -6,10 +6,10 @@ answers to the same prompts. Rows that begin with `all` put together the setting
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llamaduo.studies.cells import NOISE, SCORES, Scored, best, count, label, number
+from llamaduo.studies.cells import BOLD, INTERVALS, SCORES, Candidates, Scored, best, count, label, number
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.study import Study
 from llamaduo.studies.swept import NAMES, REPEATS, contexts, identities, swept
@@ -17,8 +17,7 @@ from llamaduo.studies.tidy import Row
 
 _NOTE = (
     "Mean scores of the panel, 0 to 100, with 95% intervals over prompts; the difference is to the first level above "
-    "it that has scores, over the same prompts. n: answers. Bold: the best level of its setting, where it differs from "
-    "every other by more than noise. " + NOISE
+    f"it that has scores, over the same prompts. {INTERVALS} n: answers. Bold: the best level of its setting. {BOLD}"
 )
 Levels = dict[Any, list[str]]
 """The runs of each level, in order."""
@@ -47,15 +46,25 @@ def _table(factor: str, others: Sequence[str], settings: dict[tuple[Any, ...], L
     header = [*(NAMES.get(other, other) for other in others), name]
     for score in SCORES:
         header += [score, f"{score}, difference"]
-    rows: list[tuple[Cell, ...]] = []
+    blocks: list[tuple[list[Cell], Levels]] = []
     whole = _whole(settings)
     if whole and others:
-        labels = [Cell("all"), *[Cell("")] * (len(others) - 1)]
-        rows += _rows(labels, whole, scored)
-    for place, levels in settings.items():
-        rows += _rows([label(value) for value in place], levels, scored)
+        blocks.append(([Cell("all"), *[Cell("")] * (len(others) - 1)], whole))
+    blocks += [([label(value) for value in place], levels) for place, levels in settings.items()]
+    bold = best({(at, score): _candidates(levels, score, scored)
+                 for at, (_, levels) in enumerate(blocks) for score in SCORES})  # fmt: skip
+    rows: list[tuple[Cell, ...]] = []
+    for at, (labels, levels) in enumerate(blocks):
+        marked = {score: list(levels)[bold[at, score]] for score in SCORES if (at, score) in bold}
+        rows += _rows(labels, levels, scored, marked)
     title = f"{name[0].upper()}{name[1:]}"
-    return Table(f"by_{factor}", title, _NOTE, (*header, "n"), tuple(rows), labels=len(others) + 1)
+    note = f"{_NOTE} {scored.training}".rstrip()
+    return Table(f"by_{factor}", title, note, (*header, "prompts", "n"), tuple(rows), labels=len(others) + 1)
+
+
+def _candidates(levels: Levels, score: str, scored: Scored) -> Candidates:
+    """Return the levels of one setting as they stand side by side."""
+    return [(scored.measure(runs, score=score).value, scored.by_prompt(runs, score)) for runs in levels.values()]
 
 
 def _whole(settings: dict[tuple[Any, ...], Levels]) -> Levels:
@@ -67,15 +76,12 @@ def _whole(settings: dict[tuple[Any, ...], Levels]) -> Levels:
     return {level: list(dict.fromkeys(run for levels in full for run in levels[level])) for level in full[0]}
 
 
-def _rows(labels: Sequence[Cell], levels: Levels, scored: Scored) -> Iterator[tuple[Cell, ...]]:
-    """Yield the rows of one setting."""
+def _rows(
+    labels: Sequence[Cell], levels: Levels, scored: Scored, bold: Mapping[str, Any]
+) -> Iterator[tuple[Cell, ...]]:
+    """Yield the rows of one setting; `bold` is by score the level that is better than every other."""
     means = {(level, score): scored.measure(runs, score=score) for level, runs in levels.items() for score in SCORES}
-    places = list(levels)
-    first, bold = {}, {}
-    for score in SCORES:
-        first[score] = next((level for level in places if means[level, score].value is not None), None)
-        at = best([(means[level, score].value, scored.by_prompt(levels[level], score)) for level in places])
-        bold[score] = None if at is None else places[at]
+    first = {score: next((one for one in levels if means[one, score].value is not None), None) for score in SCORES}
     for level, runs in levels.items():
         fields = [*labels, label(level)]
         for score in SCORES:
@@ -83,8 +89,8 @@ def _rows(labels: Sequence[Cell], levels: Levels, scored: Scored) -> Iterator[tu
             apart = Cell("")
             if level != first[score] and one.value is not None:
                 apart = number(scored.difference(runs, levels[first[score]], score), sign=True)
-            is_best = bold[score] == level and bold[score] in places and one.value is not None
+            is_best = score in bold and bold[score] == level and one.value is not None
             fields += [number(one, bold=is_best), apart]
-        n = max(means[level, score].n for score in SCORES)
+        n, prompts = (max(getattr(means[level, score], of) for score in SCORES) for of in ("n", "prompts"))
         many = f"{len(runs)} runs put together" if len(runs) > 1 else ""
-        yield (*fields, Cell(f"{n:,}", float(n), note=many) if n else count(None))
+        yield (*fields, count(prompts or None), Cell(f"{n:,}", float(n), note=many) if n else count(None))

@@ -60,7 +60,16 @@ def agreement_rows(study: Study, score: str) -> list[Row]:
     ]
     measured += [("strictness", judge, "", strictness(ids, values, at)) for at, judge in enumerate(panel.judges)]
     return [
-        {"kind": kind, "judge": judge, "other": other, "value": m.value, "low": m.low, "high": m.high, "n": m.n}
+        {
+            "kind": kind,
+            "judge": judge,
+            "other": other,
+            "value": m.value,
+            "low": m.low,
+            "high": m.high,
+            "prompts": m.prompts,
+            "n": m.n,
+        }
         for kind, judge, other, m in measured
         if m.value is not None
     ]

@@ -12,9 +12,9 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.evidence.agreement import alpha, family_gap, rank_correlation, self_noise, strictness
-from llamaduo.evidence.compare import ByPrompt, by_prompt, difference, mean, together
+from llamaduo.evidence.compare import ByPrompt, by_prompt, difference, holm, mean, p_value, together
 from llamaduo.evidence.resample import NOTHING, Measure
-from llamaduo.studies.cells import SCORES, count, number
+from llamaduo.studies.cells import INTERVALS, SCORES, count, number
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.runs import RunRecord
 from llamaduo.studies.study import Study
@@ -56,11 +56,11 @@ class Panel:
         return found[:, [named.index(judge) for judge in self.judges]]
 
     def ids(self, runs: Sequence[RunRecord] | None = None) -> NDArray[Any]:
-        """Return (answers,): the prompts, told apart by task."""
+        """Return (answers,): the prompts, told apart by task; near copies go by one name."""
         import numpy as np
 
         chosen = runs or self.runs
-        return np.concatenate([np.char.add(f"{_task(run)}/", self.study.scores[run.name].prompt_ids) for run in chosen])
+        return np.concatenate([np.char.add(f"{_task(run)}/", self.study.scores[run.name].clusters) for run in chosen])
 
     def gap(self, score: str, runs: Sequence[RunRecord], kin: NDArray[np.bool_]) -> ByPrompt:
         """Return the mean of the judges in `kin`, (judges,), less that of the others, of the answers of some runs."""
@@ -102,30 +102,31 @@ def judge_tables(study: Study) -> Iterator[Table]:
     rows = [row for panel in several for row in _agreement(panel, named=len(several) > 1)]
     if rows:
         labels = ("panel", "task") if len(several) > 1 else ("task",)
-        yield Table("judges_agreement", "Agreement between judges", _AGREEMENT, (*labels, *SCORES, "n"), tuple(rows),
-                    labels=len(labels))  # fmt: skip
+        yield Table("judges_agreement", "Agreement between judges", _AGREEMENT, (*labels, *SCORES, "prompts", "n"),
+                    tuple(rows), labels=len(labels))  # fmt: skip
     rows = [row for panel in several for row in _correlations(panel)]
     if rows:
         kinds = [f"{score}, {kind}" for score in SCORES for kind in ("Spearman", "Kendall", "runs (Kendall)")]
         yield Table("judges_correlation", "Rank correlation of judges", _CORRELATION,
-                    ("judge", "and", *kinds, "n", "runs"), tuple(rows), labels=2)  # fmt: skip
+                    ("judge", "and", *kinds, "prompts", "n", "runs"), tuple(rows), labels=2)  # fmt: skip
     rows = [row for panel in found for row in _habits(panel, named=len(found) > 1)]
     if any(cell.text for row in rows for cell in row[2 if len(found) > 1 else 1 :]):
         labels = ("panel", "judge") if len(found) > 1 else ("judge",)
         kinds = [f"{score}, {kind}" for kind in ("strictness", "noise") for score in SCORES]
-        yield Table("judges_habits", "Strictness and noise of judges", _HABITS, (*labels, *kinds, "n"), tuple(rows),
-                    labels=len(labels))  # fmt: skip
-    rows = [row for panel in several for row in _families(panel)]
+        yield Table("judges_habits", "Strictness and noise of judges", _HABITS, (*labels, *kinds, "prompts", "n"),
+                    tuple(rows), labels=len(labels))  # fmt: skip
+    rows = list(_families(several))
     if rows:
         yield Table("judges_family", "Judges of the generator's family", _FAMILY,
                     ("generator's family", "judges of it", "other judges", "score", "gap", "reference gap",
-                     "difference", "n", "n of reference"), tuple(rows), labels=4)  # fmt: skip
+                     "difference", "prompts", "n", "prompts of reference", "n of reference"),
+                    tuple(rows), labels=4)  # fmt: skip
 
 
 _AGREEMENT = (
     "Krippendorff's alpha on the interval scale, over the judges' means of each answer, with its 95% interval over "
-    "prompts: 1 is agreement, 0 is chance. n: answers that two judges or more scored. Models that differ much in how "
-    "good they are raise it."
+    "prompts (bootstrap: approximate for few prompts): 1 is agreement, 0 is chance. n: answers that two judges or more "
+    "scored. Models that differ much in how good they are raise it."
 )
 
 
@@ -138,13 +139,19 @@ def _agreement(panel: Panel, *, named: bool) -> Iterator[tuple[Cell, ...]]:
         found = [alpha(ids, panel.values(score, runs)) for score in SCORES]
         if any(one.value is not None for one in found):
             first = [Cell(" + ".join(panel.judges))] if named else []
-            yield (*first, Cell(place), *(number(one, 2) for one in found), count(max(one.n for one in found)))
+            yield (*first, Cell(place), *(number(one, 2) for one in found), *_behind(found))
+
+
+def _behind(found: Sequence[Measure]) -> tuple[Cell, Cell]:
+    """Return the fields with the prompts and the answers behind some numbers."""
+    return count(max(one.prompts for one in found)), count(max(one.n for one in found))
 
 
 _CORRELATION = (
     "Rank correlation of two judges' scores over answers (Spearman's rho, Kendall's tau-b) and over runs' means "
     "(Kendall: do both put the models in the same order), each within every task, then the mean over tasks; with 95% "
-    "intervals by a jackknife over prompts or runs. n: answers that both scored; of more than 20,000 an even part. "
+    "intervals by a jackknife over prompts or runs, approximate for few. n: answers that both scored; of more than "
+    "20,000 an even part. "
     "Runs: those of tasks with three or more; without a fourth in each, and where nothing "
     "scatters, there is no interval."
 )
@@ -166,7 +173,7 @@ def _correlations(panel: Panel) -> Iterator[tuple[Cell, ...]]:
             found.append(rank_correlation(names, means[score][:, a], means[score][:, b], "kendall", tasks))
         if any(one.value is not None for one in found):
             yield (Cell(panel.judges[a]), Cell(panel.judges[b]), *(number(one, 2) for one in found),
-                   count(max(found[0].n, found[3].n)), _runs((found[2], found[5]), tasks))  # fmt: skip
+                   *_behind((found[0], found[3])), _runs((found[2], found[5]), tasks))  # fmt: skip
 
 
 def _runs(found: Sequence[Measure], tasks: NDArray[Any]) -> Cell:
@@ -190,7 +197,8 @@ def _means(values: Floats) -> Floats:
 _HABITS = (
     "Strictness: a judge's mean minus the panel's over answers that all its judges scored, in points of 100; below "
     "zero is strict. Noise: standard deviation between one judge's repeats on the same answer, in points; empty "
-    "without repeats. 95% intervals over prompts. n: answers that the judge scored."
+    "without repeats. 95% intervals over prompts: of strictness Gaffke's, which hold for few prompts, too; of noise a "
+    "bootstrap's, approximate for few. n: answers that the judge scored."
 )
 
 
@@ -199,13 +207,15 @@ def _habits(panel: Panel, *, named: bool) -> Iterator[tuple[Cell, ...]]:
 
     values = {score: panel.values(score) for score in SCORES}
     for at, judge in enumerate(panel.judges):
-        strict = [strictness(panel.prompts, values[score], at) for score in SCORES]
-        noise = [self_noise(panel.prompts, panel.repeats(score, at)) for score in SCORES]
-        scored = max(int((~np.isnan(values[score][:, at])).sum()) for score in SCORES)
-        first = [Cell(" + ".join(panel.judges))] if named else []
         alone = len(panel.judges) < 2
-        yield (*first, Cell(judge), *(Cell("") if alone else number(one, 2, sign=True) for one in strict),
-               *(number(one, 2) for one in noise), count(scored))  # fmt: skip
+        strict = [NOTHING if alone else strictness(panel.prompts, values[score], at) for score in SCORES]
+        noise = [self_noise(panel.prompts, panel.repeats(score, at)) for score in SCORES]
+        known = [~np.isnan(values[score][:, at]) for score in SCORES]
+        behind = [count(max(len(np.unique(panel.prompts[there])) for there in known)),
+                  count(max(int(there.sum()) for there in known))]  # fmt: skip
+        first = [Cell(" + ".join(panel.judges))] if named else []
+        yield (*first, Cell(judge), *(number(one, 2, sign=True) for one in strict),
+               *(number(one, 2) for one in noise), *behind)  # fmt: skip
 
 
 _FAMILY = (
@@ -216,11 +226,34 @@ _FAMILY = (
     "It is no proof where the models compared differ much in how good they are. A family is a service LLM's provider, "
     "and the local models that it made (Gemma is Google's, as Gemini is). "
     "Points of 100, 95% intervals over prompts (and over runs, where some differ in their seeds alone); only answers "
-    "that all judges scored. Empty without a reference."
+    f"that all judges scored. {INTERVALS} Bold: a difference that a permutation test over prompts tells from none, "
+    "with Holm's correction over the table's differences. Empty without a reference."
 )
 
 
-def _families(panel: Panel) -> Iterator[tuple[Cell, ...]]:
+def _families(several: Sequence[Panel]) -> Iterator[tuple[Cell, ...]]:
+    gaps = [gap for panel in several for gap in _gaps(panel)]
+    stands = holm([gap.chance for gap in gaps])
+    for gap, bold in zip(gaps, stands, strict=True):
+        fields = (number(one, 2, sign=True) for one in (gap.gap, gap.reference))
+        apart = number(gap.apart, 2, sign=True, bold=bold and gap.apart.value is not None)
+        yield (*map(Cell, gap.labels), *fields, apart, *_behind([gap.gap]), *_behind([gap.reference]))
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """What the judges of a family give more than the others."""
+
+    labels: tuple[str, ...]
+    """The family, its judges, the others, the score."""
+    gap: Measure
+    reference: Measure
+    apart: Measure
+    chance: float
+    """The p-value of no difference; 1 without a reference."""
+
+
+def _gaps(panel: Panel) -> Iterator[_Gap]:
     import numpy as np
 
     taught = {run.name: _teacher(run) for run in panel.runs}
@@ -233,17 +266,16 @@ def _families(panel: Panel) -> Iterator[tuple[Cell, ...]]:
         strangers = [r for r in panel.runs if family not in (taught[r.name], _answers(r)) and _task(r) in tasks]
         for score in SCORES:
             gap = panel.gap(score, students, kin)
-            reference, apart, n = NOTHING, NOTHING, 0
+            reference, apart, chance = NOTHING, NOTHING, 1.0
             if strangers:
                 other = panel.gap(score, strangers, kin)
-                reference, apart, n = mean(other), difference(gap, other), other.n
+                reference, apart = mean(other, low=-100), difference(gap, other, low=-100)
+                chance = p_value(gap, other)
             if not gap.n:
                 continue
             sides = [" + ".join(j for j, is_kin in zip(panel.judges, kin, strict=True) if is_kin is same)
                      for same in (np.True_, np.False_)]  # fmt: skip
-            yield (Cell(family), Cell(sides[0]), Cell(sides[1]), Cell(score), number(mean(gap), 2, sign=True),
-                   number(reference, 2, sign=True), number(apart, 2, sign=True, bold=apart.differs), count(gap.n),
-                   count(n))  # fmt: skip
+            yield _Gap((family, *sides, score), mean(gap, low=-100), reference, apart, chance)
 
 
 def _teacher(run: RunRecord) -> str | None:

@@ -24,7 +24,7 @@ from llamaduo.errors import InputError
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.grouping import split
 from llamaduo.studies.plots.lines import is_score
-from llamaduo.studies.tidy import Row
+from llamaduo.studies.tidy import COLUMNS, Row
 
 
 def open_study(name: str) -> Summaries:
@@ -48,7 +48,7 @@ class Summaries:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The tidy rows: those of `runs.parquet`, else of the run folders."""
+        """The tidy rows: those of `runs.parquet`, else of the run folders; null in columns that older ones lack."""
         import pyarrow.parquet
 
         from llamaduo.studies.study import read_study
@@ -57,7 +57,7 @@ class Summaries:
         if not path.exists():
             return read_study(self.folder).rows
         rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
-        return rows
+        return [dict.fromkeys(COLUMNS) | row for row in rows]
 
     @property
     def reported(self) -> list[Row]:
@@ -112,14 +112,14 @@ def _value(text: str) -> Any:
 
 
 def listing(rows: Sequence[Row], score: str, axis: Sequence[str] = ()) -> str:
-    """Return a Markdown table of scores, a line a run, best first, with 95% intervals and n."""
+    """Return a Markdown table of scores, a line a run, best first, with 95% intervals, prompts and n, the answers."""
     layout = split(rows, axis)
     columns = [*layout.panels, *layout.series, *axis] or ["local_model"]
-    lines = [f"| {' | '.join(columns)} | {score} [95%] | n |", "|---" * (len(columns) + 2) + "|"]
+    lines = [f"| {' | '.join(columns)} | {score} [95%] | prompts | n |", "|---" * (len(columns) + 3) + "|"]
     known = [row for row in rows if is_score(row[f"{score}_mean"])]
     for row in sorted(known, key=lambda row: (-row[f"{score}_mean"], row["run"])):
         names = ["" if row[name] is None else str(row[name]) for name in columns]
-        lines.append(f"| {' | '.join(names)} | {told(row, score)} | {row[f'{score}_n']} |")
+        lines.append(f"| {' | '.join(names)} | {told(row, score)} | {row['prompts'] or ''} | {row[f'{score}_n']} |")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from llamaduo.display import pocket_note
 from llamaduo.evidence.resample import NOTHING, Measure
-from llamaduo.studies.cells import SCORES, Scored, best, count, label, number, row_names
+from llamaduo.studies.cells import SCORES, Candidates, Scored, best, count, label, number, row_names
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.published import Published, published_scores, published_wins
 from llamaduo.studies.runs import RunRecord
@@ -17,7 +17,8 @@ from llamaduo.studies.tidy import Row, identity
 
 _RUNS = (
     "One row a run. Scores are the panel's means, 0 to 100, with 95% intervals over prompts, of the answers that the "
-    "run is reported by; empty until it is done. Rows: trained on in the best iteration, synthetic ones among them. "
+    "run is reported by, of this run's model: training noise is no part of them. Empty until it is done. n: answers "
+    "with a score, to so many prompts. Rows: trained on in the best iteration, synthetic ones among them. "
     "Unscored: verdicts without a score among those that the scores are of. Cost: service LLM calls in USD. Time: of "
     "all iterations."
 )
@@ -28,7 +29,7 @@ def overview(study: Study, scored: Scored) -> Table:
     identified = identities(study)
     names = list(dict.fromkeys(["task", "local_model", *row_names(identified)]))
     header = (*(NAMES.get(name, name) for name in names), "status", "iterations", "rows", "synthetic rows",
-              *SCORES, "n", "unscored", "cost", "seconds", "run")  # fmt: skip
+              *SCORES, "prompts", "n", "unscored", "cost", "seconds", "run")  # fmt: skip
     rows = tuple(
         (*(label(row[name]) for name in names), *_standing(run, scored))
         for run, row in zip(study.runs, identified, strict=True)
@@ -42,8 +43,9 @@ def _standing(run: RunRecord, scored: Scored) -> Iterator[Cell]:
     yield count(state.iterations)
     yield count(chosen.train_rows if chosen else None)
     yield count(chosen.synthetic_rows if chosen else None)
-    means = [scored.measure([run.name], score=score) for score in SCORES]
+    means = [scored.recorded(run.name, score=score) for score in SCORES]
     yield from map(number, means)
+    yield count(max(one.prompts for one in means) or None)
     yield count(max(one.n for one in means) or None)
     reported = scored.row(run.name)
     yield count(reported["unscored"] if reported else None)
@@ -58,7 +60,7 @@ _PUBLISHED = (
     "2408.13467). Published numbers are taken from third parties' notes: approximate, without an interval; empty where "
     "none is known. Difference: ours minus published, where task, model, judge, score and generator are the same, and "
     "protocol, judge's prompt and volume are the paper's; the LoRA rank behind a published number is not known. Its "
-    "interval is ours alone."
+    "interval is ours alone. n: our answers."
 )
 
 _PAPERS_JUDGES = ("gpt_4o", "claude_3_sonnet", "gemini_1_5_flash")
@@ -85,8 +87,9 @@ def published_table(study: Study, scored: Scored) -> Iterator[Table]:
                 rows.append((*map(label, named), *_beside(ours, theirs, other_than_papers(run, theirs))))
     if matched:
         names = ("task", "model", "judge", "score", "generator", *(NAMES.get(name, name) for name in extra))
-        header = (*names, "ours", "published", "published with", "difference", "source", "n")
-        yield Table("published", "Published numbers beside ours", _PUBLISHED, header, tuple(rows), labels=len(names))
+        header = (*names, "ours", "published", "published with", "difference", "source", "prompts", "n")
+        yield Table("published", "Published numbers beside ours", f"{_PUBLISHED} {scored.training}".rstrip(), header,
+                    tuple(rows), labels=len(names))  # fmt: skip
 
 
 def _theirs(known: Sequence[Published], row: Row, judge: str, score: str) -> Published | None:
@@ -125,6 +128,7 @@ def _beside(ours: Measure, theirs: Published | None, other: str) -> Iterator[Cel
         yield Cell(theirs.generator or "none")
         yield number(NOTHING if other else _apart(ours, theirs.value), sign=True, note=other)
         yield Cell(f"{theirs.source}, approximate")
+    yield count(ours.prompts or None)
     yield count(ours.n or None)
 
 
@@ -138,7 +142,8 @@ def _apart(ours: Measure, published: float) -> Measure:
 _WINS = (
     "In how many comparisons a fine-tuned local model is the best at a task, of all that were made: each judge's two "
     "scores, in each setting (generator, volume ...) in which two models or more were run. Best: the highest mean, "
-    "equal ones all; clearly: by more than noise (as bold in the main tables)."
+    "equal ones all; clearly: by more than noise, as bold type in the main tables, with Holm's correction over all "
+    "comparisons of this table."
 )
 _WINS_PUBLISHED = (
     " Published: what the LlamaDuo paper (arXiv 2408.13467) is said to have found, by third parties' notes, "
@@ -150,17 +155,19 @@ def wins_table(study: Study, scored: Scored) -> Iterator[Table]:
     """Yield how often each local model is best at a task, published wins beside it; nothing without two models."""
     won: dict[tuple[str, str], int] = {}
     clearly, of = Counter[tuple[str, str]](), Counter[str]()
-    for task, levels, judge, score in _comparisons(study, scored):
+    columns: dict[tuple[str, int, tuple[str, ...]], Candidates] = {}
+    for at, (task, levels, judge, score) in enumerate(_comparisons(study, scored)):
         means = {model: scored.measure(runs, judge, score=score).value for model, runs in levels.items()}
         known = {model: value for model, value in means.items() if value is not None}
         if len(known) < 2:
             continue
         of[task] += 1
-        first = max(known, key=lambda model: (known[model], model))
-        sure = best([(known[model], scored.by_prompt(levels[model], score, judge)) for model in known])
         for model, value in known.items():
-            won[task, model] = won.get((task, model), 0) + (value == known[first])
-        clearly[task, list(known)[sure] if sure is not None else ""] += 1
+            won[task, model] = won.get((task, model), 0) + (value == max(known.values()))
+        behind = [(known[model], scored.by_prompt(levels[model], score, judge)) for model in known]
+        columns[task, at, tuple(known)] = behind
+    for (task, _, models), first in best(columns).items():
+        clearly[task, models[first]] += 1
     papers = {} if any(pocket_note(run.config) for run in study.runs) else {win.task: win for win in published_wins()}
     beside = any(task in papers for task, _ in won)
     rows = []

@@ -10,10 +10,11 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from llamaduo.evidence.compare import ByPrompt, by_prompt, share
-from llamaduo.evidence.resample import NOTHING, Measure, on_scale
+from llamaduo.evidence.compare import ByPrompt, by_prompt, mean
+from llamaduo.evidence.resample import NOTHING, Measure
 from llamaduo.studies.cells import (
-    NOISE,
+    BOLD,
+    INTERVALS,
     SCORES,
     Scored,
     best,
@@ -30,14 +31,11 @@ from llamaduo.studies.study import Study
 from llamaduo.studies.swept import NAMES, identities
 from llamaduo.studies.tidy import Row, coverage_cut
 
-BOLD = (
-    "Bold: the best of its column, where it differs from every other row by more than noise (95% interval of the "
-    "paired difference over prompts, six prompts or more). " + NOISE
-)
 _COVERAGE = (
     "Percent of answers whose precision and similarity both reach the run's coverage cut (70 by default), with its 95% "
-    "interval over prompts; where all or none do, the exact one (Clopper-Pearson) for so many prompts."
+    f"interval over prompts. {INTERVALS} Training noise is in the fields of several seeds alone."
 )
+_BOLD = f"Bold: the best of its column. {BOLD}"
 
 
 @dataclass(frozen=True)
@@ -101,14 +99,12 @@ class Grid:
 
     def best(self, found: Found, score: str) -> set[tuple[Place, Column]]:
         """Return the field of each column that is better than all others by more than noise, where one is."""
-        marked = set()
+        columns = {}
         for column in self.across:
             behind = [self.scored.by_prompt(self.done(place, column), score, column.judge) for place in self.groups]
             means = [found[place, column].value for place in self.groups]
-            at = best(list(zip(means, behind, strict=True)))
-            if at is not None:
-                marked.add((list(self.groups)[at], column))
-        return marked
+            columns[column] = list(zip(means, behind, strict=True))
+        return {(list(self.groups)[at], column) for column, at in best(columns).items()}
 
     def table(self, name: str, note: str, found: Found, bold: Container[tuple[Place, Column]] = ()) -> Iterator[Table]:
         """Yield the table, without empty rows and columns; nothing if nothing is left."""
@@ -135,7 +131,7 @@ def score_tables(study: Study, scored: Scored) -> Iterator[Table]:
     grid = Grid(scored, names, grouped(rows, names), columns(study, rows))
     for score in SCORES:
         found = grid.filled(partial(scored.measure, score=score))
-        note = f"Mean {score}, 0 to 100, with its 95% interval over prompts. {BOLD}"
+        note = f"Mean {score}, 0 to 100, with its 95% interval over prompts. {INTERVALS} {scored.training} {_BOLD}"
         yield from grid.table(f"main_{score}", note, found, grid.best(found, score))
     yield from grid.table("coverage", _COVERAGE, grid.filled(partial(coverage, study, scored)))
 
@@ -148,5 +144,5 @@ def coverage(study: Study, scored: Scored, runs: Sequence[str], judge: str) -> M
         if scores is None or (judge != "all" and judge not in scores.judges):
             continue
         reached = scores.covered(coverage_cut(run.config), None if judge == "all" else judge)
-        found[run.name] = by_prompt(scores.prompt_ids, reached)
-    return on_scale(share(scored.together(list(found), list(found.values())))) if found else NOTHING
+        found[run.name] = by_prompt(scores.clusters, reached)
+    return mean(scored.together(list(found), list(found.values()))) if found else NOTHING

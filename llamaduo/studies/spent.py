@@ -121,6 +121,7 @@ _STAGES = {
     "adapter": "fine-tuning",
     "predictions.jsonl": "answering",
     "verdicts.jsonl": "judging",
+    "rest.jsonl": "judging",
     "scorecard.json": "scoring",
     "synthesis.json": "synthesising data",
     "synthetic.jsonl": "curating data",

@@ -6,8 +6,10 @@
 A row begins with the run's identity (`IDENTITY`); `judge` is `all` for the panel's mean, or a panel member.
 `reported` marks the one row a judge that stands for its run in tables: the test split's under
 `protocol=clean`, the best iteration's under `protocol=paper`. Scores are 0 to 100, null where none exists;
-`precision_n` and `similarity_n` are the answers that have them. Coverage's limits and n, and a single judge's n, are
-counted from verdicts, which are read for reported rows alone: null elsewhere.
+`precision_n` and `similarity_n` are the answers that have them, `prompts` the prompts behind these, near copies
+counted once. Coverage's limits and n, and a single judge's n, are counted from verdicts, which are read for reported
+rows alone: null elsewhere. Older runs recorded no prompts, and limits that a bootstrap gave: their reported rows have
+those that their verdicts give now.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llamaduo.evidence.compare import by_prompt, share
-from llamaduo.evidence.resample import Measure, on_scale
+from llamaduo.config import Evidence
+from llamaduo.evidence.compare import by_prompt, mean
+from llamaduo.evidence.resample import Measure
 from llamaduo.records import Iteration
 from llamaduo.run_dir import write_bytes, write_text
 from llamaduo.studies.answers import Scores
@@ -40,7 +43,7 @@ _LIMITS = ("mean", "low", "high")
 COLUMNS = (
     *IDENTITY, "judge", "split", "iteration", "reported",
     *(f"{name}_{limit}" for name in _SCORES for limit in (*_LIMITS, "n")),
-    "coverage", "coverage_low", "coverage_high", "coverage_n", "answers", "unanswered", "scored",
+    "coverage", "coverage_low", "coverage_high", "coverage_n", "prompts", "answers", "unanswered", "scored",
     "unscored", "train_rows", "synthetic_rows", "skipped_rows", "train_loss", "cost_usd", "seconds", "status",
     "stop_reason", "accepted",
 )  # fmt: skip
@@ -98,6 +101,13 @@ def coverage_cut(config: Mapping[str, Any]) -> float:
     return float((config.get("loop") or {}).get("coverage_cut", 70.0))
 
 
+def training_sd(config: Mapping[str, Any]) -> float:
+    """Return what a run's score is taken to scatter by between seeds, in points; 0 where no model was trained."""
+    if not method(config).startswith("fine-tuned"):
+        return 0.0
+    return float((config.get("evidence") or {}).get("training_noise_sd", Evidence.training_noise_sd))
+
+
 def tidy(runs: Iterable[RunRecord], scores: Mapping[str, Scores]) -> list[Row]:
     """Return the rows of all runs; every row has all `COLUMNS`.
 
@@ -122,13 +132,18 @@ def _counted_in_verdicts(scores: Scores, row: Row, cut: float) -> Row:
         return {}
     found = covered(scores, cut, one)
     unknown = [name for name in _SCORES if row[f"{name}_n"] is None]
-    counts = {f"{name}_n": int((~np.isnan(scores.of_answers(name, one))).sum()) for name in unknown}
+    counts: Row = {f"{name}_n": int((~np.isnan(scores.of_answers(name, one))).sum()) for name in unknown}
+    behind = {name: by_prompt(scores.clusters, scores.of_answers(name, one)) for name in _SCORES}
+    counts["prompts"] = max(len(each.prompts) for each in behind.values()) or None
+    if not row["prompts"]:
+        means = {name: mean(each) for name, each in behind.items() if row[f"{name}_low"] is not None}
+        counts |= {f"{name}_{end}": getattr(each, end) for name, each in means.items() for end in ("low", "high")}
     return counts | {"coverage_low": found.low, "coverage_high": found.high, "coverage_n": found.n}
 
 
 def covered(scores: Scores, cut: float, judge: str | None = None) -> Measure:
     """Return the percentage of answers whose two scores reach the cut, of the panel or one judge."""
-    return on_scale(share(by_prompt(scores.prompt_ids, scores.covered(cut, judge))))
+    return mean(by_prompt(scores.clusters, scores.covered(cut, judge)))
 
 
 def _of_run(run: RunRecord) -> list[Row]:
@@ -143,6 +158,7 @@ def _of_run(run: RunRecord) -> list[Row]:
         limits = [f"{name}_{limit}" for name in _SCORES for limit in _LIMITS]
         whole = {name: getattr(line, name) for name in (*limits, *_COUNTED, "cost_usd", "seconds")}
         whole |= {f"{name}_n": n for name, n in run.scored.get(line.iteration, {}).items()}
+        whole["prompts"] = line.prompts or None
         rows += _with_judges(here, whole, line.judges)
     if test and run.chosen:
         here = known | _of_iteration(run.chosen) | {"split": "test", "reported": run.state.status == "done"}
@@ -150,6 +166,7 @@ def _of_run(run: RunRecord) -> list[Row]:
         whole = {f"{name}_{limit}": (test.get(name) or {}).get(limit)
                  for name in _SCORES for limit in (*_LIMITS, "n")}  # fmt: skip
         whole |= {name: test.get(name) for name in (*_COUNTED, "cost_usd")}
+        whole["prompts"] = max((test.get(name) or {}).get("prompts", 0) for name in _SCORES) or None
         rows += _with_judges(here, whole, test.get("judges") or {})
     return rows
 
@@ -166,7 +183,7 @@ def _with_judges(here: Row, whole: Row, judges: Mapping[str, Mapping[str, Any]])
     """Return the panel's row and one for each member."""
     rows = [here | {"judge": "all"} | whole]
     for name, scores in judges.items():
-        answers = {"answers": whole["answers"], "unanswered": whole["unanswered"]}
+        answers = {name: whole[name] for name in ("answers", "unanswered", "prompts")}
         rows.append(here | {"judge": name} | answers | {k: v for k, v in scores.items() if k in COLUMNS})
     return rows
 
@@ -202,8 +219,8 @@ _TEXT = {"study", "run", "task", "local_model", "method", "service_llm", "quanti
          "judge_prompt", "judge", "split", "status", "stop_reason"}  # fmt: skip
 _TRUTH = {"reported", "accepted"}
 _WHOLE = {"volume", "lora_r", "lora_alpha", "epochs", "judge_repeats", "samples", "seed", "data_seed", "iteration",
-          "similarity_n", "precision_n", "coverage_n", "answers", "unanswered", "scored", "unscored", "train_rows",
-          "synthetic_rows", "skipped_rows"}  # fmt: skip
+          "similarity_n", "precision_n", "coverage_n", "prompts", "answers", "unanswered", "scored", "unscored",
+          "train_rows", "synthetic_rows", "skipped_rows"}  # fmt: skip
 
 
 def _write_parquet(rows: Sequence[Row], path: Path) -> None:

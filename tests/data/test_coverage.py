@@ -120,6 +120,117 @@ class TestSplitByCount:
             load(dev_rows=6, test_rows=6)
 
 
+ENDS = ("", ".", " please")
+
+
+def requests_in_variants(count: int, start: int = 0) -> list[dict[str, Any]]:
+    """Return rows of `count` requests, each with every ending."""
+    about = "Ticket {n}: my invoice number {m} is wrong and the amount of week {n} is off, classify it{end}"
+    prompts = [about.format(n=n, m=n * 7, end=end) for n in range(start, start + count) for end in ENDS]
+    return [{"prompt": prompt, "response": "billing"} for prompt in prompts]
+
+
+def asked(dataset: CoverageDataset) -> dict[str, list[str]]:
+    """Return which request each row of each split is a variant of."""
+    return {name: [row.prompt.split(":")[0] for row in getattr(dataset, name)] for name in SPLITS}
+
+
+def twins(dataset: CoverageDataset) -> int:
+    """Return how many dev and test rows have a variant of the same request in another split."""
+    found = asked(dataset)
+    return sum(
+        request in {other for name in SPLITS if name != here for other in found[name]}
+        for here in ("dev", "test")
+        for request in found[here]
+    )
+
+
+class TestNearDuplicates:
+    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize("how", [{}, {"dev_rows": 40, "test_rows": 20}, {"dev_rows": 40}])
+    def test_none_has_a_twin_in_another_split(self, seed: int, how: dict[str, int], load: Load) -> None:
+        write(requests_in_variants(40))
+        dataset = load(seed=seed, **how)
+        assert twins(dataset) == 0
+        assert_disjoint(dataset, 120)
+
+    def test_forty_dev_prompts_of_forty_requests_have_none(self, load: Load) -> None:
+        write(requests_in_variants(40))
+        dataset = load(dev_rows=40, test_rows=20)
+        assert sizes(dataset) == (57, 42, 21)  # whole requests, and no fewer rows than were asked for
+        assert twins(dataset) == 0
+
+    def test_a_cluster_has_one_name_that_is_one_of_its_prompts(self, load: Load) -> None:
+        write([*requests_in_variants(20), *pairs(20)])
+        dataset = load()
+        rows = [row for name in SPLITS for row in getattr(dataset, name)]
+        names: dict[str, set[str | None]] = {}
+        for row in rows:
+            names.setdefault(row.prompt.split(":")[0], set()).add(row.cluster)
+        alike = {request: found for request, found in names.items() if request.startswith("Ticket")}
+        assert len(alike) == len({name for found in alike.values() for name in found}) == 20
+        assert all(found == {min(r.prompt_id for r in rows if r.cluster in found)} for found in alike.values())
+        assert all(found == {None} for request, found in names.items() if request not in alike)
+
+    def test_they_are_counted(self, load: Load) -> None:
+        write([*requests_in_variants(20), *pairs(20)])
+        (note,) = load().notes
+        assert note.startswith("60 of 80 coverage rows are near-duplicates of others: together they are 40 requests")
+        write(pairs(80))
+        assert load().notes == ()
+
+    def test_rows_that_are_added_move_only_what_they_are_alike_to(self, load: Load) -> None:
+        write([*requests_in_variants(30), *pairs(60)])
+        before = {row.prompt: name for name in SPLITS for row in getattr(load(), name)}
+        write([*requests_in_variants(60), *pairs(120)])
+        after = {row.prompt: name for name in SPLITS for row in getattr(load(), name)}
+        assert before.items() <= after.items()
+        write([*requests_in_variants(30), *pairs(60), {"prompt": "prompt number 5 please", "response": "r"}])
+        joined = {row.prompt: name for name in SPLITS for row in getattr(load(), name)}
+        assert joined["prompt number 5 please"] == joined["prompt number 5"]
+        assert all(joined[prompt] == name for prompt, name in before.items() if prompt != "prompt number 5")
+
+    def test_a_cluster_larger_than_what_is_missing_is_passed_over(self, load: Load) -> None:
+        many = [
+            {"prompt": f"Where is the parcel {'x' * n} that I sent on the first of May?", "response": "r"}
+            for n in range(1, 9)
+        ]
+        write([*many, *pairs(40)])
+        for seed in range(5):
+            dataset = load(dev_rows=5, test_rows=5, seed=seed)
+            assert sizes(dataset) == (38, 5, 5)
+            assert sum("parcel" in row.prompt for row in dataset.train) == 8
+
+    def test_where_all_are_too_large_a_whole_one_is_taken(self, load: Load) -> None:
+        write(requests_in_variants(20))
+        assert sizes(load(dev_rows=4, test_rows=1)) == (51, 6, 3)
+
+    def test_an_instruction_that_all_prompts_have_makes_no_twins(self, load: Load) -> None:
+        instruction = " ".join(f"rule{n}" for n in range(200))
+        write({"prompt": f"{instruction} {row['prompt']}", "response": "r"} for row in pairs(80))
+        dataset = load()
+        assert dataset.notes == ()
+        assert all(row.cluster is None for name in SPLITS for row in getattr(dataset, name))
+
+    def test_rows_with_a_split_of_their_own_stay_and_are_counted(self, load: Load) -> None:
+        rows = [
+            {**row, "split": "dev" if n % 3 == 0 and n < 15 else "test" if n > 104 else "train"}
+            for n, row in enumerate(requests_in_variants(40))
+        ]
+        write(rows)
+        dataset = load()
+        assert sizes(dataset) == (100, 5, 15)
+        assert twins(dataset) == 5
+        assert dataset.notes[1].startswith("5 of 20 dev and test rows have a near-duplicate in another split")
+
+    @pytest.mark.parametrize("task", ["classification", "closed_qa", "summarization", "coding"])
+    def test_pocket_tickets_are_all_different(self, task: str, experiment: Experiment) -> None:
+        experiment.data = Data(DataSource.pocket, train_rows=64, dev_rows=64, test_rows=64)
+        dataset = load_coverage(experiment, make_pairs(task, 192, experiment.data.seed))
+        assert sizes(dataset) == (64, 64, 64)
+        assert dataset.notes == ()
+
+
 class TestSplitByName:
     def test_a_split_column_decides(self, load: Load) -> None:
         names = ["train", "dev", "test", "train", "test", "train"]
@@ -236,6 +347,19 @@ class TestHub:
         assert prompts(dataset)["test"] <= {row["prompt"] for row in pairs(10, start=20)}
         assert_disjoint(dataset, 15)
         assert sizes(load_hub()) == (17, 3, 10)
+
+    def test_near_duplicates_of_the_hubs_test_rows_are_counted_and_stay(
+        self, hub: dict[str, Any], load_hub: Load
+    ) -> None:
+        rows = requests_in_variants(20)
+        hub |= {"train": [*rows[3:], *pairs(60)], "test": rows[:3] + pairs(5, start=60)}
+        dataset = load_hub()
+        assert sizes(dataset) == (114, 3, 8)
+        assert twins(dataset) == 0
+        hub["train"], hub["test"] = rows[2:], rows[:2]
+        dataset = load_hub(dev_rows=6)
+        assert {row.prompt for row in dataset.test} == {row["prompt"] for row in rows[:2]}
+        assert dataset.notes[1].startswith(f"{twins(dataset)} of 8 dev and test rows have a near-duplicate in another")
 
     def test_without_a_test_split_one_is_taken_from_the_training_rows(
         self, hub: dict[str, Any], load_hub: Load

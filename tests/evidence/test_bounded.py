@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from llamaduo.evidence.bounded import fewest, limits, lower_limit, upper_limit
+from llamaduo.evidence.bounded import fewest, limits, log_chances, lower_limit, lower_limits, upper_limit
 
 
 @pytest.mark.parametrize("error", [0.5, 0.05, 0.025, 0.01, 0.001])
@@ -78,3 +78,15 @@ def test_with_few_skewed_scores_the_limit_is_above_the_truth_as_seldom_as_it_say
         scores = np.where(rng.random(8) < share, 20.0, 99.0)
         over += lower_limit(scores, np.ones(8), 0.025) > 99 - share * 79
     assert over / runs <= 0.03
+
+
+def test_many_limits_at_once_are_those_of_one_at_a_time_however_many_clusters_each_has() -> None:
+    rng = np.random.default_rng(3)
+    sizes = rng.integers(0, 5, (20, 30)).astype(float)
+    sums = sizes * np.clip(100 - rng.gamma(0.5, 20, sizes.shape), 0, 100)
+    found = lower_limits(sums, sizes, 0.05)
+    for at, limit in enumerate(found):
+        there = sizes[at] > 0
+        assert limit == pytest.approx(lower_limit(sums[at, there], sizes[at, there], 0.05), abs=1e-5)
+    np.testing.assert_allclose(log_chances(sums, sizes, found), np.log(0.05), atol=1e-5)
+    assert (log_chances(sums, sizes, found - 1) < np.log(0.05)).all()

@@ -7,65 +7,31 @@ import dataclasses
 import pytest
 from sample_records import iteration
 
-from llamaduo.config import Gate, GateRule, Growth, Loop
-from llamaduo.evidence.stop import best, gate_value, overall, passes, stop_reason
+from llamaduo.config import Growth, Loop
+from llamaduo.evidence.stop import best, overall, passes, stop_reason
 from llamaduo.records import Iteration
-
-NEVER = Gate(similarity=101.0, precision=101.0)
 
 
 def history(*means: float) -> list[Iteration]:
     return [iteration(number, mean, mean) for number, mean in enumerate(means)]
 
 
-class TestGate:
+class TestPasses:
     @pytest.mark.parametrize(
-        ("rule", "similarity", "precision", "expected"),
-        [
-            (GateRule.mean, 90.0, 90.0, True),
-            (GateRule.mean, 89.99, 95.0, False),
-            (GateRule.mean, 95.0, 89.99, False),
-            (GateRule.lower, 92.0, 92.0, True),
-            (GateRule.lower, 91.9, 95.0, False),
-            (GateRule.lower, 95.0, 91.9, False),
-        ],
+        ("similarity", "precision", "expected"), [(92, 92, True), (91.9, 95, False), (95, None, False)]
     )
-    def test_every_score_has_to_reach_it(
-        self, rule: GateRule, similarity: float, precision: float, expected: bool
-    ) -> None:
-        assert passes(iteration(0, similarity, precision), Gate(90.0, 90.0, rule), 0.1) is expected
+    def test_as_the_gate_saw_it(self, similarity: float, precision: float | None, expected: bool) -> None:
+        assert passes(iteration(0, similarity, precision), 0.1) is expected
 
-    @pytest.mark.parametrize("rule", list(GateRule))
-    @pytest.mark.parametrize(("similarity", "precision"), [(None, 100.0), (100.0, None), (None, None)])
-    def test_a_score_that_does_not_exist_never_passes(
-        self, rule: GateRule, similarity: float | None, precision: float | None
-    ) -> None:
-        assert not passes(iteration(0, similarity, precision), Gate(0.0, 0.0, rule), 0.1)
-
-    def test_a_mean_without_limits_does_not_pass_by_its_lower_limit(self) -> None:
-        alone = iteration(0, 100.0, 100.0, similarity_low=None, precision_low=None)
-        assert not passes(alone, Gate(0.0, 0.0, GateRule.lower), 0.1)
-        assert passes(alone, Gate(0.0, 0.0, GateRule.mean), 0.1)
-
-    def test_null_asks_for_nothing(self) -> None:
-        assert passes(iteration(0, 95.0, None), Gate(90.0, None), 0.1)
-        assert passes(iteration(0, None, 95.0), Gate(None, 90.0), 0.1)
-
-    def test_a_gate_that_asks_for_nothing_is_never_passed(self) -> None:
-        assert not passes(iteration(0, 100.0, 100.0), Gate(None, None), 0.1)
+    def test_without_a_gate_nothing_passes(self) -> None:
+        assert not passes(iteration(0, 100.0, 100.0, gate=None), 0.1)
 
     def test_too_many_missing_answers_block_it(self) -> None:
         good = {"similarity": 99.0, "precision": 99.0, "answers": 100}
-        gate = Gate(90.0, 90.0)
-        assert passes(iteration(0, **good, unanswered=10), gate, 0.1)
-        assert not passes(iteration(0, **good, unanswered=11), gate, 0.1)
-        assert not passes(iteration(0, **good, unanswered=1), gate, 0.0)
-        assert passes(iteration(0, **good, unanswered=100), gate, 1.0)
-
-    def test_gate_value_is_the_mean_or_the_lower_limit(self) -> None:
-        one = iteration(0, 70.0, 80.0)
-        assert gate_value(one, "similarity", GateRule.mean) == 70.0
-        assert gate_value(one, "precision", GateRule.lower) == 78.0
+        assert passes(iteration(0, **good, unanswered=10), 0.1)
+        assert not passes(iteration(0, **good, unanswered=11), 0.1)
+        assert not passes(iteration(0, **good, unanswered=1), 0.0)
+        assert passes(iteration(0, **good, unanswered=100), 1.0)
 
 
 class TestOverallAndBest:
@@ -84,19 +50,19 @@ class TestOverallAndBest:
 
 class TestStopReason:
     def test_passed_comes_first(self) -> None:
-        assert stop_reason(history(10, 95), Loop(gate=Gate(90, 90), max_iterations=2), 0.1) == "passed"
+        assert stop_reason(history(10, 95), Loop(max_iterations=2), 0.1) == "passed"
 
     def test_the_last_iteration_counts_and_no_earlier_one(self) -> None:
-        assert stop_reason(history(95, 50), Loop(gate=Gate(90, 90), max_iterations=5), 0.1) is None
+        assert stop_reason(history(95, 50), Loop(max_iterations=5), 0.1) is None
 
     def test_max_iterations(self) -> None:
-        loop = Loop(gate=NEVER, max_iterations=3, patience=0)
+        loop = Loop(max_iterations=3, patience=0)
         assert stop_reason(history(10, 20), loop, 0.1) is None
         assert stop_reason(history(10, 20, 30), loop, 0.1) == "max_iterations"
 
     @pytest.mark.parametrize(("max_iterations", "limit"), [(9, 2), (1, 1)])
     def test_fixed_volumes_end_the_loop_when_they_are_used_up(self, max_iterations: int, limit: int) -> None:
-        loop = Loop(gate=NEVER, max_iterations=max_iterations, patience=0, growth=Growth(volumes=[100, 200]))
+        loop = Loop(max_iterations=max_iterations, patience=0, growth=Growth(volumes=[100, 200]))
         assert stop_reason(history(*range(limit)), loop, 0.1) == "max_iterations"
         if limit > 1:
             assert stop_reason(history(*range(limit - 1)), loop, 0.1) is None
@@ -118,25 +84,25 @@ class TestStopReason:
     def test_plateau_is_patience_iterations_in_a_row_without_a_gain(
         self, means: tuple[float, ...], expected: str | None
     ) -> None:
-        loop = Loop(gate=NEVER, max_iterations=99, patience=2, min_gain=2.0)
+        loop = Loop(max_iterations=99, patience=2, min_gain=2.0)
         assert stop_reason(history(*means), loop, 0.1) == expected
 
     def test_patience_0_never_ends_it(self) -> None:
-        loop = Loop(gate=NEVER, max_iterations=99, patience=0, min_gain=50.0)
+        loop = Loop(max_iterations=99, patience=0, min_gain=50.0)
         assert stop_reason(history(*([50.0] * 20)), loop, 0.1) is None
 
     def test_a_gain_of_nothing_is_enough_when_nothing_is_asked_for(self) -> None:
-        loop = Loop(gate=NEVER, max_iterations=99, patience=1, min_gain=0.0)
+        loop = Loop(max_iterations=99, patience=1, min_gain=0.0)
         assert stop_reason(history(50, 50), loop, 0.1) is None
         assert stop_reason(history(50, 49.9), loop, 0.1) == "plateau"
 
     def test_scores_that_do_not_exist_go_on_to_the_next_rule(self) -> None:
         blank = [iteration(number, None, None) for number in range(3)]
-        loop = Loop(gate=Gate(0.0, 0.0), max_iterations=3, patience=0)
+        loop = Loop(max_iterations=3, patience=0)
         assert stop_reason(blank[:2], loop, 0.1) is None
         assert stop_reason(blank, loop, 0.1) == "max_iterations"
 
     def test_missing_answers_block_passing_and_the_loop_goes_on(self) -> None:
-        loop = Loop(gate=Gate(90, 90), max_iterations=5)
+        loop = Loop(max_iterations=5)
         short = dataclasses.replace(history(99)[0], unanswered=50)
         assert stop_reason([short], loop, 0.1) is None

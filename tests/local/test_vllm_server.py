@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -115,8 +116,9 @@ def answers(
 def test_the_adapter_answers_in_order_and_each_sample_has_its_own_seed(
     vllm: Callable[..., str], adapter: Path, tmp_path: Path
 ) -> None:
-    rows = examples(5)
+    rows = [replace(row, cluster=f"cluster of {row.prompt_id}") for row in examples(5)]
     found = answers(vllm(), adapter, rows)
+    assert all(p.cluster == f"cluster of {p.prompt_id}" for p in found)
     seeds = {(row.prompt_id, k): repeat_number(5, row.prompt_id, k) for row in rows for k in range(2)}
     assert [(p.prompt_id, p.sample) for p in found] == list(seeds)
     assert len(set(seeds.values())) == 10

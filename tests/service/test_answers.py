@@ -121,6 +121,15 @@ def test_what_is_no_answer_has_no_text_and_says_why(double: Double, answered: An
     assert found["fine"].text == "echo: fine"
 
 
+@pytest.mark.usefixtures("waits")
+def test_answers_and_missing_ones_keep_the_cluster_of_their_prompt(double: Double, answered: Answered) -> None:
+    rows = [example("one", cluster="c0ffee"), example("two")]
+    assert [p.cluster for p in answered(rows)] == ["c0ffee", "c0ffee", None, None]
+    double.control(scripts={row.prompt: ["context"] * 9 for row in rows})
+    missing = answered(rows, seed=2)
+    assert [(p.cluster, p.text) for p in missing] == [("c0ffee", ""), ("c0ffee", ""), (None, ""), (None, "")]
+
+
 @pytest.mark.parametrize(("word", "reason"), [("content_filter", "refused"), ("abort", "unfinished")])
 def test_a_reply_that_the_server_did_not_finish_is_no_answer(
     word: str, reason: str, answered: Answered, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,6 @@
 """Curation: nothing like dev or test survives, one of a group of near-duplicates does, and all of it is logged.
 
-The index finds exactly the pairs that comparing everything with everything finds.
+What is alike is what comparing everything with everything says, and what most coverage rows share makes nothing alike.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from sample_records import example
 
 from llamaduo.config import Curation, DuplicateText
-from llamaduo.records import Example
-from llamaduo.stages.curate import Curated, Index, Removal, curate, words
+from llamaduo.data.alike import Bag, bag, shared, without, words
+from llamaduo.pocket.tasks import TASKS, make_pairs
+from llamaduo.records import Example, prompt_id
+from llamaduo.stages.curate import Curated, Removal, curate
 
 CONFIG = Curation(duplicate_jaccard=0.9, contamination_jaccard=0.8)
 
@@ -26,8 +28,7 @@ def curated(
     return curate(new, known=known or [], held_out=held_out or [], config=config)
 
 
-def jaccard(one: str, other: str) -> float:
-    a, b = words(one), words(other)
+def jaccard(a: Bag, b: Bag) -> float:
     return len(a & b) / len(a | b) if a | b else 0.0
 
 
@@ -36,54 +37,51 @@ def numbered(first: int, last: int) -> str:
     return " ".join(f"w{n}" for n in range(first, last))
 
 
-TEXTS = st.lists(
-    st.lists(st.sampled_from("abcdefghijkl"), max_size=12).map(" ".join) | st.text(max_size=8), max_size=14
-)
-THRESHOLDS = st.sampled_from([1.0, 0.9, 0.8, 2 / 3, 0.5, 1 / 3, 0.25, 0.1, 0.01]) | st.floats(0.01, 1.0)
+TEXTS = st.lists(st.lists(st.sampled_from("abcdefghijkl"), max_size=6).map(" ".join) | st.text(max_size=6), max_size=14)
 
 
-@given(TEXTS, st.lists(st.text(alphabet="abcdefghijkl ", max_size=20), max_size=4), THRESHOLDS)
-@settings(max_examples=300)
-def test_the_index_finds_exactly_what_brute_force_finds(texts: list[str], asked: list[str], threshold: float) -> None:
-    index = Index([*texts, *asked], threshold)
-    for text in texts:
-        index.add(text)
-    for text in [*texts, *asked]:
-        expected = [(place, jaccard(text, other)) for place, other in enumerate(texts)]
-        assert index.matches(text) == [
-            (place, alike) for place, alike in expected if words(text) and alike >= threshold
-        ]
-
-
-@given(TEXTS, TEXTS, THRESHOLDS)
-@settings(max_examples=100)
-def test_the_index_is_exact_for_texts_it_was_not_told_of(texts: list[str], asked: list[str], threshold: float) -> None:
-    index = Index([], threshold)
-    for text in texts:
-        index.add(text)
-    for text in filter(words, asked):
-        expected = [place for place, other in enumerate(texts) if jaccard(text, other) >= threshold]
-        assert [place for place, _ in index.matches(text)] == expected
+def holds(text: str, short: str, common: Bag) -> bool:
+    """Tell whether a text has all words of a shorter one in a row, three or more and not all of them common."""
+    inner = words(short)
+    while inner and not inner[0][0].isalnum():
+        inner = inner[1:]
+    while inner and not inner[-1][0].isalnum():
+        inner = inner[:-1]
+    outer = words(text)
+    runs = (outer[start : start + len(inner)] for start in range(len(outer)))
+    told = sum(word[0].isalnum() for word in inner) >= 3 and not common.issuperset(inner)
+    # signs around it say nothing: if these are all that isn't common, nor does the text
+    return told and any(run == inner for run in runs)
 
 
 @given(TEXTS, TEXTS, TEXTS, st.sampled_from([0.9, 0.5]), st.sampled_from([0.8, 0.4]))
-@settings(max_examples=100)
+@settings(max_examples=200)
 def test_curation_is_what_comparing_everything_gives(
     new: list[str], known: list[str], held_out: list[str], duplicate: float, contamination: float
 ) -> None:
     config = Curation(duplicate_jaccard=duplicate, contamination_jaccard=contamination)
     rows, seen, tests = ([example(text) for text in texts] for texts in (new, known, held_out))
     found = curated(rows, seen, tests, config)
+    common = shared([bag([row.prompt]) for row in (*seen, *tests)])
+    common_pairs = shared([bag([row.prompt, row.response]) for row in (*seen, *tests)])
+
+    def prompt(row: Example) -> Bag:
+        return without(bag([row.prompt]), common)
+
+    def pair(row: Example) -> Bag:
+        return without(bag([row.prompt, row.response]), common_pairs)
+
+    def leaks(row: Example, test: Example) -> bool:
+        held = holds(row.prompt, test.prompt, common) and not any(holds(s.prompt, test.prompt, common) for s in seen)
+        return held or jaccard(prompt(row), prompt(test)) >= contamination
+
     survivors: list[Example] = []
     for row in rows:
-        clean = not any(jaccard(row.prompt, test.prompt) >= contamination for test in tests)
-        compared = [*seen, *survivors]
         fresh = all(
-            row.prompt_id != other.prompt_id
-            and jaccard(f"{row.prompt}\n{row.response}", f"{other.prompt}\n{other.response}") < duplicate
-            for other in compared
+            row.prompt_id != other.prompt_id and jaccard(pair(row), pair(other)) < duplicate
+            for other in (*seen, *survivors)
         )
-        if clean and fresh:
+        if fresh and not any(leaks(row, test) for test in tests):
             survivors.append(row)
     assert list(found.kept) == survivors
     assert len(found.kept) + len(found.removed) == len(rows)
@@ -120,7 +118,7 @@ def test_rows_trained_on_already_are_not_taken_again() -> None:
     found = curated([example(numbered(0, 39) + " new", "same response")], known)
     assert found.kept == ()
     assert found.removed[0].match == known[0].prompt_id
-    assert found.removed[0].similarity == pytest.approx(41 / 43, abs=1e-4)
+    assert found.removed[0].similarity == pytest.approx(80 / 84, abs=1e-4)  # 41 words and 39 pairs, of 43 and 41
 
 
 def test_contamination_is_by_prompt_whatever_the_response_says() -> None:
@@ -128,7 +126,7 @@ def test_contamination_is_by_prompt_whatever_the_response_says() -> None:
     leak = example(numbered(0, 9), "nothing like the response of the test row at all")
     found = curated([leak], held_out=held_out)
     assert found.kept == ()
-    assert found.removed == (Removal(0, leak.prompt_id, "contamination", held_out[1].prompt_id, 0.9),)
+    assert found.removed == (Removal(0, leak.prompt_id, "contamination", held_out[1].prompt_id, 0.8947),)  # 17 of 19
 
 
 def test_the_closest_held_out_prompt_is_the_one_that_is_logged() -> None:
@@ -157,9 +155,142 @@ def test_nothing_of_dev_or_test_survives_in_whatever_case_or_spacing() -> None:
 
 
 def test_words_of_any_script_and_single_signs_count() -> None:
-    assert words("Über-Straße, 日本 x+1") == {"über", "-", "strasse", ",", "日本", "x", "+", "1"}
-    held_out = [example("東京 の 天気 は 晴れ です か")]
-    assert curated([example("東京 の 天気 は 晴れ です か")], held_out=held_out).kept == ()
+    held_out = [example("東京の天気は晴れですか")]
+    assert curated([example("東京の天気は晴れですか?")], held_out=held_out).kept == ()
+    other = example("大阪の料理は好きですか")
+    assert curated([other], held_out=held_out).kept == (other,)
+
+
+def test_order_matters() -> None:
+    asked = [example("Is A taller than B?", "yes"), example("Is B taller than A?", "no")]
+    assert curated(asked).kept == tuple(asked)
+    assert curated(asked[1:], held_out=asked[:1]).kept == (asked[1],)
+
+
+def conversation(*texts: str, system: str | None = None, response: str = "Done.") -> Example:
+    """Return a pair whose prompt has turns of the user and the assistant in turn."""
+    turns = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+    messages = (*([{"role": "system", "content": system}] if system else []), *turns)
+    return Example(prompt_id(messages), messages, response)
+
+
+def test_all_turns_count_and_not_the_last_alone() -> None:
+    held_out = [conversation("Cancel my order", "Shall I send the money back?", "Yes, please do that.")]
+    other = conversation("What is a hinge?", "Do you want a picture?", "Yes, please do that.")
+    assert curated([other], [held_out[0]]).kept == (other,)
+    assert curated([other], held_out=held_out).kept == (other,)
+    same = conversation("Cancel my order!", "Shall I send the money back?", "Yes, please, do that.")
+    assert curated([same], held_out=held_out).kept == ()
+
+
+def test_a_system_prompt_common_to_all_makes_nothing_alike() -> None:
+    rows = [conversation(numbered(n * 9, n * 9 + 5), system=numbered(1000, 1100)) for n in range(30)]
+    found = curated(rows[20:], rows[:10], rows[10:20])
+    assert list(found.kept) == rows[20:]
+
+
+INSTRUCTION = " ".join(f"rule{n}" for n in range(200))
+
+
+def tickets(first: int, last: int, response: str = "billing") -> list[Example]:
+    """Return rows of six words of their own behind an instruction of 200, which all share."""
+    prompts = (f"{INSTRUCTION}\n\n{numbered(n * 20, n * 20 + 6)}" for n in range(first, last))
+    return [example(prompt, response) for prompt in prompts]
+
+
+def test_a_fixed_instruction_takes_no_rows_and_hides_no_leak() -> None:
+    known, held_out, new = tickets(0, 60), tickets(60, 100), tickets(100, 599)
+    leak = example(held_out[7].prompt + ", please", "billing")
+    found = curated([*new[:200], leak, *new[200:]], known, held_out)
+    assert len(found.kept) >= 495
+    assert [(removal.row, removal.match) for removal in found.removed] == [(200, held_out[7].prompt_id)]
+
+
+def test_a_leak_under_another_instruction_is_found() -> None:
+    known, held_out = tickets(0, 60), tickets(60, 100)
+    leak = example("I have got a ticket that says: " + held_out[7].prompt.removeprefix(INSTRUCTION).strip())
+    assert [removal.match for removal in curated([leak], known, held_out).removed] == [held_out[7].prompt_id]
+
+
+def test_prompts_of_shared_words_alone_match_no_others() -> None:
+    known, held_out = tickets(0, 10), [*tickets(10, 20), example(INSTRUCTION)]
+    assert len(curated(tickets(20, 40), known, held_out).kept) == 20
+    assert curated([example(INSTRUCTION.upper())], known, held_out).kept == ()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_different_pocket_tickets_survive(task: str) -> None:
+    rows = [example(prompt, response) for prompt, response in make_pairs(task, 1192, seed=5)]
+    found = curated(rows[192:], rows[:64], rows[64:192], Curation())
+    assert len(found.kept) >= 995
+
+
+class TestWhatHoldsAHeldOutText:
+    LONG = "Where in Lima can I buy the blue shoes that I saw on Monday in the shop next to the old station?"
+
+    def removed(self, new: Example, held_out: Example, known: list[Example] | None = None) -> list[tuple[str, float]]:
+        found = curated([new], known, [example("Another prompt of dev."), held_out])
+        assert all(removal.match == held_out.prompt_id for removal in found.removed)
+        return [(removal.reason, removal.similarity) for removal in found.removed]
+
+    @pytest.mark.parametrize(
+        "leak",
+        [
+            example(f"{numbered(0, 60)}. {LONG} {numbered(60, 90)}"),
+            example(f"Translate this: {LONG.lower()} And then tell me how far it is from here, since I am on foot."),
+            example("Write me ten questions that a tourist might ask.", f"{numbered(0, 40)}\n{LONG}"),
+            conversation(LONG, "In the old town.", "And what is the way to this shop, if I come by the night bus?"),
+        ],
+        ids=["between other words", "in another case", "in a response", "in an earlier turn"],
+    )
+    def test_a_prompt_within_a_longer_text_is_found(self, leak: Example) -> None:
+        assert self.removed(leak, example(self.LONG)) == [("contamination", 1.0)]
+
+    def test_most_of_it_is_enough_and_a_part_is_not(self) -> None:
+        cut = self.LONG.split()
+        most = example(f"{numbered(0, 60)} {' '.join(cut[:18])} {numbered(60, 90)}")
+        assert self.removed(most, example(self.LONG)) == [("contamination", 0.8182)]  # 18 of 22 words
+        part = example(f"{numbered(0, 60)} {' '.join(cut[:12])} {numbered(60, 90)}")
+        assert self.removed(part, example(self.LONG)) == []
+
+    @pytest.mark.parametrize("short", ["Who wrote Faust?", "¿Quién escribió Fausto?", "谁写了浮士德？"])  # noqa: RUF001
+    def test_a_short_prompt_has_to_be_there_word_for_word(self, short: str) -> None:
+        longer = example(f"Please answer in one word, and in capital letters, without a sign: {short} Thank you, Ann.")
+        assert self.removed(longer, example(short)) == [("contamination", 1.0)]
+        other = example(longer.prompt.replace("Faust", "Hamlet").replace("Fausto", "Don").replace("浮士德", "哈姆雷"))
+        assert self.removed(other, example(short)) == []
+
+    @pytest.mark.parametrize("short", ["Hello", "Thank you", "yes?!", "?"])
+    def test_one_or_two_words_are_not_enough(self, short: str) -> None:
+        assert self.removed(example(f"{short} {numbered(0, 20)}, thank you"), example(short)) == []
+
+    @pytest.mark.parametrize("response", ["billing", "I don't know.", "not enough information is given there"])
+    def test_a_short_response_is_no_leak(self, response: str) -> None:
+        new = example(numbered(0, 20), response)
+        assert self.removed(new, example(self.LONG, response)) == []
+        assert (
+            self.removed(example(f"{numbered(0, 9)} {response} {numbered(9, 20)}"), example(self.LONG, response)) == []
+        )
+
+    def test_a_long_response_is_found_in_responses_and_prompts(self) -> None:
+        response = "You find them in the second street behind the market, where the old cinema was."
+        held_out = example(self.LONG, response)
+        assert self.removed(example(numbered(0, 20), f"{numbered(30, 40)} {response}"), held_out) != []
+        assert self.removed(example(f"{numbered(0, 20)} {response}"), held_out) != []
+
+    def test_what_training_rows_hold_anyway_tells_nothing(self) -> None:
+        boilerplate = "I am sorry, but I can not help you with a question of this kind, please call us."
+        held_out = example(self.LONG, boilerplate)
+        new = example(numbered(0, 20), boilerplate)
+        assert self.removed(new, held_out) != []
+        assert self.removed(new, held_out, [example(numbered(50, 70), boilerplate)]) == []
+        short = example("Who wrote Faust?")
+        within = "This is a list of questions: Who wrote Faust? Who wrote Hamlet?"
+        assert self.removed(example(f"{numbered(0, 20)} {short.prompt}"), short, [example(within)]) == []
+
+    def test_a_pool_of_synthetic_rows_hides_nothing(self) -> None:
+        pool = [example(f"{numbered(100, 160)} {self.LONG}", generator="teacher")]
+        assert self.removed(example(f"{numbered(0, 60)} {self.LONG}"), example(self.LONG), pool) != []
 
 
 def test_the_paper_compares_responses_and_asks_rouge_l_to_confirm() -> None:

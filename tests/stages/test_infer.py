@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from networks import NAMES, local_model
+from tiny import FAMILIES, model_of, save, tokenizer_of
 
 from llamaduo.config import Infer, LocalModel, Quantization, Runtime
 from llamaduo.errors import ConfigError
@@ -59,6 +61,12 @@ def test_every_prompt_gets_k_answers_in_order() -> None:
     assert all(p.reference == row.response for row in rows for p in found if p.prompt_id == row.prompt_id)
 
 
+def test_an_answer_keeps_the_cluster_of_its_prompt_also_behind_other_pairs() -> None:
+    rows = [replace(examples(1)[0], cluster="c0ffee"), examples(2)[1]]
+    for found in (answers(rows), answers(rows, shots=1, pool=examples(4)), answers(rows, max_new_tokens=500)):
+        assert [p.cluster for p in found] == ["c0ffee", "c0ffee", None, None]
+
+
 def test_answers_do_not_depend_on_batch_size_or_order() -> None:
     rows = examples(5)
     one = {(p.prompt_id, p.sample): p.text for p in answers(rows, batch_size=1)}
@@ -82,6 +90,18 @@ def test_an_answer_ends_at_its_end_mark_or_is_marked_as_cut() -> None:
             assert prediction.completion_tokens == 3
         else:
             assert prediction.finish_reason == "stop"
+
+
+def test_an_answer_ends_where_its_base_model_ends_a_text_under_another_tokenizer_too() -> None:
+    ends = ("<|end_of_text|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+    named = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}  # as Llama 3 Instruct's tokenizer
+    family = replace(FAMILIES["llama"], special=ends, named=named)
+    network = model_of(family, tokenizer := tokenizer_of(family))
+    network.model.norm.weight.data.zero_()  # all tokens are equally likely, so the first is taken: <|end_of_text|>
+    network.generation_config.eos_token_id = 0
+    model = save("llama_base_of_instruct", family, network, tokenizer)
+    (found,) = answers(examples(1), model=model, samples=1, temperature=0.0, max_new_tokens=9)
+    assert (found.text, found.finish_reason, found.completion_tokens) == ("", "stop", 1)
 
 
 def test_a_prompt_without_room_is_reported_and_not_cut() -> None:

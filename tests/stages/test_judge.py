@@ -10,7 +10,7 @@ import asyncio
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from sample_records import prediction
 
 from llamaduo.config import Judge, JudgeKind, JudgePrompt, Price, ServiceLLM
+from llamaduo.evidence.economy import Round
 from llamaduo.records import UNSCORED_REASONS, Prediction, Verdict, from_json, to_json
 from llamaduo.service import client, transport
 from llamaduo.service.client import Service
@@ -301,3 +302,32 @@ class TestReferenceJudge:
         config = Judge(kind=JudgeKind.reference)
         judge([prediction("p"), prediction("q")], config=config, service=None, progress=lambda *at: seen.append(at))
         assert seen == [(1, 2), (2, 2)]
+
+
+def test_rounds_end_where_it_is_enough_and_ask_for_nothing_more(llm: LLM, open_service: Open, tmp_path: Path) -> None:
+    script = Script()
+    panel = {"j": llm(script, send_seed=True)}
+    answers = [prediction(name, f"to {name}") for name in "abcd"]
+    ids = [answer.prompt_id for answer in answers]
+    rounds = [Round((ids[2], ids[0]), (0, 1)), Round((ids[3],), (0,)), Round((ids[1],), (0,))]
+    shown: list[tuple[int, int]] = []
+    told: list[int] = []
+
+    def enough(so_far: Sequence[Verdict]) -> bool:
+        told.append(len(so_far))
+        return len(so_far) >= 5
+
+    found = judge(
+        answers,
+        config=Judge(panel=panel, repeats=2),
+        service=open_service(),
+        progress=lambda done, total: shown.append((done, total)),
+        rounds=rounds,
+        enough=enough,
+    )
+    assert [(v.prompt_id, v.repeat) for v in found] == [(ids[0], 0), (ids[0], 1), (ids[2], 0), (ids[2], 1), (ids[3], 0)]
+    assert (told, len(script.prompts)) == ([4, 5], 5)
+    assert shown[-1] == (5, 5)
+    everything = judge(answers, config=Judge(panel=panel, repeats=2), service=open_service(), progress=lambda *_: None)
+    assert len(script.prompts) == 8, "what was asked in rounds is in the journal under the same keys"
+    assert [v.request for v in everything if v in found] == [v.request for v in found]

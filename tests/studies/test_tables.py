@@ -57,6 +57,11 @@ def field(table: Table, row: tuple[str, ...], column: str) -> Cell:
     return found[table.header.index(column)]
 
 
+def limits(cell: Cell) -> tuple[float, float]:
+    low, high = cell.text.split("[")[1].rstrip("]").split(", ")
+    return float(low), float(high)
+
+
 def bold(table: Table) -> list[tuple[str, str]]:
     return [(row[0].text, table.header[at]) for row in table.rows for at, cell in enumerate(row) if cell.bold]
 
@@ -73,10 +78,10 @@ class TestMain:
         judges = ("panel", "gpt_4o", "claude_3_sonnet", "gemini_1_5_flash")
         assert table.header == ("model", *(f"{task}, {judge}" for task in ("closed_qa", "coding") for judge in judges))
         assert [row[0].text for row in table.rows] == ["gemma_2b", "llama3_8b"]
-        assert "n = 32 answers to 8 prompts" in table.note
+        assert "n = 8 prompts, 32 answers" in table.note
 
-    def test_a_field_is_what_the_run_recorded(self) -> None:
-        state = json.loads((made("a") / "state.json").read_text())
+    def test_a_field_is_what_the_run_recorded_where_no_training_noise_is_assumed(self) -> None:
+        state = json.loads((made("a", ("evidence.training_noise_sd", 0.0)) / "state.json").read_text())
         table = tables()["main_similarity"]
         recorded = state["test"]["similarity"]
         assert field(table, ("gemma_2b",), "panel").value == recorded["mean"]
@@ -84,6 +89,41 @@ class TestMain:
             f"{recorded['mean']:.1f} [{recorded['low']:.1f}, {recorded['high']:.1f}]"
         )
         assert field(table, ("gemma_2b",), "gpt_4o").value == state["test"]["judges"]["gpt_4o"]["similarity_mean"]
+
+    def test_a_field_of_one_run_is_widened_by_the_training_noise_that_is_assumed(self) -> None:
+        for model, sd in (("a", 0.0), ("b", 3.0)):
+            made(model, (MODEL, model), ("evidence.training_noise_sd", sd))
+        found = tables()
+        low, wide = (limits(field(found["main_precision"], (model,), "panel")) for model in ("a", "b"))
+        mean = field(found["main_precision"], ("a",), "panel").value or 0
+        assert mean - wide[0] == pytest.approx(((mean - low[0]) ** 2 + (1.96 * 3) ** 2) ** 0.5, abs=0.15)
+        assert "widened by training noise of 3 points (SD between seeds, assumed" in found["main_precision"].note
+        overview = found["runs"]
+        one, other = (row[overview.header.index("precision")].text for row in overview.rows)
+        assert one == other  # there the run's own model is meant
+        assert "training noise is no part of them" in overview.note
+
+    def test_what_was_not_trained_has_no_training_noise(self) -> None:
+        made("base", ("train.enabled", False), ("synthesis.enabled", False))
+        state = json.loads(Path("s/base/state.json").read_text())["test"]["precision"]
+        found = tables()["main_precision"]
+        assert limits(field(found, ("gemma_2b",), "panel")) == pytest.approx((state["low"], state["high"]), abs=0.06)
+        assert "training noise of" not in found.note
+
+    def test_near_copies_of_a_prompt_count_once(self) -> None:
+        run = made("a", ("evidence.training_noise_sd", 0.0), prompts=24)
+        made("b", (MODEL, "b"), ("evidence.training_noise_sd", 0.0), prompts=24)
+        path = run / "iterations/test/predictions.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            line["cluster"] = f"{int(line['prompt_id'], 16) // 3 * 3:016x}"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        found = tables()
+        assert field(found["main_precision"], ("gemma_2b",), "panel").note == "n = 8 prompts, 96 answers"
+        one, other = (limits(field(found["coverage"], (model,), "panel")) for model in ("gemma_2b", "b"))
+        assert one[1] - one[0] > other[1] - other[0] + 5
+        (row,) = [row for row in read_study(Path("s")).reported() if row["run"] == "a"]
+        assert (row["prompts"], row["precision_n"]) == (8, 96)
 
     def test_runs_that_repeat_each_other_are_put_together(self) -> None:
         paths = [made(f"seed-{seed}", ("runtime.seed", seed), seed=seed) for seed in (1, 2, 3)]
@@ -93,7 +133,7 @@ class TestMain:
         assert cell.value == pytest.approx(
             sum(m["mean"] * m["n"] for m in means) / sum(m["n"] for m in means), abs=1e-3
         )
-        assert "n = 96 answers to 8 prompts" in cell.note + tables()["main_precision"].note
+        assert "n = 8 prompts, 96 answers" in cell.note + tables()["main_precision"].note
 
     def test_seeds_that_lie_far_apart_widen_the_field(self) -> None:
         for seed, level in ((1, 60.0), (2, 70.0)):
@@ -104,7 +144,7 @@ class TestMain:
         low, high = (float(part) for part in row[1].text.split("[")[1].rstrip("]").split(", "))
         assert high - low > 80  # two runs 10 points apart: Student's t for one degree
         assert bold(found["main_precision"]) == []
-        assert "run several seeds" in found["main_precision"].note
+        assert "those of several seeds by how far these lie apart" in found["main_precision"].note
 
     def test_n_is_one_number_everywhere(self) -> None:
         """Answers whose verdicts can't be read are no part of it, whichever split and judge is told of."""
@@ -116,14 +156,14 @@ class TestMain:
         assert (row["answers"], row["unanswered"], row["precision_n"], row["coverage_n"]) == (48, 0, 45, 45)
         assert {r["precision_n"] for r in study.rows if r["run"] == "a" and r["reported"]} == {45}
         table = tables()["main_precision"]
-        assert "n = 45 answers" in field(table, ("gemma_2b",), "panel").note + table.note
+        assert "n = 12 prompts, 45 answers" in field(table, ("gemma_2b",), "panel").note + table.note
         overview = tables()["runs"]
         assert {r[-1].text: r[overview.header.index("n")].text for r in overview.rows} == {"a": "45", "b": "48"}
         drawn = forest(study.rows, "precision")
         assert drawn is not None
         assert {mark["n"] for mark in drawn.data if mark["run"] == "a"} == {45}
-        assert "n = 45 to 48 answers" in drawn.caption
-        assert "| 45 |" in listing(study.reported(), "precision")
+        assert "n = 12 prompts, 45 to 48 answers" in drawn.caption
+        assert "| 12 | 45 |" in listing(study.reported(), "precision")
         first = [r["precision_n"] for r in study.rows if (r["run"], r["judge"], r["split"]) == ("a", "all", "dev")]
         cards = [json.loads((run / f"iterations/{at:02d}/scorecard.json").read_text()) for at in range(2)]
         assert first == [card["precision"]["n"] for card in cards]
@@ -131,7 +171,7 @@ class TestMain:
     def test_an_n_that_differs_is_said(self) -> None:
         for number in range(3):
             made(f"m{number}", (MODEL, f"m{number}"), prompts=6 if number == 2 else 8)
-        assert field(tables()["main_precision"], ("m2",), "panel").note == "n = 24 answers to 6 prompts"
+        assert field(tables()["main_precision"], ("m2",), "panel").note == "n = 6 prompts, 24 answers"
 
     def test_coverage_is_the_scorecards_with_an_interval(self) -> None:
         state = json.loads((made("a", level=72.0) / "state.json").read_text())
@@ -192,7 +232,7 @@ class TestBold:
         for number, model in enumerate(("a", "b")):
             made(model, (MODEL, model), level=70.0 + number / 10, seed=number)
         assert bold(tables()["main_precision"]) == []
-        monkeypatch.setattr(cells, "differs", lambda *_: True)
+        monkeypatch.setattr(cells, "p_value", lambda *_: 0.0)
         assert bold(tables()["main_precision"]) != []
 
 
@@ -202,7 +242,7 @@ class TestFactors:
             made(f"r{rank}", ("train.lora_r", rank), ("train.lora_alpha", 2 * rank), level=level, seed=rank)
         table = tables()["by_lora_r"]
         assert table.header == ("LoRA rank", "precision", "precision, difference", "similarity",
-                                "similarity, difference", "n")  # fmt: skip
+                                "similarity, difference", "prompts", "n")  # fmt: skip
         assert [row[0].text for row in table.rows] == ["8", "16", "32"]
         assert field(table, ("8",), "precision, difference").text == ""
         apart = field(table, ("16",), "precision, difference")
@@ -318,10 +358,10 @@ class TestJudges:
         made("ours", ("service_llm", gemini), ("local_model.path", "meta-llama/Llama-3.2-1B"))
         made("own", ("service_llm", gpt), ("local_model.path", "google/gemma-2b"), seed=1)
         row = next(row for row in tables()["judges_family"].rows if row[0].text == "gemini")
-        assert (row[5].text, row[8].text) == ("", "0")
+        assert (row[5].text, row[10].text) == ("", "0")
         made("stranger", ("service_llm", gpt), ("local_model.path", "Qwen/Qwen3-4B"), seed=2)
         row = next(row for row in tables()["judges_family"].rows if row[0].text == "gemini")
-        assert (row[5].text != "", row[8].text) == (True, "32")
+        assert (row[5].text != "", row[10].text) == (True, "32")
 
     def test_judges_of_one_family_alone_are_not_compared(self) -> None:
         made("a", preset="pocket")
@@ -469,7 +509,7 @@ class TestBrokenOff:
         found = tables()
         shown = {row[0].text: row for row in found["main_precision"].rows}
         assert list(shown) == ["a", "e"]
-        assert "[" not in shown["e"][1].text
+        assert shown["e"][1].text.endswith(" [2.0, 100.0]")  # one prompt says next to nothing
         assert bold(found["main_precision"]) == []
         status = {row[1].text: row[2].text for row in found["runs"].rows}
         assert status == {"a": "plateau", "b": "failed", "c": "running", "d": "plateau", "e": "plateau"}

@@ -210,12 +210,24 @@ def label_ends(axis: Axes, ends: Sequence[tuple[float, float, str, str]], *, lin
         )  # fmt: skip
 
 
+OVER = "Gaffke's, over prompts; without training noise"
+"""What the intervals of figures are about."""
+
+
 def n_text(rows: Iterable[Row]) -> str:
-    """Return how many answers stand behind each mark, such as `n = 48 to 60 answers`."""
-    counts = sorted({row["n"] for row in rows if row["n"] is not None})
-    if not counts:
+    """Return what stands behind each mark, such as `n = 15 prompts, 48 to 60 answers`; prompts where they are known."""
+    rows = list(rows)
+    found = {name: sorted({row[of] for row in rows if row.get(of) is not None}) for name, of in _BEHIND.items()}
+    if not found["answers"]:
         return "n unknown"
-    return f"n = {counts[0]} answers" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]} answers"
+    return "n = " + ", ".join(f"{_span(counts)} {name}" for name, counts in found.items() if counts)
+
+
+_BEHIND = {"prompts": "prompts", "answers": "n"}
+
+
+def _span(counts: Sequence[int]) -> str:
+    return f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
 
 
 def left_out(shown: int, of: int, what: str, why: str = "those with the highest scores are shown") -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from llamaduo.studies.palette import FAINT, INK, colour, mark
 from llamaduo.studies.parts import Figure
-from llamaduo.studies.plots.drawing import WIDTH, finished, left_out, n_text, panels, score_axis, style
+from llamaduo.studies.plots.drawing import OVER, WIDTH, finished, left_out, n_text, panels, score_axis, style
 from llamaduo.studies.plots.grouping import best, grouped, split
 from llamaduo.studies.plots.lines import is_score
 from llamaduo.studies.tidy import Row
@@ -34,8 +34,7 @@ def forest(rows: Sequence[Row], score: str) -> Figure | None:
     drawn = [r for r in marks if r["panel"] in shown and r["series"] in kept and r["judge"] in some]
     kept.sort(key=lambda name: (_level(drawn, name), name))
     caption = (
-        f"Means with 95% intervals (bootstrap over prompts); {n_text(drawn)} a mark. Best at the top, by the mean of "
-        "all that is shown."
+        f"Means with 95% intervals ({OVER}); {n_text(drawn)} a mark. Best at the top, by the mean of all that is shown."
         + left_out(len(kept), len(models), "rows")
         + left_out(len(shown), len(tasks), "panels")
         + left_out(len(some), len(judges) + 1, "judges", "their scores are in the tables") * (len(judges) > MOST_JUDGES)
@@ -59,7 +58,7 @@ def _marks(rows: Sequence[Row], score: str) -> list[Row]:
             "panel": layout.panel(row), "series": layout.line(row), "run": row["run"],
             "judge": PANEL_MEAN if row["judge"] == "all" else row["judge"],
             "mean": row[f"{score}_mean"], "low": row[f"{score}_low"], "high": row[f"{score}_high"],
-            "n": row[f"{score}_n"],
+            "prompts": row["prompts"], "n": row[f"{score}_n"],
         }
         for row in rows
         if is_score(row[f"{score}_mean"])

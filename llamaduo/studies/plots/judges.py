@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from llamaduo.studies.palette import FAINT, SOFT, colour, mark
 from llamaduo.studies.parts import Figure
-from llamaduo.studies.plots.drawing import WIDTH, blues, finished, left_out, style
+from llamaduo.studies.plots.drawing import WIDTH, blues, finished, left_out, n_text, style
 from llamaduo.studies.tidy import Row
 
 if TYPE_CHECKING:
@@ -34,13 +34,12 @@ def agreement(rows: Sequence[Row], score: str = "precision") -> Figure | None:
     judges = everyone[:MOST_JUDGES]
     drawn = [row for row in rows if row["judge"] in judges and (row["kind"] != "rank" or row["other"] in judges)]
     strict = [row for row in drawn if row["kind"] == "strictness"]
-    counts = sorted({row["n"] for row in drawn})
-    n = f"n = {counts[0]:,} answers" if len(counts) == 1 else f"n = {counts[0]:,} to {counts[-1]:,} answers"
     caption = (
         f"Left: Spearman's rank correlation of two judges' {score} over the same answers, within each task, "
         "then the mean over tasks. Right: how much lower "
         "(strict) or higher (lenient) than the panel's mean a judge scores them, in points. Brackets and bars are 95% "
-        f"intervals over prompts; {n}." + left_out(len(judges), len(everyone), "judges", "the tables hold them all")
+        f"intervals over prompts, a jackknife's and Gaffke's; {n_text(drawn)}."
+        + left_out(len(judges), len(everyone), "judges", "the tables hold them all")
     )
     with style():
         from matplotlib.figure import Figure as Canvas

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from llamaduo.studies.palette import SOFT, colour, mark
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.drawing import (
+    OVER,
     at_right,
     count_axis,
     finished,
@@ -102,7 +103,7 @@ def _points(rows: Sequence[Row], layout: Layout, score: str, x: str) -> list[Row
         {
             "panel": layout.panel(row), "series": layout.line(row), "run": row["run"], "iteration": row["iteration"],
             x: row[x], "mean": row[f"{score}_mean"], "low": row[f"{score}_low"], "high": row[f"{score}_high"],
-            "n": row[f"{score}_n"],
+            "prompts": row["prompts"], "n": row[f"{score}_n"],
         }
         for row in rows
         if row[x] and is_score(row[f"{score}_mean"])
@@ -127,7 +128,7 @@ def _lines(name: str, title: str, how: str, *, points: list[Row], score: str, x:
     drawn = [p for panel in shown for p in by_panel[panel] if p["series"] in kept]
     shown = [panel for panel in shown if any(point["panel"] == panel for point in drawn)]
     caption = (
-        f"{how} Bands are 95% intervals (bootstrap over prompts); {n_text(drawn)} a point."
+        f"{how} Bands are 95% intervals ({OVER}); {n_text(drawn)} a point."
         + (" The dashed line is the gate." if any(point.get("gate") is not None for point in drawn) else "")
         + left_out(len(kept), len(series), "lines")
         + left_out(len(shown), len(by_panel), "panels")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from llamaduo.studies.palette import INK, SOFT, colour, mark
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.drawing import (
+    OVER,
     at_bottom,
     finished,
     left_out,
@@ -45,7 +46,7 @@ def pareto(rows: Sequence[Row], score: str) -> Figure | None:
     caption = (
         "Each point is a run" + (", by the price of all replies that it used" if x == "usd" else
                                  ": no reply cost anything, so the wall time of its iterations stands for the cost")
-        + f"; bars are 95% intervals (bootstrap over prompts), {n_text(drawn)} a point. The line joins the front: the "
+        + f"; bars are 95% intervals ({OVER}), {n_text(drawn)} a point. The line joins the front: the "
         "runs that no other beats at a lower or equal cost; the data name them."
         + left_out(len(shown), len(by_panel), "panels")
     )  # fmt: skip
@@ -92,7 +93,7 @@ def _spent(rows: Sequence[Row], score: str) -> tuple[list[Row], str]:
             "panel": layout.panel(row), "series": layout.line(row), "run": row["run"],
             "local_model": row["local_model"], "usd": usd[row["run"]], "seconds": seconds[row["run"]],
             "mean": row[f"{score}_mean"], "low": row[f"{score}_low"], "high": row[f"{score}_high"],
-            "n": row[f"{score}_n"], "front": False,
+            "prompts": row["prompts"], "n": row[f"{score}_n"], "front": False,
         }
         for row in reported
     ]  # fmt: skip

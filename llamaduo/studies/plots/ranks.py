@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.studies.parts import Figure
-from llamaduo.studies.plots.drawing import WIDTH, blues, finished, left_out, style
+from llamaduo.studies.plots.drawing import OVER, WIDTH, blues, finished, left_out, style
 from llamaduo.studies.plots.grouping import best, grouped, split
 from llamaduo.studies.plots.lines import is_score
 from llamaduo.studies.tidy import Row
@@ -37,8 +37,8 @@ def rank_map(rows: Sequence[Row], score: str) -> Figure | None:
     drawn = [row for panel in shown for row in by_panel[panel]
              if row["lora_r"] in some_ranks and row["lora_alpha"] in some_alphas]  # fmt: skip
     caption = (
-        f"{score.capitalize()} (0 to 100) by LoRA rank and alpha: mean, 95% interval (bootstrap over prompts) and n, "
-        "the number of answers. An empty cell was not run or has no score."
+        f"{score.capitalize()} (0 to 100) by LoRA rank and alpha: mean, 95% interval ({OVER}) and n, the number "
+        "of answers. An empty cell was not run or has no score."
         + left_out(len(shown), len(by_panel), "panels")
         + left_out(len(some_ranks) + len(some_alphas), len(ranks) + len(alphas), "ranks and alphas", "the largest")
     )
@@ -55,7 +55,7 @@ def _cells(rows: Sequence[Row], score: str) -> list[Row]:
             "panel": ", ".join(filter(None, (layout.panel(row), layout.line(row) if layout.series else ""))),
             "run": row["run"], "lora_r": row["lora_r"], "lora_alpha": row["lora_alpha"],
             "mean": row[f"{score}_mean"], "low": row[f"{score}_low"], "high": row[f"{score}_high"],
-            "n": row[f"{score}_n"],
+            "prompts": row["prompts"], "n": row[f"{score}_n"],
         }
         for row in wanted
         if is_score(row[f"{score}_mean"])

@@ -78,7 +78,8 @@
     });
   }
 
-  // The mean of what is shown with its 95% interval: answers to one prompt go together.
+  // The mean of what is shown, and how far prompts lie apart: what was picked by its scores is no sample, and has no
+  // interval. Answers to one prompt go together.
   function summarise(values) {
     const groups = new Map();
     let total = 0, count = 0;
@@ -95,11 +96,14 @@
     const all = state.split.count.toLocaleString("en");
     let text = `${state.shown.length.toLocaleString("en")} of ${all} answers`;
     if (count) {
-      const mean = total / count, many = groups.size;
-      const spread = [...groups.values()].reduce((sum, [s, n]) => sum + (s - mean * n) ** 2, 0);
-      text += `; mean ${score()} ${mean.toFixed(1)}`;
-      if (many > 1) text += ` ± ${(1.96 * Math.sqrt((spread * many) / (many - 1)) / count).toFixed(1)} (95%)`;
-      text += `, n = ${count.toLocaleString("en")}`;
+      const means = [...groups.values()].map(([sum, n]) => sum / n), many = means.length;
+      const middle = means.reduce((sum, one) => sum + one, 0) / many;
+      text += `; mean ${score()} ${(total / count).toFixed(1)}`;
+      if (many > 1) {
+        const spread = means.reduce((sum, one) => sum + (one - middle) ** 2, 0);
+        text += ` (SD between prompts ${Math.sqrt(spread / (many - 1)).toFixed(1)})`;
+      }
+      text += `, n = ${many.toLocaleString("en")} prompts, ${count.toLocaleString("en")} answers`;
     } else if (!state.split.judged) text += "; not judged yet";
     told.textContent = text;
   }
