@@ -72,7 +72,7 @@ def _iteration(number: int, card: Scorecard, rows: int, synthetic: int) -> Itera
         iteration=number, train_rows=rows + synthetic, synthetic_rows=synthetic, skipped_rows=0, **scores,
         coverage=card.coverage, answers=card.answers, unanswered=card.unanswered, scored=card.scored,
         unscored=card.unscored, train_loss=1.0 / (number + 1), cost_usd=round(card.cost_usd, 10), seconds=30.0,
-        judges=card.judges,
+        judges=card.judges, prompts=card.similarity.prompts,
     )  # fmt: skip
 
 

@@ -133,8 +133,6 @@ def mean(scores: ByPrompt, *, low: float = 0.0, high: float = 100.0) -> Measure:
     if not scores.n:
         return NOTHING
     value = rounded(float(scores.sums.sum()) / scores.n)
-    if len(scores.prompts) < 2:
-        return Measure(value, None, None, scores.n, len(scores.prompts))
     below, above = bounded.limits(scores.sums, scores.counts, low=low, high=high)
     found = Measure(value, rounded(below), rounded(above), scores.n, len(scores.prompts))
     return cut(_with_training(found, scores), low, high)
@@ -169,8 +167,6 @@ def _within(paired: Floats, most: float) -> Measure:
     of_a, of_b = counts_a.sum(), counts_b.sum()
     parts, shares = sums_a / of_a - sums_b / of_b, (counts_a / of_a + counts_b / of_b) / 2  # shares add up to 1
     value, fewer = rounded(parts.sum()), int(min(of_a, of_b))
-    if len(parts) < 2:
-        return Measure(value, None, None, fewer, len(parts))
     below, above = bounded.limits(parts, shares, low=-most, high=most)
     return Measure(value, rounded(below), rounded(above), fewer, len(parts))
 
@@ -180,8 +176,6 @@ def _apart(a: ByPrompt, b: ByPrompt, low: float, high: float) -> Measure:
     means = [float(side.sums.sum()) / side.n for side in (a, b)]
     prompts = min(len(a.prompts), len(b.prompts))
     value, fewer = rounded(means[0] - means[1]), min(a.n, b.n)
-    if prompts < 2:
-        return Measure(value, None, None, fewer, prompts)
     half = bounded.ERROR / 2
     ours, theirs = (bounded.limits(side.sums, side.counts, error=half, low=low, high=high) for side in (a, b))
     return Measure(value, rounded(ours[0] - theirs[1]), rounded(ours[1] - theirs[0]), fewer, prompts)

@@ -37,7 +37,7 @@ class Measure:
     value: float | None
     low: float | None
     high: float | None
-    """The limits are null for fewer than two prompts."""
+    """The limits are null where nothing scatters that could be drawn again, such as agreement over one prompt."""
     n: int
     """Answers behind it."""
     prompts: int

@@ -3,8 +3,8 @@
 Reads examples and an adapter; returns a `Prediction` for every (prompt, sample), in order. Each sample
 draws from a generator of its own, seeded by run, prompt and sample, so an answer depends neither on the
 batch size nor on which others are drawn beside it (in bfloat16 up to its rounding). An answer ends at
-an end mark of the chat or of the model's own, or before the first stop string. A prompt that leaves no
-room for an answer is not cut: it gets a prediction without text whose finish_reason is `prompt_too_long`.
+an end mark of the chat or of the model's own, or before the first stop string. A prompt that leaves no room
+for an answer is not cut: it gets a prediction without text whose finish_reason is `prompt_too_long`.
 """
 
 from __future__ import annotations

@@ -123,11 +123,18 @@ def _panel(axes: _Axes, scored: Sequence[Iteration], score: str, run: RunRecord)
         yield f'<polyline class="mean" points="{_joined([(x, axes.y(mean)) for _, x, mean, _, _ in found])}"/>'
     for line, x, mean, low, high in found:
         yield from _whisker(axes, x, low, high, "mean")
-        n = run.scored.get(line.iteration, {}).get(score, "unknown")
-        told = f"iteration {_told(line, score)}, n = {n}"
+        n = run.scored.get(line.iteration, {}).get(score)
+        told = f"iteration {_told(line, score)}, {_behind(line.prompts, n)}"
         if line.iteration == run.state.best_iteration:
             yield f'<circle class="best" cx="{x}" cy="{axes.y(mean)}" r="8"/>'
         yield f'<circle class="mean" cx="{x}" cy="{axes.y(mean)}" r="4"><title>{told}</title></circle>'
+
+
+def _behind(prompts: int | None, answers: int | None) -> str:
+    """Return what stands behind a mark; prompts where the run recorded them."""
+    if answers is None:
+        return "n unknown"
+    return f"n = {f'{prompts:,} prompts, ' if prompts else ''}{answers:,} answers"
 
 
 def _whisker(axes: _Axes, x: float, low: float, high: float, name: str) -> Iterable[str]:
@@ -153,7 +160,8 @@ def _test(axes: _Axes, column: int, test: dict[str, Any]) -> Iterable[str]:
     x, y = axes.x(column), axes.y(mean)
     if low is not None and high is not None:
         yield from _whisker(axes, x, low, high, "test")
-    told = f"test split: {mean:.1f}" + ("" if low is None else f" [{low:.1f}, {high:.1f}]") + f", n = {test.get('n')}"
+    behind = _behind(test.get("prompts"), test.get("n"))
+    told = f"test split: {mean:.1f}" + ("" if low is None else f" [{low:.1f}, {high:.1f}]") + f", {behind}"
     yield f'<path class="test" d="M{x} {y - 6}l6 6l-6 6l-6 -6z"><title>{told}</title></path>'
     yield f'<text class="tick" x="{x}" y="{HEIGHT - 24}" text-anchor="middle">test</text>'
     yield f'<text class="tick faint" x="{x}" y="{HEIGHT - 9}" text-anchor="middle">once</text>'

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from llamaduo.config import Beside
 from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
 from llamaduo.redaction import complain, redact

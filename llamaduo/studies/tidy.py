@@ -7,8 +7,9 @@ A row begins with the run's identity (`IDENTITY`); `judge` is `all` for the pane
 `reported` marks the one row a judge that stands for its run in tables: the test split's under
 `protocol=clean`, the best iteration's under `protocol=paper`. Scores are 0 to 100, null where none exists;
 `precision_n` and `similarity_n` are the answers that have them, `prompts` the prompts behind these, near copies
-counted once. Coverage's limits and n, a single judge's n and prompts are counted from verdicts, which are read for
-reported rows alone: null elsewhere.
+counted once. Coverage's limits and n, and a single judge's n, are counted from verdicts, which are read for reported
+rows alone: null elsewhere. Older runs recorded no prompts, and limits that a bootstrap gave: their reported rows have
+those that their verdicts give now.
 """
 
 from __future__ import annotations
@@ -131,9 +132,12 @@ def _counted_in_verdicts(scores: Scores, row: Row, cut: float) -> Row:
         return {}
     found = covered(scores, cut, one)
     unknown = [name for name in _SCORES if row[f"{name}_n"] is None]
-    counts = {f"{name}_n": int((~np.isnan(scores.of_answers(name, one))).sum()) for name in unknown}
-    scored = ~np.isnan(np.stack([scores.of_answers(name, one) for name in _SCORES])).all(0)
-    counts["prompts"] = len(np.unique(scores.clusters[scored]))
+    counts: Row = {f"{name}_n": int((~np.isnan(scores.of_answers(name, one))).sum()) for name in unknown}
+    behind = {name: by_prompt(scores.clusters, scores.of_answers(name, one)) for name in _SCORES}
+    counts["prompts"] = max(len(each.prompts) for each in behind.values()) or None
+    if not row["prompts"]:
+        means = {name: mean(each) for name, each in behind.items() if row[f"{name}_low"] is not None}
+        counts |= {f"{name}_{end}": getattr(each, end) for name, each in means.items() for end in ("low", "high")}
     return counts | {"coverage_low": found.low, "coverage_high": found.high, "coverage_n": found.n}
 
 
@@ -154,6 +158,7 @@ def _of_run(run: RunRecord) -> list[Row]:
         limits = [f"{name}_{limit}" for name in _SCORES for limit in _LIMITS]
         whole = {name: getattr(line, name) for name in (*limits, *_COUNTED, "cost_usd", "seconds")}
         whole |= {f"{name}_n": n for name, n in run.scored.get(line.iteration, {}).items()}
+        whole["prompts"] = line.prompts or None
         rows += _with_judges(here, whole, line.judges)
     if test and run.chosen:
         here = known | _of_iteration(run.chosen) | {"split": "test", "reported": run.state.status == "done"}
@@ -161,6 +166,7 @@ def _of_run(run: RunRecord) -> list[Row]:
         whole = {f"{name}_{limit}": (test.get(name) or {}).get(limit)
                  for name in _SCORES for limit in (*_LIMITS, "n")}  # fmt: skip
         whole |= {name: test.get(name) for name in (*_COUNTED, "cost_usd")}
+        whole["prompts"] = max((test.get(name) or {}).get("prompts", 0) for name in _SCORES) or None
         rows += _with_judges(here, whole, test.get("judges") or {})
     return rows
 
@@ -177,7 +183,7 @@ def _with_judges(here: Row, whole: Row, judges: Mapping[str, Mapping[str, Any]])
     """Return the panel's row and one for each member."""
     rows = [here | {"judge": "all"} | whole]
     for name, scores in judges.items():
-        answers = {"answers": whole["answers"], "unanswered": whole["unanswered"]}
+        answers = {name: whole[name] for name in ("answers", "unanswered", "prompts")}
         rows.append(here | {"judge": name} | answers | {k: v for k, v in scores.items() if k in COLUMNS})
     return rows
 

@@ -59,13 +59,13 @@ def test_the_interval_of_a_mean_is_gaffkes_over_prompts(prompts: int) -> None:
     assert found.low < found.value < found.high
 
 
-@pytest.mark.parametrize(("prompts", "known"), [(0, False), (1, False), (2, True)])
-def test_few_prompts_have_what_can_be_had(prompts: int, *, known: bool) -> None:
-    found = mean(scores(*[[50.0]] * prompts))
-    assert found.value == (50.0 if prompts else None)
-    assert (found.low is not None, found.high is not None) == (known, known)
-    if found.low is not None and found.high is not None:
-        assert (found.low, found.high) == pytest.approx((50 * 0.1581, 100 - 50 * 0.1581), abs=0.01)
+def test_few_prompts_have_what_can_be_had() -> None:
+    none, one, two = (mean(scores(*[[50.0]] * prompts)) for prompts in range(3))
+    assert (none.value, none.low, none.high, none.n) == (None, None, None, 0)
+    assert (one.low, one.value, one.high) == pytest.approx((50 * 0.025, 50, 100 - 50 * 0.025), abs=0.01)
+    assert (two.low, two.value, two.high) == pytest.approx((50 * 0.025**0.5, 50, 100 - 50 * 0.025**0.5), abs=0.01)
+    apart = difference(scores([60.0]), scores([50.0]))
+    assert (apart.low, apart.value, apart.high) == pytest.approx((-100 + 110 * 0.025, 10, 100 - 90 * 0.025), abs=0.01)
 
 
 def skewed(rng: np.random.Generator, prompts: int) -> ByPrompt:

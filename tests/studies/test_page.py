@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -109,14 +110,16 @@ def test_it_says_the_verdict_and_the_scores_with_interval_n_and_gate(folder: Pat
     text = visible(run_page(run))
     found = (run.state.test or {})["precision"]
     assert "Not passed Not passed: plateau." in text
-    assert f"{found['mean']:.1f} [{found['low']:.1f}, {found['high']:.1f}] n = 8 answers, gate 90" in text
+    told = f"{found['mean']:.1f} [{found['low']:.1f}, {found['high']:.1f}]"
+    assert f"{told} n = {found['prompts']} prompts, 8 answers, gate 90" in text
     assert "judged by gpt_4o, claude_3_sonnet, gemini_1_5_flash" in text
     assert "Stopped by: plateau." in text
 
 
 def test_a_score_without_an_interval_has_no_brackets(folder: Path, config: dict[str, Any]) -> None:
     run = the_run(make_run(Path("results/one"), config=config, prompts=1, samples=1, repeats=1))
-    assert run.history[0].precision_low is None
+    run.history[:] = [dataclasses.replace(line, precision_low=None, precision_high=None) for line in run.history]
+    run.state.test = None
     drawn = curve(run, "precision")
     assert f"0: {run.history[0].precision_mean:.1f}" in drawn
     assert "[" not in drawn
@@ -127,7 +130,7 @@ def test_coverage_has_its_interval_and_n(folder: Path) -> None:
     study = read_study(folder.parent)
     (row,) = study.reported()
     limits = f"{row['coverage']:.0f}% [{row['coverage_low']:.0f}%, {row['coverage_high']:.0f}%]"
-    assert f"{limits} of {row['coverage_n']} answers" in visible(run_page(study.runs[0]))
+    assert f"{limits} of {row['coverage_n']} answers to {row['prompts']} prompts" in visible(run_page(study.runs[0]))
     assert limits in visible(study_page(study, [], []))
 
 
@@ -138,8 +141,8 @@ def test_every_iteration_is_a_line_and_a_mark(folder: Path) -> None:
         interval = f"{line.precision_mean:.1f} [{line.precision_low:.1f}, {line.precision_high:.1f}]"
         assert interval in visible(page)
         assert (
-            f"<title>iteration {line.iteration}: {interval}, n = {run.scored[line.iteration]['precision']}</title>"
-            in page
+            f"<title>iteration {line.iteration}: {interval}, n = {line.prompts} prompts, "
+            f"{run.scored[line.iteration]['precision']} answers</title>" in page
         )
     assert page.count('<svg class="curve"') == 2
     assert "gate 90" in page

@@ -131,8 +131,9 @@ def test_the_answers_of_the_best_iteration_are_there_with_their_scores(opened: O
 def test_the_mean_of_all_answers_is_that_of_the_record(opened: Opened, folder: Path) -> None:
     opened.ready()
     wanted = sum(scores(folder, at, "precision") for at in range(24)) / 24
-    assert f"mean precision {wanted:.1f} ±" in opened.page.inner_text("#told")
-    assert "(95%), n = 24" in opened.page.inner_text("#told")
+    told = opened.page.inner_text("#told")
+    assert f"mean precision {wanted:.1f} (SD between prompts " in told
+    assert f"n = {PROMPTS} prompts, 24 answers" in told
 
 
 def test_hostile_texts_are_shown_and_do_not_run(opened: Opened) -> None:
