@@ -44,6 +44,8 @@ class Runs:
     alike: float = 0.5
     looks: int = 6
     chance: Chance = field(default=gaffke_chance)
+    service_llm: float = SERVICE_LLM
+    """The service LLM's true mean."""
 
 
 def outcomes(runs: Runs, n: int, rng: np.random.Generator) -> dict[str, float]:
@@ -85,7 +87,7 @@ def needed(curve: dict[int, float], power: float) -> int | None:
 
 def _means(runs: Runs, looks: int, n: int, rng: np.random.Generator) -> tuple[Floats, float]:
     """Return (n, looks, prompts) on a scale from 0 to 100, and where the gate is on it."""
-    against = [SERVICE_LLM] if runs.gate == "service_llm" else []
+    against = [runs.service_llm] if runs.gate == "service_llm" else []
     drawn = _rare if runs.world == RARE else draw_run
     scores = drawn(
         runs.world,

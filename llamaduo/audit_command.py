@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamaduo.audit_shown import rendered, summary
 from llamaduo.compose import compose
-from llamaduo.config import Backend, Experiment, JudgeKind, fingerprint, plain
+from llamaduo.config import Experiment, JudgeKind, fingerprint, plain
 from llamaduo.data.labels import Labelled, read_labels
 from llamaduo.display import Display
 from llamaduo.errors import ConfigError, InputError, RunFolderError
@@ -217,12 +217,7 @@ class Audit:
 
     def _judged(self, parts: list[int]) -> list[Verdict]:
         """Let the panel score some of the parts: the judge stage of a run, with its journal, budget and reading."""
-        alone = replace(
-            self._experiment,
-            synthesis=replace(self._experiment.synthesis, enabled=False),
-            infer=replace(self._experiment.infer, backend=Backend.transformers),
-        )
-        service = open_service(alone, self.folder)
+        service = open_service(self._experiment, self.folder, list(self._experiment.judge.panel.values()))
         assert service is not None
         made: list[Verdict] = []
         try:

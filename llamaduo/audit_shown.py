@@ -30,7 +30,7 @@ from llamaduo.evidence.audit import (
     means,
 )
 from llamaduo.evidence.compare import by_prompt, difference
-from llamaduo.evidence.corrected import FEWEST, against_people, corrected_mean
+from llamaduo.evidence.corrected import BESIDE_PEOPLE, FEWEST, against_people, corrected_mean
 from llamaduo.records import Verdict
 
 if TYPE_CHECKING:
@@ -121,9 +121,10 @@ def rendered(found: Mapping[str, Any], folder: Path) -> Iterator[RenderableType]
             yield f"{one['unscored']} of {one['scored'] + one['unscored']} replies are unscored: {told}."
         yield from _strict_on_form(one["kinds"])
         yield from _people(one["labels"])
-        yield from _named(name, one["findings"], found["items"])
+        yield from _named(name, one, found["items"])
     cost = sum(one["cost_usd"] for one in found["judges"].values())
-    yield f"\nMeans over items with 95% intervals. Replies: ${cost:,.2f}. Results: {folder}"
+    yield "\nMeans over items with 95% intervals. Faults: one-sided tests at 1%, Student's t (docs/judges.md)."
+    yield f"Replies: ${cost:,.2f}. Results: {folder}"
 
 
 def _table(title: str, one: Mapping[str, Any]) -> RenderableType:
@@ -150,14 +151,15 @@ def _strict_on_form(kinds: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _named(name: str, named: Sequence[Mapping[str, Any]], items: int) -> Iterator[str]:
+def _named(name: str, one: Mapping[str, Any], items: int) -> Iterator[str]:
     """Yield the faults, a line each; or that none shows."""
-    if not named:
-        yield f"{name}: no fault shows beyond noise on {items} items. {len(FAULTS)} were looked for: docs/judges.md."
+    if not one["findings"]:
+        sought = len(FAULTS) if one["labels"] else len(FAULTS) - len(BESIDE_PEOPLE)
+        yield f"{name}: no fault shows beyond noise on {items} items. {sought} were looked for: docs/judges.md."
         return
     yield f"{name}: FAULTS"
-    for one in named:
-        yield f"  - {one['score']}: {one['text']}" if one["score"] != "both" else f"  - {one['text']}"
+    for fault in one["findings"]:
+        yield f"  - {fault['score']}: {fault['text']}" if fault["score"] != "both" else f"  - {fault['text']}"
 
 
 def _people(labels: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

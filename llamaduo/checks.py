@@ -82,7 +82,7 @@ _AT_LEAST: dict[str, float] = {
     "train.weight_decay": 0, "local_model.context": 2, "synthesis.pairs_per_request": 1,
     "synthesis.overdraw": 1, "loop.max_iterations": 1, "loop.patience": 0, "loop.min_gain": 0,
     "loop.growth.factor": 1, "loop.budget_usd": 0, "service.study_budget_usd": 0,
-    "data.train_rows": 1, "data.dev_rows": 0, "data.test_rows": 1,
+    "data.train_rows": 1, "data.dev_rows": 0, "data.dev_least": 0, "data.test_rows": 1,
     "tracking.answers": 0, "runtime.threads": 1, "runtime.retries": 0, "task.train_rows": 1, "task.test_rows": 1,
     "task.synthetic_rows": 1, "serving.gpu_usd_per_hour": 0, "serving.light_requests": 0, "serving.heavy_requests": 0,
     "serving.months": 1, "serving.tokens_per_second": 1e-3, "loop.gate.margin": 0,
@@ -303,11 +303,6 @@ def _loop_problems(experiment: Experiment) -> list[str]:
         found.append(
             "judge=reference gives no precision, so no synthetic data can make the gate pass: "
             "add synthesis=none or loop.gate.precision=null."
-        )
-    local = [name.value for name in beside(experiment) if name is not Beside.service_llm]
-    if local and experiment.infer.backend is Backend.endpoint:
-        found.append(
-            f"loop.beside={local}: infer.backend=endpoint answers with a model that has no base here; drop it."
         )
     if volumes and not experiment.synthesis.enabled:
         found.append("loop.growth.volumes needs synthetic rows: drop synthesis=none.")

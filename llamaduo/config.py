@@ -332,6 +332,8 @@ class Data:
     """Test rows; null takes `test_fraction`, or all of the Hub's test split."""
     dev_fraction: float = 0.15
     """Share of prompts in dev."""
+    dev_least: int = 0
+    """Rows that dev gets at least where `dev_fraction` comes to fewer, as long as they are at most a third of all."""
     test_fraction: float = 0.15
     """Share of prompts in test."""
     seed: int = 42
@@ -422,11 +424,14 @@ class Curation:
 
     duplicate_text: DuplicateText = DuplicateText.pair
     duplicate_jaccard: float = 0.9
-    """Pairs whose word sets are at least this alike are duplicates; one survives."""
+    """Pairs that are at least this alike are duplicates; one survives. Likeness is the Jaccard index of words and of
+    pairs of neighbouring words, without what more than half of the coverage rows share; with
+    `duplicate_text=response` that of the responses' words."""
     confirm_rouge_l: Optional[float] = None
     """Ask for this ROUGE-L F1 besides; null asks for nothing more."""
     contamination_jaccard: float = 0.8
-    """Rows whose prompt is at least this like a dev or test prompt are removed."""
+    """Rows whose prompt is at least this like a dev or test prompt are removed, and rows that hold at least this share
+    of such a prompt or response, in runs of eight words."""
 
 
 @dataclass
@@ -663,12 +668,16 @@ def model_location(path: str) -> str:
 
 
 def beside(experiment: Experiment) -> list[Beside]:
-    """Return whose answers are judged beside the iterations': those asked for, and whom the gate compares with."""
+    """Return whose answers are judged beside the iterations': those asked for, and whom the gate compares with.
+
+    A floor is one only for a model that is trained here.
+    """
     gate = experiment.loop.gate
     asks = gate.similarity is not None or gate.precision is not None
     compared = asks and gate.against is GateAgainst.service_llm
     named = {*experiment.loop.beside, *([Beside.service_llm] if compared else [])}
-    return [name for name in Beside if name in named]
+    trained = experiment.train.enabled and experiment.infer.backend is not Backend.endpoint
+    return [name for name in Beside if name in named and (trained or name is Beside.service_llm)]
 
 
 def who_answers(experiment: Experiment) -> str:

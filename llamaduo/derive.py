@@ -18,7 +18,7 @@ from pathlib import Path
 
 from llamaduo import rubric
 from llamaduo.config import Backend, Beside, DataSource, Experiment, WandbMode, fingerprint, has_own_rubric
-from llamaduo.differences import Verified
+from llamaduo.differences import Verified, taken_as_stored
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError, LlamaduoError, ServiceError
 from llamaduo.loop import run, run_folder
@@ -162,7 +162,7 @@ def _copy(source: Path, target: Path, names: set[str]) -> None:
     """Copy artifacts of these names with their markers; of an adapter its record alone."""
     for marker in source.glob("iterations/*/*.done"):
         name = marker.name.removesuffix(".done")
-        if name in names and (marker.parent / name).exists():
+        if taken_as_stored(marker.parent / name, names) and (marker.parent / name).exists():
             there = target / marker.parent.relative_to(source)
             there.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(marker, there / marker.name)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llamaduo.config import Beside
 from llamaduo.studies.runs import RunRecord
 
 _MOST_SHOWN = 20
@@ -55,13 +56,19 @@ def compare(record: RunRecord, derived: Path, kept: set[str], found: Verified) -
     for inside in sorted(made & there):
         path, stored, what = derived / inside, record.folder / inside, _COMPARED[inside.name]
         rows = path.read_bytes().count(b"\n") if path.suffix == ".jsonl" else 1
-        if path.name in kept:
+        if taken_as_stored(inside, kept):
             found.counts[f"{what} taken as stored"] += rows
             continue
         compare_files(f"{record.name}/{inside.as_posix()}", stored, path, found)
         found.counts[what] += rows
     _compare_metrics(record, derived, found)
     _compare_state(record, derived, found)
+
+
+def taken_as_stored(path: Path, kept: set[str]) -> bool:
+    """Tell whether an artifact is a copy; the service LLM's answers are derived wherever its replies are there."""
+    derived = path.name == "predictions.jsonl" and path.parent.name.endswith(Beside.service_llm)
+    return path.name in kept and not (derived and "verdicts.jsonl" not in kept)
 
 
 def _artifacts(folder: Path) -> set[Path]:

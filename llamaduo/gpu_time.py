@@ -147,6 +147,8 @@ def _characters_a_token(runs: Sequence[RunRecord]) -> float | None:
     characters = tokens = 0
     for run in runs:
         for file in run.folder.glob("iterations/*/predictions.jsonl"):
+            if speed.answered_by_service_llm(file.parent):
+                continue
             answers = speed.read_answers(file)
             characters += sum(answers.characters)
             tokens += sum(answers.completion_tokens)

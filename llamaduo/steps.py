@@ -651,9 +651,9 @@ def load_data(experiment: Experiment) -> CoverageDataset:
     return load_coverage(experiment, pairs)
 
 
-def open_service(experiment: Experiment, folder: Path) -> Service | None:
-    """Return access to service LLMs, keys and prices checked; None if nobody will be asked."""
-    llms = asked_llms(experiment)
+def open_service(experiment: Experiment, folder: Path, llms: Sequence[ServiceLLM] | None = None) -> Service | None:
+    """Return access to service LLMs, by default all of the experiment's, keys and prices checked; None for nobody."""
+    llms = asked_llms(experiment) if llms is None else llms
     if not llms:
         return None
     transport.register("pocket", teacher.reply)

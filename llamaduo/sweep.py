@@ -111,17 +111,23 @@ def _plan(cells: Sequence[Experiment], sweep: Sweep) -> None:
 
 
 def _refuse_unreadable_data(cells: Sequence[Experiment]) -> None:
-    """Raise InputError before anything runs, where a file can't be used; each is read once for all equal settings."""
+    """Raise InputError before anything runs, where a file can't be used or has too few prompts for a gate.
+
+    Each is read once for all equal settings; data of the Hub are seen when their runs begin.
+    """
     from llamaduo.config import DataSource
-    from llamaduo.steps import load_data
+    from llamaduo.steps import gate_outlook, load_data
 
     known: set[str] = set()
     for experiment in cells:
-        growth, synthesis = experiment.loop.growth, experiment.synthesis.enabled
-        settings = repr((experiment.data, experiment.protocol, growth, synthesis))
-        if experiment.data.source is DataSource.file and settings not in known:
+        loop, synthesis = experiment.loop, experiment.synthesis.enabled
+        task = experiment.task.name if experiment.data.source is DataSource.pocket else ""
+        settings = repr(
+            (experiment.data, experiment.protocol, loop.growth, loop.gate, loop.max_iterations, synthesis, task)
+        )
+        if experiment.data.source is not DataSource.hub and settings not in known:
             known.add(settings)
-            load_data(experiment)
+            gate_outlook(experiment, load_data(experiment))
 
 
 class _Left:

@@ -33,6 +33,7 @@ SMALL = (
     "data.test_rows=6",
     "loop.growth.factor=2",
     "loop.gate.rule=mean",
+    "loop.beside=[]",
     "infer.samples=2",
 )
 """A run of few prompts: no limit could pass its gate, so that it looks at means."""

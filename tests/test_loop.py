@@ -156,6 +156,7 @@ GATED = (
     "data.dev_rows=48",
     "data.test_rows=40",
     "loop.growth.factor=2",
+    "loop.beside=[]",
     "infer.samples=1",
 )
 """A run with enough prompts for a gate of limits."""

@@ -124,10 +124,6 @@ def test_the_name_of_a_run_follows_the_rubrics_content_and_the_criteria(own: Pat
     assert len({before, with_own, changed, fingerprint(experiment)}) == 4
 
 
-def test_without_a_rubric_and_criteria_runs_keep_the_names_they_had(composed_once: Experiment) -> None:
-    assert fingerprint(composed_once) == "1f0a2606"
-
-
 def _scored(names: tuple[str, ...], value: float) -> str:
     return json.dumps({name: {"reason": "r", "score": value} for name in names})
 
@@ -182,6 +178,8 @@ class TestARun:
         own.unlink()
         assert main(["verify", str(folder)]) == 0
         assert "1 fingerprints" in capsys.readouterr().out
+        assert main(["verify", str(folder), "--archive", "run.tar.xz"]) == 0
+        assert main(["verify", "run.tar.xz"]) == 0
         kept = rubric.copy_in(folder)
         kept.write_text(kept.read_text().replace("support", "sales"))
         assert main(["verify", str(folder)]) == 4

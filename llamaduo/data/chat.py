@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from importlib.metadata import version
 from typing import Any
@@ -36,7 +36,11 @@ Turns = Sequence[dict[str, str]]
 class Chat:
     """Renders chats with one tokenizer (transformers' fast tokenizers are fast here, too)."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, stops: Iterable[int] = ()) -> None:
+        """Take a tokenizer, and the tokens at which its model's own generation settings stop.
+
+        Only those count that are marks to the tokenizer: it may be another one than the model was made with.
+        """
         self.tokenizer = tokenizer
         self._backend = _backend(tokenizer)
         self._leads: dict[str, list[int]] = {}
@@ -52,9 +56,10 @@ class Chat:
             )
         self._lead = self._needed_lead(asked)
         ends = self._behind(asked + opening + "x", suffix.strip())
-        self.end_ids = {tokenizer.eos_token_id}
-        if ends and ends[0] in set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder):
-            self.end_ids.add(ends[0])
+        marks = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+        self.end_ids = {tokenizer.eos_token_id, *marks.intersection(ends[:1])}
+        self._stops = marks.intersection(stops) - self.end_ids
+        self.end_ids |= self._stops
         self._ends = sum(token in self.end_ids for token in ends)
 
     def prompt_ids(self, messages: Turns) -> list[int]:
@@ -89,6 +94,7 @@ class Chat:
             "tokenizer": self._backend.to_str(),
             "template": template,
             "special": self.tokenizer.special_tokens_map,
+            "stops": sorted(self._stops),
             "versions": [version(name) for name in ("transformers", "tokenizers", "jinja2")],
             "day": date.today().isoformat() if "strftime_now" in template else None,
         }

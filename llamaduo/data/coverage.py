@@ -8,6 +8,9 @@ make them alike, is asked of all rows. With fixed numbers, rows that are added c
 are taken until the number is reached; one that is larger than what is missing is passed over, as long as there is
 another that fits: more rows than were asked for come only where all clusters that are left are too large.
 
+With `data.dev_least`, dev gets more than its fraction of few rows, at most a third of all: a gate needs prompts. Rows
+that are added later then move some from dev to train.
+
 Rows with a `split` of their own, and the Hub's test split, stay where they are; near-duplicates in two splits are
 counted and noted.
 """
@@ -81,7 +84,13 @@ def _split(rows: Sequence[Example], data: Data, *, test_rows: int | None) -> Cov
         begin = max(map(places.__getitem__, test), default=0.0)
     left = {name: size for name, size in left.items() if name not in test}
     by_fraction = {name for name in left if begin <= places[name] < begin + data.dev_fraction}
-    dev = by_fraction if data.dev_rows is None else _whole(left, data.dev_rows)
+    least = min(data.dev_least, len(rows) // 3) if data.dev_fraction else 0
+    if data.dev_rows is not None:
+        dev = _whole(left, data.dev_rows)
+    elif sum(sizes[name] for name in by_fraction) < least:
+        dev = _whole({name: size for name, size in left.items() if places[name] >= begin}, least)
+    else:
+        dev = by_fraction
     train = [row for row in rows if _cluster(row) not in test | dev]
     return CoverageDataset(
         train=tuple(train[: data.train_rows]),

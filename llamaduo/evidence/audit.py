@@ -6,8 +6,9 @@
 An item is a prompt with its reference. Every kind of answer (`KINDS`) is judged once an item, the two in `REPEATED`
 several times with the very same request. A fault is named by a rule: a mean over items, or a difference within items,
 lies beyond a threshold by a one-sided test at 1% (Student's t over items; chi-square for the scatter of repeats), so
-that noise accuses nobody. Thresholds leave room for strict, lenient and coarse judges: they ask whether the judge can
-be used, not whether it is like another one.
+that noise accuses nobody. The t counts on a mean over items being about normal; it is no guaranteed limit, which would
+need some hundred items. Thresholds leave room for strict, lenient and coarse judges, whose values lie far from them:
+they ask whether the judge can be used, not whether it is like another one.
 """
 
 from __future__ import annotations

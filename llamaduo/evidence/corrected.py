@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+BESIDE_PEOPLE = ("kinder_than_people", "harsher_than_people", "unlike_people")
+"""The faults of `audit.FAULTS` that only answers show which people scored."""
 FEWEST = 10
 """Prompts with a human score below which there is no interval, and nothing is named."""
 

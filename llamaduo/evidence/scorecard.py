@@ -58,10 +58,16 @@ def score(
         reasons=dict(Counter(v.unscored for v in verdicts if v.unscored)),
         cost_usd=sum(v.cost_usd for v in verdicts),
         judges={name: _one_judge(group, coverage_cut, found) for name, group in judges.items()},
-        criteria=_criteria(list(judges.values()), found),
+        criteria=_criteria(verdicts, found),
         unjudged=there[0] - len(answers) if there else 0,
         spared=there[1] - len(verdicts) if there else 0,
     )
+
+
+def _criteria(verdicts: Sequence[Verdict], clusters: Clusters) -> dict[str, dict[str, Any]]:
+    """Return the estimate of each criterion, as plain values; empty where none was asked for."""
+    names = dict.fromkeys(name for verdict in verdicts for name in verdict.criteria)
+    return {name: asdict(estimate(of_answers(verdicts, name), clusters)) for name in names}
 
 
 def by_judge(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
@@ -73,18 +79,11 @@ def by_judge(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
 
 
 def of_answers(verdicts: Iterable[Verdict], name: str, missing: float | None = None) -> dict[Answer, float]:
-    """Return each answer's `similarity` or `precision`: the mean over judges of the means over their repeats.
+    """Return each answer's score by its name: the mean over judges of the means over their repeats.
 
     Verdicts without a score are left out, or count as `missing`: a bound that no missing score can break, and no score.
     """
     return _over_judges([_by_answer(group, name, missing) for group in by_judge(verdicts).values()])
-
-
-def _criteria(judges: Sequence[Sequence[Verdict]], clusters: Clusters) -> dict[str, dict[str, Any]]:
-    """Return the estimate of each criterion over these judges, as plain values; empty where none was asked for."""
-    names = dict.fromkeys(name for group in judges for verdict in group for name in verdict.criteria)
-    tables = {name: _over_judges([_by_answer(group, name) for group in judges]) for name in names}
-    return {name: asdict(estimate(table, clusters)) for name, table in tables.items()}
 
 
 def unscored(verdicts: Sequence[Verdict]) -> tuple[float, dict[str, int]]:
@@ -121,7 +120,7 @@ def _one_judge(verdicts: Sequence[Verdict], cut: float, clusters: Clusters) -> d
         "coverage": _coverage(similarity, precision, cut),
         **_counts(verdicts),
         "cost_usd": sum(verdict.cost_usd for verdict in verdicts),
-        **({"criteria": criteria} if (criteria := _criteria([verdicts], clusters)) else {}),
+        **({"criteria": criteria} if (criteria := _criteria(verdicts, clusters)) else {}),
     }
 
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llamaduo.config import Backend, Experiment, GateRule, GateSplit, who_answers
+from llamaduo.config import Backend, Experiment, GateMethod, GateRule, GateSplit, who_answers
 from llamaduo.evidence.details import Ended, details
 from llamaduo.evidence.gate import asked, confirmation
 from llamaduo.evidence.wording import count, goal, limits_told, of_card, of_iteration, scores
-from llamaduo.records import Iteration, Judged, Verdict
+from llamaduo.records import GateLook, Iteration, Judged, Verdict
 
 SWITCH, FALLBACK, STAY = "switch", "switch_with_fallback", "stay"
 _WHY = {
@@ -70,10 +70,21 @@ def verdict(
     if test is None or test.gate is None:
         return Found(_not_tested(run), told, STAY)
     said = confirmation(test.gate)
-    decision = {"confirmed": SWITCH, "undecided": FALLBACK, "contradicted": STAY}[said]
-    if decision == SWITCH and experiment.loop.gate.rule is GateRule.mean:
-        decision = FALLBACK  # a mean promises nothing
+    decision = _decision(run, test.gate, said)
     return Found(_tested(run, said, decision), told, decision, said)
+
+
+def _decision(run: Ended, on_test: GateLook, said: str) -> str:
+    """Return what to do with a model that passed on dev.
+
+    A limit that only holds by assumption proposes nothing by itself: test has to confirm it. What no guaranteed limit
+    has shown on test, a mean included, is no switch without a fallback.
+    """
+    on_dev = run.chosen.gate
+    assumed = bool(on_dev and on_dev["method"] == GateMethod.assumed.value)
+    if said == "contradicted" or (assumed and said == "undecided"):
+        return STAY
+    return SWITCH if said == "confirmed" and on_test.method == GateMethod.guaranteed.value else FALLBACK
 
 
 def _without_gate(run: Ended, stop_reason: str) -> str:
@@ -108,6 +119,9 @@ def _tested(run: Ended, said: str, decision: str) -> str:
     assert run.test.gate is not None
     task = run.experiment.task.name
     test = f"{_on_test(run)[:-1]}; {limits_told(run.test.gate)}: {said}."
+    if decision == STAY and said == "undecided":
+        passed = f"passes the gate ({goal(run.experiment)}) on the dev split by an assumption alone"
+        return f"Don't switch: {_model(run)} {passed}, which the test split does not confirm.{test}"
     if decision == STAY:
         return (
             f"Don't switch: {_model(run)} reaches {goal(run.experiment)} on dev, and the test split contradicts.{test}"

@@ -30,7 +30,25 @@ def load_chat(model: LocalModel) -> Chat:
         tokenizer.chat_template = model.chat_template
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return Chat(tokenizer)
+    return Chat(tokenizer, _stops(model))
+
+
+def _stops(model: LocalModel) -> list[int]:
+    """Return the tokens at which the model's own generation settings stop: those of what it learned to end with.
+
+    They can be others than its tokenizer's: Llama 3 ends a text with another token than Llama 3 Instruct.
+    """
+    from transformers import GenerationConfig, PretrainedConfig
+
+    where, pinned = model_location(model.path), {"revision": model.revision}
+    try:
+        found = GenerationConfig.from_pretrained(where, **pinned).eos_token_id
+    except OSError:  # it has none: transformers would take the configuration's
+        try:
+            found = PretrainedConfig.get_config_dict(where, **pinned)[0].get("eos_token_id")
+        except OSError:
+            return []  # whoever loads the model says why it can't be had
+    return [] if found is None else [found] if isinstance(found, int) else list(found)
 
 
 def pick_device(runtime: Runtime) -> torch.device:

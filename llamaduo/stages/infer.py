@@ -3,8 +3,8 @@
 Reads examples and an adapter; returns a `Prediction` for every (prompt, sample), in order. Each sample
 draws from a generator of its own, seeded by run, prompt and sample, so an answer depends neither on the
 batch size nor on which others are drawn beside it (in bfloat16 up to its rounding). An answer ends at
-the chat's end mark or before the first stop string. A prompt that leaves no room for an answer is not
-cut: it gets a prediction without text whose finish_reason is `prompt_too_long`.
+an end mark of the chat or of the model's own, or before the first stop string. A prompt that leaves no room
+for an answer is not cut: it gets a prediction without text whose finish_reason is `prompt_too_long`.
 """
 
 from __future__ import annotations
@@ -148,9 +148,10 @@ class _Endings:
 
     def text(self, ids: list[int]) -> tuple[str, str]:
         """Return an answer's text and why it ended: `stop` or `length`."""
-        text = self._decoded(ids)
+        marked = bool(ids) and ids[-1] in self.marks
+        text = self._decoded(ids[:-1] if marked else ids)
         found = self._found(text)
-        ended = found >= 0 or (bool(ids) and ids[-1] in self.marks)
+        ended = found >= 0 or marked
         return text[: found if found >= 0 else None].strip(), "stop" if ended else "length"
 
     def _decoded(self, ids: list[int]) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from llamaduo.config import Beside
 from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
 from llamaduo.redaction import complain, redact
@@ -107,6 +108,8 @@ def _told(run: RunRecord, scores: Scores | None, row: Row | None) -> dict[str, A
         "outcome": outcome(run),
         "pocket": pocket_note(run.config),
         "verdict": redact(run.state.verdict or ""),
+        "details": [redact(line) for line in run.state.details],
+        "beside": _beside(run),
         "error": redact(run.state.error or ""),
         "reported": _reported(run, scores, row),
         "cut": (run.config.get("loop") or {}).get("coverage_cut"),
@@ -119,6 +122,23 @@ def _told(run: RunRecord, scores: Scores | None, row: Row | None) -> dict[str, A
     }
 
 
+_BESIDE = {
+    Beside.service_llm: "ceiling: {}",
+    Beside.base: "floor: base model",
+    Beside.few_shot: "floor: few shots",
+}
+
+
+def _beside(run: RunRecord) -> list[tuple[str, dict[str, Any]]]:
+    """Return who was judged beside the iterations, by name, with the scorecard on the gate's split."""
+    teacher = str((run.config.get("service_llm") or {}).get("name"))
+    return [
+        (_BESIDE[Beside(name)].format(teacher), splits["gate"])
+        for name, splits in run.state.beside.items()
+        if "gate" in splits
+    ]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended, in a word or two."""
@@ -128,6 +148,11 @@ class Outcome:
     """`good`, `bad` or `open`: the colour of the badge, beside its text."""
 
 
+_DECIDED = {
+    "switch": Outcome("Switch", "good"),
+    "switch_with_fallback": Outcome("Switch with a fallback", "good"),
+    "stay": Outcome("Don't switch", "bad"),
+}
 _STOPPED = {
     "passed": Outcome("Passed", "good"),
     "budget": Outcome("Stopped by the budget", "open"),
@@ -140,6 +165,8 @@ def outcome(run: RunRecord) -> Outcome:
         return Outcome("Failed", "bad")
     if run.state.status != "done":
         return Outcome("Not finished", "open")
+    if run.state.stop_reason != "budget" and run.state.decision:
+        return _DECIDED[run.state.decision]
     if run.state.stop_reason in _STOPPED:
         return _STOPPED[run.state.stop_reason]
     gated = any(gate_of(run, name) is not None for name in SCORES)

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
+from llamaduo.config import Beside
 from llamaduo.errors import InputError
 from llamaduo.records import ANSWERED
 from llamaduo.studies.runs import read_tree
@@ -64,6 +65,11 @@ class Answers:
 
 
 _NONE = Answers((), (), (), (), ())
+
+
+def answered_by_service_llm(folder: Path) -> bool:
+    """Tell whether the answers in one of a run's folders are the service LLM's, which stands beside the local model."""
+    return folder.name.endswith(Beside.service_llm)
 
 
 def read_answers(path: Path) -> Answers:
@@ -119,4 +125,6 @@ def _markers(folder: Path, name: str) -> Iterator[tuple[Path, float]]:
     The artifact itself may be gone, as adapters are from an archive: its seconds count, its tokens are not known.
     """
     for marker in sorted(folder.glob(f"iterations/*/{name}")):
+        if answered_by_service_llm(marker.parent):
+            continue
         yield marker, float(read_tree(marker).get("seconds", 0.0))

@@ -104,6 +104,16 @@ def test_chatml_is_chatml_to_the_letter(chatml: Chat) -> None:
     )
 
 
+def test_the_models_own_ends_count_if_they_are_marks(own: Chat) -> None:
+    tokenizer = own.tokenizer
+    mark = min(set(tokenizer.added_tokens_decoder) - own.end_ids)
+    other = next(token for token in range(len(tokenizer)) if token not in tokenizer.added_tokens_decoder)
+    chat = Chat(tokenizer, [mark, other, tokenizer.eos_token_id])
+    assert chat.end_ids == own.end_ids | {mark}
+    assert chat.fingerprint() != own.fingerprint()
+    assert chat.response_ids(ASK, f"billing{tokenizer.decode([mark])} and more") is None
+
+
 def test_a_tokenizer_without_a_template_is_refused_with_the_way_out(own: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own.tokenizer, "chat_template", None)
     with pytest.raises(InputError, match=r"local_model\.chat_template=chatml"):

@@ -90,6 +90,7 @@ def variants(chat: Chat) -> Iterator[tuple[str, list[Example], Chat, int]]:
     yield "role", [replace(first, messages=({"role": "system", "content": asked},)), *few[1:]], chat, LENGTH
     turns = ({"role": "system", "content": ""}, *first.messages)
     yield "turn", [replace(first, messages=turns), *few[1:]], chat, LENGTH
+    yield "stops", few, Chat(load().tokenizer, [min(set(chat.tokenizer.added_tokens_decoder) - chat.end_ids)]), LENGTH
     for name, change in CHANGES.items():
         other = load()
         change(other.tokenizer)
@@ -123,10 +124,11 @@ def test_all_that_decides_about_rows_is_in_the_key(chat: Chat, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("forgotten", "found"),
     [
-        (("tokenizer", "template", "special"), {"nothing", *CHANGES}),
+        (("tokenizer", "template", "special", "stops"), {"nothing", "stops", *CHANGES}),
         (("tokenizer",), {"nothing", "word"}),
         (("template",), {"nothing", "template"}),
         (("special",), {"nothing", "end", "beginning"}),
+        (("stops",), {"nothing", "stops"}),
     ],
 )
 def test_what_is_forgotten_in_the_key_would_be_noticed(

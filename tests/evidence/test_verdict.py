@@ -72,8 +72,19 @@ def test_what_test_says_decides(mean: float, decision: str, said: str, words: st
 
 def test_a_mean_that_test_confirms_is_no_switch_without_a_fallback(experiment: Experiment) -> None:
     experiment.loop.gate.rule = GateRule.mean
-    test = judged([95.0] * 64, gate_look(95, 95))
+    test = judged([95.0] * 64, gate_look(95, 95) | {"rule": "mean", "method": None, "error": None})
     assert found(experiment, [iteration(0, 95, 95)], "passed", 0, test=test).decision == "switch_with_fallback"
+
+
+@pytest.mark.parametrize(("said", "decision"), [("undecided", "stay"), ("confirmed", "switch_with_fallback")])
+def test_what_passed_by_an_assumption_has_to_be_confirmed(said: str, decision: str, experiment: Experiment) -> None:
+    """Student's t alone would accept a model that is 6 points below the service LLM in up to 22 of 100 runs."""
+    assumed = gate_look(95, 95) | {"method": "assumed", "rule": "service_llm"}
+    mean = {"undecided": 91.0, "confirmed": 95.0}[said]
+    test = judged([mean] * 64, gate_look(mean, mean) | {"method": "assumed", "rule": "service_llm"})
+    made = found(experiment, [iteration(0, 95, 95, gate=assumed)], "passed", 0, test=test)
+    assert (made.confirmation, made.decision) == (said, decision)
+    assert "Student's t" in made.details[0]
 
 
 def test_passed_and_not_tested_is_not_decided(experiment: Experiment) -> None:

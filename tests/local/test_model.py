@@ -98,6 +98,39 @@ def test_what_the_hub_refuses_is_said_with_the_way_out(path: str, words: list[st
     assert ("HF_TOKEN" in said) == (words[0] != "no such folder" and "revision" not in words[0])
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("generation_config.json", {"eos_token_id": 1}),
+        ("generation_config.json", {"eos_token_id": [1, 3]}),
+        ("generation_config.json", {}),
+        ("config.json", {"eos_token_id": 1}),
+        (None, {}),
+    ],
+)
+def test_the_ends_of_the_models_generation_settings_are_ends(
+    file: str | None, content: dict[str, Any], tmp_path: Path
+) -> None:
+    shutil.copytree(tiny("qwen3").path, tmp_path / "m")
+    (tmp_path / "m" / "generation_config.json").unlink()
+    known = json.loads((tmp_path / "m" / "config.json").read_text()) | {"eos_token_id": None}
+    (tmp_path / "m" / "config.json").write_text(json.dumps(known))
+    if file is not None:
+        before = known if file == "config.json" else {}
+        (tmp_path / "m" / file).write_text(json.dumps(before | content))
+    chat = load_chat(LocalModel(name="m", path=str(tmp_path / "m"), context=256))
+    told = content.get("eos_token_id", [])
+    marks = {"<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2}
+    assert chat.tokenizer.convert_tokens_to_ids(list(marks)) == list(marks.values())
+    assert chat.end_ids == {2} | ({1} if told else set())  # 3 is a byte
+
+
+def test_where_the_model_can_not_be_had_its_tokenizer_can() -> None:
+    model = tiny("qwen3")
+    chat = load_chat(LocalModel(name="m", path="/no/such/folder", tokenizer=model.path, context=256))
+    assert chat.end_ids == load_chat(model).end_ids
+
+
 @pytest.mark.usefixtures("hub")
 def test_a_tokenizer_of_its_own_is_named_as_what_it_is() -> None:
     said = refusal(tiny("llama").path, "tokenizer", tokenizer=GATED)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from networks import NAMES, local_model
+from tiny import FAMILIES, model_of, save, tokenizer_of
 
 from llamaduo.config import Infer, LocalModel, Quantization, Runtime
 from llamaduo.errors import ConfigError
@@ -89,6 +90,18 @@ def test_an_answer_ends_at_its_end_mark_or_is_marked_as_cut() -> None:
             assert prediction.completion_tokens == 3
         else:
             assert prediction.finish_reason == "stop"
+
+
+def test_an_answer_ends_where_its_base_model_ends_a_text_under_another_tokenizer_too() -> None:
+    ends = ("<|end_of_text|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+    named = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}  # as Llama 3 Instruct's tokenizer
+    family = replace(FAMILIES["llama"], special=ends, named=named)
+    network = model_of(family, tokenizer := tokenizer_of(family))
+    network.model.norm.weight.data.zero_()  # all tokens are equally likely, so the first is taken: <|end_of_text|>
+    network.generation_config.eos_token_id = 0
+    model = save("llama_base_of_instruct", family, network, tokenizer)
+    (found,) = answers(examples(1), model=model, samples=1, temperature=0.0, max_new_tokens=9)
+    assert (found.text, found.finish_reason, found.completion_tokens) == ("", "stop", 1)
 
 
 def test_a_prompt_without_room_is_reported_and_not_cut() -> None:
