@@ -578,7 +578,8 @@ class Evidence:
     """What reports assume of what a study didn't measure: changes no run and no score."""
 
     training_noise_sd: float = 2.0
-    """Standard deviation between seeds in points of 100, for fields of one run; the `seeds` study measures it."""
+    """Standard deviation between seeds in points of 100, for fields of one run: an assumption, until the `seeds` study
+    has measured it."""
 
 
 @dataclass
