@@ -315,8 +315,13 @@ class Steps:
         """Return the verdicts on answers that were left out, one repeat each."""
         judged = {verdict.prompt_id for verdict in verdicts}
         others = list(dict.fromkeys(p.prompt_id for p in predictions if p.prompt_id not in judged))
-        once = [Round(tuple(others), (0,))]
-        return self._verdicts(number, REST, lambda: self._ask_judges(number, predictions, once))
+
+        def asked() -> list[Verdict]:
+            made = self._ask_judges(number, predictions, [Round(tuple(others), (0,))])
+            self._refuse_if_unreadable(made)
+            return made
+
+        return self._verdicts(number, REST, asked)
 
     def gain(self, later: Iteration, earlier: Iteration) -> float:
         """Return by how many points an iteration is better than another, over the prompts that were judged in both."""
