@@ -552,12 +552,11 @@ def gate_outlook(experiment: Experiment, dataset: CoverageDataset) -> list[str]:
     Raises InputError where no model can pass, and data would be bought for it in vain.
     """
     prompts = clusters_of(gate_rows(experiment, dataset))
-    refused = reach.refusal(experiment, prompts)
+    test = clusters_of(dataset.test)
+    refused = reach.refusal(experiment, prompts, test)
     if refused and experiment.synthesis.enabled:
         raise InputError(refused)
-    return (
-        [f"No model can pass: {refused}"] if refused else reach.outlook(experiment, prompts, clusters_of(dataset.test))
-    )
+    return [f"No model can pass: {refused}"] if refused else reach.outlook(experiment, prompts, test)
 
 
 def clusters_of(examples: tuple[Example, ...]) -> int:

@@ -8,6 +8,7 @@ study.scores["gemma_2b-coding-1a2b3c4d"].of_answers("precision")
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from llamaduo.errors import InputError
@@ -31,6 +32,14 @@ class Study:
     def reported(self, judge: str = "all") -> list[Row]:
         """Return the rows that stand for their runs, as one judge scored them; `all` is the panel's mean."""
         return [row for row in self.rows if row["reported"] and row["judge"] == judge]
+
+    def row(self, run: str) -> Row | None:
+        """Return the row that stands for a run, as the whole panel scored it; None for one that isn't done."""
+        return self._by_run.get(run)
+
+    @cached_property
+    def _by_run(self) -> dict[str, Row]:
+        return {row["run"]: row for row in self.reported()}
 
 
 def read_study(root: Path) -> Study:
