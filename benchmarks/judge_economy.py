@@ -3,9 +3,10 @@
     python benchmarks/judge_economy.py             everything, about a quarter of an hour
     python benchmarks/judge_economy.py --quick     fewer draws, within a minute
 
-Three parts. *Archived*: the verdicts of every iteration of the rehearsals kept in results/pocket_*/runs.tar.xz are
-handed out in rounds, as a run would ask for them; saved is the share of verdicts that were never asked for, changed is
-how often the gate decides otherwise than on all of them. Studies without a gate are given the default one.
+Three parts. *Archived*: the verdicts of every iteration of the rehearsals kept in results/pocket_*/runs.tar.xz that
+was judged in full are handed out in rounds, as a run would ask for them; saved is the share of verdicts that were never
+asked for, changed is how often the gate decides otherwise than on all of them. Studies without a gate are given the
+default one.
 *Simulated*: runs of six iterations in worlds whose truth is known (worlds.py), with a judge who is asked once and one
 who is asked ten times: rising models, and models that never reach the gate (truth 89), whose false acceptance has to
 stay what it is. *Two tiers*: a cheap judge on all answers and a dear one on a quarter of them: how often the limits
@@ -64,12 +65,18 @@ class Archived:
     predictions: list[Any]
     verdicts: list[Any]
 
+    @property
+    def complete(self) -> bool:
+        """Whether every answer was judged by everybody, as often as they were to: runs judge in rounds themselves."""
+        judges = {verdict.judge for verdict in self.verdicts}
+        return len(self.verdicts) == len(self.predictions) * len(judges) * self.repeats
+
 
 def archived() -> list[dict[str, Any]]:
     """Hand out what the rehearsals' judges said, with all their repeats and with one."""
     made = []
     for repeats in (None, 1):
-        found = [handed_out(one, repeats) for one in iterations()]
+        found = [handed_out(one, repeats) for one in iterations() if one.complete]
         asked, there = (sum(row[key] for row in found) for key in ("asked", "there"))
         made.append(
             {
