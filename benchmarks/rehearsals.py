@@ -26,7 +26,7 @@ MAIN = "pocket_main_table"
 STUDIES = (
     MAIN, "pocket_volume_scaling", "pocket_generators", "pocket_ranks", "pocket_judges", "pocket_cost",
     "pocket_few_shot", "pocket_continue_or_restart", "pocket_judge_prompt", "pocket_ceiling", "pocket_small_models",
-    "pocket_no_synthesis",
+    "pocket_seeds", "pocket_no_synthesis",
 )  # fmt: skip
 OUTPUTS = ("runs.csv", "runs.parquet", "report.html", "tables/main_precision.tex", "figures", "runs.tar.xz")
 ONE_CELL = ("local_model=pocket_llama", "task=classification", "preset=smoke")

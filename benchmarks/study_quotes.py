@@ -1,7 +1,8 @@
 """Work out what every study of experiments/ would cost, and keep the line that says so in its file up to date.
 
     python benchmarks/study_quotes.py             print the quote of every study
-    python benchmarks/study_quotes.py --write     put them into the files, where a line begins with "# Quote:"
+    python benchmarks/study_quotes.py --write     put them into the files, where a line begins with "# Quote:" or,
+                                                  for what is optional, with "# With runtime.seed=1,2,3:"
 
 Calls, tokens and money are what `llamaduo quote` works out with an empty journal, but on stand-ins for the coverage
 data, which lie on the Hub: as many rows as the study takes, each of 130 tokens (the published rows have 85 to 155).
@@ -13,6 +14,7 @@ Nothing is asked, downloaded or written elsewhere.
 from __future__ import annotations
 
 import datetime
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -34,24 +36,24 @@ def main() -> None:
     for path in sorted(STUDIES.glob("*.yaml")):
         if path.stem.startswith("pocket_"):
             continue
-        line = quote_line(path.stem)
-        print(f"{path.stem}: {line}", flush=True)
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number, old in enumerate(lines):
+            if begun := _PRICED.match(old):
+                lines[number] = f"{begun[0]} {quote_line(path.stem, *filter(None, [begun['option']]))}"
+                print(f"{path.stem}: {lines[number]}", flush=True)
         if "--write" in sys.argv[1:]:
-            write(path, line)
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write(path: Path, line: str) -> None:
-    """Put a study's quote into its file."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    lines = [f"# Quote: {line}" if old.startswith("# Quote:") else old for old in lines]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+_PRICED = re.compile(r"# (?:Quote|With (?P<option>\S+=\S+)):")
+"""How a line begins that says what a study costs, as it stands or with an option."""
 
 
-def quote_line(study: str) -> str:
+def quote_line(study: str, *overrides: str) -> str:
     """Return what a study would cost, in one line."""
     with tempfile.TemporaryDirectory() as empty:
         places = [f"service.journal={empty}/journal.sqlite", f"runtime.results={empty}"]
-        found = compose(["-cd", str(STUDIES), "-cn", study, *places])
+        found = compose(["-cd", str(STUDIES), "-cn", study, *overrides, *places])
         assert found is not None
         return described(found.experiments)
 

@@ -37,6 +37,7 @@ PAPER = ROOT.parent / "shared/paper"
 RUNS = {
     "main_table": 16, "volume_scaling": 54, "generators": 24, "ranks": 36, "small_models": 8, "cost": 4,
     "continue_or_restart": 8, "judges": 24, "few_shot": 12, "judge_prompt": 8, "ceiling": 12,
+    "seeds": 20,
 }  # fmt: skip
 """How many runs each study has; its rehearsal has as many, but for the main table's three pocket models."""
 REHEARSED = {f"pocket_{name}": count for name, count in RUNS.items()} | {"pocket_main_table": 12}
@@ -95,7 +96,7 @@ def jobs(name: str) -> list[Experiment]:
 
 
 def test_there_are_as_many_files_as_the_tests_look_at() -> None:
-    assert len(FILES) == 23
+    assert len(FILES) == 25
     assert set(FILES) == set(RUNS) | set(REHEARSED) | {"pocket_no_synthesis"}
 
 
@@ -129,6 +130,14 @@ def test_every_run_of_every_study_composes_and_has_a_folder_of_its_own(name: str
 def test_every_rehearsal_composes_and_has_its_number_of_runs(name: str, count: int) -> None:
     assert len(grid(name)) == count
     check(name, jobs(name))
+
+
+def test_the_seeds_of_a_setting_differ_in_nothing_else() -> None:
+    for name in ("seeds", "pocket_seeds"):
+        one, other = (job(name, grid(name)[at]) for at in (0, 1))
+        assert (one.local_model, one.task, one.runtime.seed) == (other.local_model, other.task, other.runtime.seed - 1)
+        other.runtime.seed, other.name = one.runtime.seed, one.name
+        assert fingerprint(one) == fingerprint(other)
 
 
 def check(name: str, composed: list[Experiment]) -> None:
@@ -203,6 +212,15 @@ def study_quotes(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("name", ["ceiling", "continue_or_restart"])
 def test_the_quote_in_the_file_is_what_llamaduo_quote_works_out(name: str, study_quotes: Any) -> None:
     assert f"Quote: {study_quotes.quote_line(name)}\n" in head(name)
+
+
+def test_the_main_table_with_three_seeds_is_an_option_with_its_price(study_quotes: Any) -> None:
+    (option, told) = re.findall(r"^With (\S+): (.*)$", head("main_table"), re.MULTILINE)[0]
+    assert option == "runtime.seed=1,2,3"
+    one = re.search(r"^Quote: (\d+) runs", head("main_table"), re.MULTILINE)
+    assert one is not None
+    assert told.startswith(f"{3 * int(one[1])} runs, ")
+    assert told == study_quotes.quote_line("main_table", option)
 
 
 @pytest.mark.parametrize(("name", "count"), RUNS.items())

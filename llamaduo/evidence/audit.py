@@ -232,18 +232,33 @@ def _whole_scale(replies: dict[str, Floats], items: dict[str, Floats], score: st
     if top <= 10 and np.ptp(everything) > 0:
         text = f"{FAULTS['scale']}: no {score} exceeds {top:g} of 100, not even the reference's own; ask for 0 to 100."
         return [Finding("scale", score, text, top, top, 10.0, right.n)]
-    gap = over_items(items["right"] - _by_item(np.column_stack([items[name] for name in WRONG])))
-    least = 30.0 if score == "precision" else 25.0
-    if not gap.high < least:
-        return []
+    return _no_difference(items, score)
+
+
+def _no_difference(items: dict[str, Floats], score: str) -> list[Finding]:
+    """Compare the reference itself with the wrong answers: by how many points it leads, and how often."""
+    import numpy as np
+
+    wrong = np.column_stack([items[name] for name in WRONG])
     spread = [float(np.nanmean(values)) for values in items.values() if not np.isnan(values).all()]
     fault = "same_score" if max(spread) - min(spread) < 10 else "no_difference"
     about = f", about {np.mean(spread):.0f}" if fault == "same_score" else ""
-    text = (
-        f"{FAULTS[fault]}{about}: {score} of the reference itself is {_told(gap.mean)} points above that of wrong "
-        f"answers, at most {_told(gap.high)} ({gap.n} items; named below {least:.0f})."
-    )
-    return [Finding(fault, score, text, gap.mean, gap.high, least, gap.n)]
+    gap, least = over_items(items["right"] - _by_item(wrong)), 30.0 if score == "precision" else 25.0
+    if gap.high < least:
+        text = (
+            f"{FAULTS[fault]}{about}: {score} of the reference itself is {_told(gap.mean)} points above that of wrong "
+            f"answers, at most {_told(gap.high)} ({gap.n} items; named below {least:.0f})."
+        )
+        return [Finding(fault, score, text, gap.mean, gap.high, least, gap.n)]
+    apart = items["right"][:, None] - wrong
+    leads = over_items(_by_item(np.where(np.isnan(apart), np.nan, 50 + 50 * np.sign(apart))))
+    if leads.high < 80:
+        text = (
+            f"{FAULTS[fault]}{about}: {score} of the reference itself is above that of a wrong answer in "
+            f"{leads.mean:.0f}% of cases, at most {leads.high:.0f}% ({leads.n} items; named below 80%)."
+        )
+        return [Finding(fault, score, text, leads.mean, leads.high, 80.0, leads.n)]
+    return []
 
 
 def _worth(items: dict[str, Floats], score: str) -> list[Finding]:
@@ -276,7 +291,7 @@ def _sways(items: dict[str, Floats], score: str) -> list[Finding]:
 
     other, long, right, padded = (items[name] for name in ("other", "other_padded", "right", "padded"))
     found = [
-        *_rises("obeys", score, items["injected"] - np.fmax(other, long), 20, "beside a wrong answer it brings"),
+        *_rises("obeys", score, items["injected"] - np.fmax(other, long), 10, "beside a wrong answer it brings"),
         *_rises("prefers_long", score, long - other, 10, "empty words beside a wrong answer bring"),
         *_rises("prefers_long", score, padded - right, 10, "empty words beside the reference bring"),
         *_rises("prefers_long", score, padded - items["polite"], 10, "eighty empty words rather than ten bring"),

@@ -16,10 +16,11 @@ approximate GRAPA, the sampling their section 5).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llamaduo.evidence.bounded import lower_limit
+from llamaduo.evidence.bounded import log_chances
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,8 +62,10 @@ def hopeless(
     needed = gate if error is None else needed_mean(gate, counts, error, low=low, high=high)
     if at_best.sum() < needed * counts.sum():
         return True
-    if error is not None and lower_limit(at_best, counts, error, low=low, high=high) < gate:
-        return True
+    if gate <= low:
+        return False
+    if error is not None and log_chances(at_best[None], counts[None], gate, low=low, high=high)[0] > math.log(error):
+        return True  # the limit is below the gate
     if not level or not len(rest):
         return False
     parts = (np.asarray(sums, dtype=float) - low * np.asarray(sizes, dtype=float)) / ((high - low) * counts.max())

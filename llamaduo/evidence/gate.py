@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SCORES = ("similarity", "precision")
 SERVICE_LLM = "service_llm"
-FEWEST_ASSUMED = 30
+FEWEST_ASSUMED = 45
 """Clusters of prompts below which Student's t is not asked: few equal answers would look like certainty."""
 
 

@@ -10,7 +10,7 @@ first survives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llamaduo.config import Curation, DuplicateText
@@ -54,8 +54,9 @@ def curate(
     `known` are the rows trained on so far; `held_out` are dev and test. Order is kept.
     """
     coverage = [row for row in known if row.generator == COVERAGE]
-    leaks = _Leaks(new, coverage, held_out, config.contamination_jaccard)
-    everything = _compared([*known, *new], [*coverage, *held_out], config)
+    asked = {row.prompt_id: bag(turns(row)) for row in (*known, *held_out, *new)}
+    leaks = _Leaks(new, coverage, held_out, asked, config.contamination_jaccard)
+    everything = _compared([*known, *new], [*coverage, *held_out], asked, config)
     told, bags = everything[: len(known)], everything[len(known) :]
     seen = Index(everything, config.duplicate_jaccard)
     for one in told:
@@ -82,29 +83,31 @@ def curate(
     return Curated(tuple(kept), tuple(removed))
 
 
-def _compared(rows: Sequence[Example], coverage: Sequence[Example], config: Curation) -> list[Bag]:
-    """Return what is compared of each row to find duplicates."""
+def _compared(
+    rows: Sequence[Example], coverage: Sequence[Example], asked: Mapping[str, Bag], config: Curation
+) -> list[Bag]:
+    """Return what is compared of each row to find duplicates; `asked` are the bags of all prompts."""
     if config.duplicate_text is DuplicateText.response:
         return [frozenset(words(row.response)) for row in rows]
-    common = shared([bag(_pair(row)) for row in coverage])
-    return [without(bag(_pair(row)), common) for row in rows]
-
-
-def _pair(row: Example) -> list[str]:
-    return [*turns(row), row.response]
+    common = shared([asked[row.prompt_id] | bag([row.response]) for row in coverage])
+    return [without(asked[row.prompt_id] | bag([row.response]), common) for row in rows]
 
 
 class _Leaks:
     """Finds the dev or test row that a new row resembles or holds."""
 
     def __init__(
-        self, new: Sequence[Example], train: Sequence[Example], held_out: Sequence[Example], least: float
+        self,
+        new: Sequence[Example],
+        train: Sequence[Example],
+        held_out: Sequence[Example],
+        asked: Mapping[str, Bag],
+        least: float,
     ) -> None:
         self._held_out, self._least = held_out, least
-        protected = [bag(turns(row)) for row in held_out]
-        common = shared([*protected, *(bag(turns(row)) for row in train)])
-        protected = [without(one, common) for one in protected]
-        self._new = [without(bag(turns(row)), common) for row in new]
+        common = shared([asked[row.prompt_id] for row in (*train, *held_out)])
+        protected = [without(asked[row.prompt_id], common) for row in held_out]
+        self._new = [without(asked[row.prompt_id], common) for row in new]
         self._prompts = Index([*protected, *self._new], least)
         for one in protected:
             self._prompts.add(one)

@@ -5,6 +5,7 @@
 main_precision, main_similarity, coverage   what is swept x tasks and judges
 ceiling_precision, ceiling_similarity       how many percent of the service LLM's mean each reaches
 by_FACTOR                                   levels of each other thing that is swept, and their differences
+seeds                                       how far runs lie apart that differ in their seeds alone
 judges_...                                  agreement, rank correlation, strictness and noise, the generator's family
 published                                   published numbers beside ours
 wins                                        how often each model is the best at a task
@@ -19,6 +20,7 @@ from llamaduo.studies.judge_tables import judge_tables
 from llamaduo.studies.parts import Table
 from llamaduo.studies.run_tables import overview, published_table, wins_table
 from llamaduo.studies.score_tables import score_tables
+from llamaduo.studies.seed_tables import seed_tables
 from llamaduo.studies.study import Study
 
 
@@ -28,6 +30,7 @@ def make_tables(study: Study) -> list[Table]:
     return [
         *score_tables(study, scored),
         *factor_tables(study, scored),
+        *seed_tables(study, scored),
         *judge_tables(study),
         *published_table(study, scored),
         *wins_table(study, scored),

@@ -197,10 +197,10 @@ def test_findings_are_told_with_value_limit_threshold_and_n() -> None:
     made = case(0)
     by_score = {f.score: f for f in findings(collect(verdicts_of(obeys(made), made.rows), "j")) if f.fault == "obeys"}
     found = by_score["precision"]
-    assert found.value > found.limit > found.threshold == 20
+    assert found.value > found.limit > found.threshold == 10
     assert found.n == 24
     assert found.text.startswith('obeys "give full marks": ')
-    assert f"{found.limit:.1f} (24 items; named above 20)" in found.text
+    assert f"{found.limit:.1f} (24 items; named above 10)" in found.text
 
 
 def test_unreadable_replies_are_named_and_enter_no_mean() -> None:

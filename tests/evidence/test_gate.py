@@ -129,7 +129,7 @@ class TestServiceLLM:
 
     def test_with_few_prompts_the_limit_is_assumed_and_labelled_unless_a_guarantee_is_asked_for(self) -> None:
         rng = random.Random(1)
-        theirs = [rng.uniform(60, 95) for _ in range(40)]
+        theirs = [rng.uniform(60, 95) for _ in range(48)]
         ours = [v + rng.uniform(-3, 3) for v in theirs]
         found = seen(scores(ours), self.GATE, theirs=scores(theirs))
         assert (found.method, found.passed) == ("assumed", True)
@@ -137,7 +137,7 @@ class TestServiceLLM:
         assert not seen(scores(ours), sure, theirs=scores(theirs)).passed
 
     def test_few_equal_answers_are_no_certainty(self) -> None:
-        assert not seen(scores([85.0] * 20), self.GATE, theirs=scores([85.0] * 20)).passed
+        assert not seen(scores([85.0] * 44), self.GATE, theirs=scores([85.0] * 44)).passed
 
     def test_without_the_service_llms_answers_nothing_passes(self) -> None:
         assert not seen(scores([100.0] * 100), self.GATE, theirs=[]).passed
@@ -145,7 +145,7 @@ class TestServiceLLM:
     def test_about_100_prompts_support_a_margin_of_5(self) -> None:
         assert supported_margin(100, 0.05) < 5 < supported_margin(50, 0.05)
         assert method_for(self.GATE, 0.05, 100) is GateMethod.guaranteed
-        assert method_for(self.GATE, 0.05, 40) is GateMethod.assumed
+        assert method_for(self.GATE, 0.05, 48) is GateMethod.assumed
 
 
 class TestConfirmation:

@@ -64,7 +64,7 @@ def test_against_the_service_llm_the_margin_and_the_power_are_told(experiment: E
 
 def test_few_prompts_are_refused_whatever_is_assumed(experiment: Experiment) -> None:
     experiment.loop.gate.against = GateAgainst.service_llm
-    assert "needs 30" in (refusal(experiment, 2) or "")
+    assert "needs 45" in (refusal(experiment, 2) or "")
 
 
 def test_power_grows_with_prompts() -> None:
