@@ -2,7 +2,7 @@
 
     beside = BesideRows(study, ["local_model"])
     beside.rows(beside.ceilings, columns, measured)     [(("ceiling: gpt_4o",), {column: Measure(...)})]
-    beside.ceiling_of(runs, rows, column)               whose scores are 100% for a field
+    beside.reached(scores, runs, rows, column, "precision")     how many percent of their ceiling some runs reach
 
 Runs that differ in what was trained buy the same ceiling and the same floor: those with the same scores are one. Others
 that agree in all that names a row (another seed, other prompts) are put together as runs are.
@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 
 from llamaduo.config import Beside
+from llamaduo.evidence.compare import ByPrompt
+from llamaduo.evidence.ratio import ratio
 from llamaduo.evidence.resample import NOTHING, Measure
-from llamaduo.studies.beside import own_name
+from llamaduo.studies.beside import own_name, stand_ins
 from llamaduo.studies.cells import SCORES, Scored
 from llamaduo.studies.columns import Column
 from llamaduo.studies.study import Study
@@ -35,8 +37,9 @@ class BesideRows:
         """Those who stand there, as a study of their own."""
         self.scored = Scored(self.study)
         self._names = names
-        who = {row["run"]: Beside(row["beside"]) for row in self.study.rows}
-        rows = [row | {"beside": who[row["run"]]} for row in identities(self.study)]
+        self._contents: dict[str, object] = {}
+        who = {one.run.name: (one.name, run.name) for run in study.runs for one in stand_ins(run)}
+        rows = [row | dict(zip(("beside", "of"), who[row["run"]], strict=True)) for row in identities(self.study)]
         rows.sort(key=lambda row: (row["local_model"], list(Beside).index(row["beside"]), in_order(key(row, names))))
         self.ceilings = self._placed(row for row in rows if row["beside"] is Beside.service_llm)
         self.floors = self._placed(row for row in rows if row["beside"] is not Beside.service_llm)
@@ -62,11 +65,27 @@ class BesideRows:
             for place, rows in groups.items()
         ]
 
-    def ceiling_of(self, runs: Sequence[str], rows: Sequence[Row], column: Column) -> list[str]:
-        """Return the ceiling of a field that stands for some runs: theirs, else the only one that agrees with its row.
+    def reached(
+        self, scores: ByPrompt | None, runs: Sequence[str], rows: Sequence[Row], column: Column, score: str
+    ) -> Measure:
+        """Return some scores' mean as percent of the ceiling's; nothing where there is no such ceiling.
 
-        `rows` are the runs' identities; none where there is no ceiling, or several.
+        The scores are of `runs`, or of who stands beside them, and `rows` tell who that is.
         """
+        theirs = self.scored.by_prompt(self._ceiling(runs, rows, column), score, column.judge)
+        return ratio(scores, theirs) if scores is not None and theirs is not None else NOTHING
+
+    def floors_reached(self, across: Sequence[Column], score: str) -> list[tuple[Place, dict[Column, Measure]]]:
+        """Return how many percent of their ceiling the floors reach in each of some columns."""
+
+        def percent(rows: list[Row], column: Column) -> Measure:
+            scores = self.scored.by_prompt(self._done(rows, column), score, column.judge)
+            return self.reached(scores, [row["of"] for row in rows], rows, column, score)
+
+        return [(place, {c: percent(rows, c) for c in across}) for place, rows in self.floors.items()]
+
+    def _ceiling(self, runs: Sequence[str], rows: Sequence[Row], column: Column) -> list[str]:
+        """Return the ceiling that some runs bought, else the only one that agrees with their row, else none."""
         names = {own_name(run, Beside.service_llm) for run in runs}
         every = [row for group in self.ceilings.values() for row in group]
         own = self._done([row for row in every if row["run"] in names], column)
@@ -88,9 +107,12 @@ class BesideRows:
 
     def _content(self, run: str) -> object:
         """Return what is equal for two that have the same scores."""
-        scores = self.study.scores.get(run)
-        if scores is None:
-            row = self.scored.row(run) or {}
-            return tuple(row.get(f"{score}_{what}") for score in SCORES for what in ("mean", "low", "high", "n"))
-        parts = (scores.prompt_ids, scores.clusters, scores.samples, scores.similarity, scores.precision)
-        return scores.judges, sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+        if run not in self._contents:
+            scores, row = self.study.scores.get(run), self.scored.row(run) or {}
+            if scores is None:
+                recorded = [f"{score}_{what}" for score in SCORES for what in ("mean", "low", "high", "n")]
+                self._contents[run] = tuple(row.get(name) for name in recorded)
+            else:
+                parts = (scores.prompt_ids, scores.clusters, scores.samples, scores.similarity, scores.precision)
+                self._contents[run] = scores.judges, sha256(b"".join(part.tobytes() for part in parts)).digest()
+        return self._contents[run]

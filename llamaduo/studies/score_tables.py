@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from llamaduo.evidence.compare import ByPrompt, by_prompt, mean
-from llamaduo.evidence.ratio import ratio
 from llamaduo.evidence.resample import NOTHING, Measure
 from llamaduo.studies.beside_rows import BesideRows, Place
 from llamaduo.studies.cells import (
@@ -138,8 +137,9 @@ def score_tables(study: Study, scored: Scored) -> Iterator[Table]:
     yield from with_others("coverage", _COVERAGE, found, (), theirs)
     for score in SCORES if beside.ceilings else ():
         note = f"{_OF_CEILING} {scored.training}".rstrip()
-        reached = of_ceiling(grid, beside, score)
-        yield from grid.table(f"ceiling_{score}", note, reached, title=f"{score.capitalize()}, % of ceiling")
+        reached, below = of_ceiling(grid, beside, score), beside.floors_reached(grid.across, score)
+        title = f"{score.capitalize()}, % of ceiling"
+        yield from grid.table(f"ceiling_{score}", note, reached, title=title, below=below)
 
 
 def of_ceiling(grid: Grid, beside: BesideRows, score: str) -> Found:
@@ -148,10 +148,8 @@ def of_ceiling(grid: Grid, beside: BesideRows, score: str) -> Found:
     for place, rows in grid.groups.items():
         for column in grid.across:
             runs = grid.done(place, column)
-            ceiling = beside.ceiling_of(runs, rows, column) if runs else []
             ours = grid.scored.by_prompt(runs, score, column.judge)
-            theirs = beside.scored.by_prompt(ceiling, score, column.judge)
-            found[place, column] = ratio(ours, theirs) if ours is not None and theirs is not None else NOTHING
+            found[place, column] = beside.reached(ours, runs, rows, column, score)
     return found
 
 

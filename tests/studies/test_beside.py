@@ -202,7 +202,7 @@ class TestPercentOfCeiling:
         made("a", beside=BOTH)
         made("b", (MODEL, "b"), level=60.0)
         table = tables()["ceiling_precision"]
-        assert names(table) == ["b", "gemma_2b"]
+        assert names(table) == ["b", "gemma_2b", FLOOR]
         found = tables()["main_precision"]
         ours, theirs = (field(found, (row,), "gpt_4o").value for row in ("b", CEILING))
         assert field(table, ("b",), "gpt_4o").value == pytest.approx(100 * (ours or 0) / (theirs or 1), abs=0.01)
@@ -222,7 +222,15 @@ class TestPercentOfCeiling:
         for name in ("verdicts", "predictions"):
             path = run / f"iterations/test/{name}.jsonl"
             path.write_text(path.read_text().replace('"prompt_id": "0', '"prompt_id": "f'))
-        assert names(tables()["ceiling_precision"]) == ["gemma_2b"]
+        assert names(tables()["ceiling_precision"]) == ["gemma_2b", FLOOR]
+
+    def test_floors_have_their_percentage_too(self) -> None:
+        for seed in (1, 2):
+            made(f"s{seed}", ("runtime.seed", seed), seed=seed, seed_beside=seed, beside=BOTH)
+        found = tables()
+        floor, ceiling = (field(found["main_similarity"], (row,), "panel").value for row in (FLOOR, CEILING))
+        cell = field(found["ceiling_similarity"], (FLOOR,), "panel")
+        assert cell.value == pytest.approx(100 * (floor or 0) / (ceiling or 1), abs=0.01)
 
     def test_a_floor_alone_makes_no_such_table(self) -> None:
         made("a", beside={"base": 45.0})
