@@ -33,8 +33,8 @@ from worlds import NOISE, WORLDS, Floats, answered, draw_run, judged
 from llamaduo.config import Judge
 
 TARGET = (
-    ">= 50% saved on archived iterations and of each kind of simulated runs, no archived decision changed; false "
-    "acceptance <= 5%; two tiers: >= 70% fewer dear calls at equal width, lower limit above the truth in <= 3%"
+    ">= 50% saved on archived iterations and of each kind of simulated runs, no archived decision changed; "
+    "false acceptance <= 5%; two tiers: >= 70% fewer dear calls at equal width, lower limit above the truth in <= 3%"
 )
 SIZE = Judge.round_prompts
 """Prompts in a round."""

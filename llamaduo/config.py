@@ -18,7 +18,7 @@ from typing import Any, Optional
 from omegaconf import MISSING
 
 from llamaduo.errors import InputError
-from llamaduo.records import shown_fields
+from llamaduo.records import IF_ANY, shown_fields
 
 
 class JudgeKind(Enum):
@@ -337,7 +337,9 @@ class Data:
     dev_fraction: float = 0.15
     """Share of prompts in dev."""
     dev_least: int = 0
-    """Rows that dev gets at least where `dev_fraction` comes to fewer, as long as they are at most a third of all."""
+    """Rows that dev gets at least where `dev_fraction` comes to fewer, as long as they are at most a quarter of all."""
+    test_least: int = field(default=0, metadata=IF_ANY)
+    """The same for test; a Hub data set's own test split is completed from its training split."""
     test_fraction: float = 0.15
     """Share of prompts in test."""
     seed: int = 42
@@ -580,7 +582,8 @@ class Evidence:
     """What reports assume of what a study didn't measure: changes no run and no score."""
 
     training_noise_sd: float = 2.0
-    """Standard deviation between seeds in points of 100, for fields of one run; the `seeds` study measures it."""
+    """Standard deviation between seeds in points of 100, for fields of one run: an assumption, until the `seeds` study
+    has measured it."""
 
 
 @dataclass

@@ -162,8 +162,9 @@ def quote(experiments: Sequence[Experiment], *, today: datetime.date) -> Quote:
 def _outlook(experiment: Experiment, dataset: CoverageDataset) -> list[str]:
     """Return what the gate can see with so many prompts, also where a run would be refused for it."""
     prompts = clusters_of(gate_rows(experiment, dataset))
-    refused = reach.refusal(experiment, prompts)
-    return [refused] if refused else reach.outlook(experiment, prompts, clusters_of(dataset.test))
+    test = clusters_of(dataset.test)
+    refused = reach.refusal(experiment, prompts, test)
+    return [refused] if refused else reach.outlook(experiment, prompts, test)
 
 
 def _journal(experiment: Experiment) -> Journal | None:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 Record = TypeVar("Record")
 
 
-_IF_ANY = {"if_any": True}
+IF_ANY = {"if_any": True}
 """Of a field that is written only where it holds something: files without it keep their bytes."""
 
 
@@ -202,7 +202,7 @@ class Verdict:
     """The reply's key in the journal; null for a metric or where nothing was sent."""
     cost_usd: float = 0.0
     """Price of this call's reply."""
-    criteria: dict[str, float] = field(default_factory=dict, metadata=_IF_ANY)
+    criteria: dict[str, float] = field(default_factory=dict, metadata=IF_ANY)
     """The scores of `judge.criteria` by name, 0 to 100; empty where none are asked for, or the verdict is unscored."""
 
 
@@ -293,7 +293,7 @@ class Scorecard:
     """Price of the judges' replies."""
     judges: dict[str, dict[str, Any]]
     """The same numbers for each panel member."""
-    criteria: dict[str, dict[str, Any]] = field(default_factory=dict, metadata=_IF_ANY)
+    criteria: dict[str, dict[str, Any]] = field(default_factory=dict, metadata=IF_ANY)
     """Of each of `judge.criteria`: mean, limits and n, as in an `Estimate`."""
     unjudged: int = 0
     """Answers that no judge was asked about, since the gate couldn't be passed any more; the others were drawn at

@@ -316,8 +316,13 @@ class Steps:
         """Return the verdicts on answers that were left out, one repeat each."""
         judged = {verdict.prompt_id for verdict in verdicts}
         others = list(dict.fromkeys(p.prompt_id for p in predictions if p.prompt_id not in judged))
-        once = [Round(tuple(others), (0,))]
-        return self._verdicts(number, REST, lambda: self._ask_judges(number, predictions, once))
+
+        def asked() -> list[Verdict]:
+            made = self._ask_judges(number, predictions, [Round(tuple(others), (0,))])
+            self._refuse_if_unreadable(made)
+            return made
+
+        return self._verdicts(number, REST, asked)
 
     def gain(self, later: Iteration, earlier: Iteration) -> float:
         """Return by how many points an iteration is better than another, over the prompts that were judged in both."""
@@ -545,12 +550,11 @@ def gate_outlook(experiment: Experiment, dataset: CoverageDataset) -> list[str]:
     Raises InputError where no model can pass, and data would be bought for it in vain.
     """
     prompts = clusters_of(gate_rows(experiment, dataset))
-    refused = reach.refusal(experiment, prompts)
+    test = clusters_of(dataset.test)
+    refused = reach.refusal(experiment, prompts, test)
     if refused and experiment.synthesis.enabled:
         raise InputError(refused)
-    return (
-        [f"No model can pass: {refused}"] if refused else reach.outlook(experiment, prompts, clusters_of(dataset.test))
-    )
+    return [f"No model can pass: {refused}"] if refused else reach.outlook(experiment, prompts, test)
 
 
 def clusters_of(examples: tuple[Example, ...]) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sample_records import example
+import pytest
+from sample_records import example, iteration
 
-from llamaduo.display import many_removed
+from llamaduo.display import Display, many_removed
 from llamaduo.stages.curate import Removal
 
 
@@ -42,3 +43,14 @@ def test_of_a_long_prompt_the_end_is_shown() -> None:
     (note,) = many_removed(rows, [Removal(1, rows[1].prompt_id, "duplicate", rows[0].prompt_id, 1.0)], [])
     assert "rule the ticket 1' matches '..." in note
     assert len(note) < 500
+
+
+def test_an_iteration_says_how_much_of_it_was_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    display = Display()
+    display.iteration(iteration(0, answers=16, unjudged=48, spared=96))
+    display.iteration(iteration(1, answers=64, spared=48))
+    display.iteration(iteration(2, answers=64))
+    first, second, third = " ".join(capsys.readouterr().out.split()).split("iteration ")[1:]
+    assert ", 16 of 64 answers judged: it can't pass any more, " in first
+    assert ", 48 repeats not needed, " in second
+    assert "unscored, $0.00" in third

@@ -23,7 +23,7 @@ __all__ = ["quick_stages"]
 
 Compose = Callable[..., Experiment]
 ROWS = ("data.train_rows=8", "data.dev_rows=64", "data.test_rows=46", "loop.growth.factor=2", "infer.samples=1")
-IN_ROUNDS = (*ROWS, *JUDGED_BY_SCRIPT, "loop.max_iterations=3", "judge.repeats=2")
+IN_ROUNDS = (*ROWS, *JUDGED_BY_SCRIPT, "loop.max_iterations=3", "judge.repeats=2", "loop.beside=[]")
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 

@@ -11,7 +11,7 @@ from wire_double import Double, serving
 
 from llamaduo.config import Experiment, Price
 from llamaduo.loop import run
-from llamaduo.quote import Line, Quote, quote
+from llamaduo.quote import Line, Quote, quote, rendered
 
 Compose = Callable[..., Experiment]
 TODAY = datetime.date(2026, 1, 1)
@@ -86,3 +86,16 @@ def test_a_finished_run_costs_nothing_more(answered_elsewhere: Compose) -> None:
 def test_answers_that_this_machine_gives_have_no_line(compose_experiment: Compose) -> None:
     made = quote([compose_experiment("preset=smoke")], today=TODAY)
     assert {line.stage for line in made.lines} == {"synthesize", "judge"}
+
+
+def test_the_quote_tells_what_judging_in_rounds_is_expected_to_leave_out(compose_experiment: Compose) -> None:
+    rows = ("data.train_rows=64", "data.dev_rows=64", "data.test_rows=46", "infer.samples=1", "judge.repeats=2")
+    made = quote([compose_experiment(*rows, "loop.max_iterations=3", "loop.beside=[]")], today=TODAY)
+    (line,) = [line for line in made.lines if line.stage == "judge"]
+    assert line.calls == [2 * 64 + 2 * 46, 3 * 2 * 64 + 2 * 46]
+    assert line.spared == [128 - 64 - 16, 3 * (128 - 32 - 16)]
+    (told,) = [text for text in rendered(made) if "These are bounds" in str(text)]
+    assert "48 to 240 are expected to be left out" in str(told)
+    everything = quote([compose_experiment(*rows, "judge.economy=off")], today=TODAY)
+    assert all(line.spared == [0, 0] for line in everything.lines)
+    assert not [text for text in rendered(everything) if "These are bounds" in str(text)]

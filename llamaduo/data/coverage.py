@@ -8,8 +8,8 @@ make them alike, is asked of all rows. With fixed numbers, rows that are added c
 are taken until the number is reached; one that is larger than what is missing is passed over, as long as there is
 another that fits: more rows than were asked for come only where all clusters that are left are too large.
 
-With `data.dev_least`, dev gets more than its fraction of few rows, at most a third of all: a gate needs prompts. Rows
-that are added later then move some from dev to train.
+With `data.dev_least` and `data.test_least`, these splits get more than their fraction of few rows, at most a quarter of
+all: limits need prompts. Rows that are added later then move some to train. The Hub's test split is completed likewise.
 
 Rows with a `split` of their own, and the Hub's test split, stay where they are; near-duplicates in two splits are
 counted and noted.
@@ -22,7 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from llamaduo.config import Data, DataSource, Experiment, GateSplit
 from llamaduo.data.alike import bag, groups, turns
@@ -77,26 +77,35 @@ def _split(rows: Sequence[Example], data: Data, *, test_rows: int | None) -> Cov
     sizes = Counter(_cluster(row) for row in rows)
     places = {name: _place(data.seed, name) for name in sizes}
     left = dict(sorted(sizes.items(), key=lambda item: places[item[0]]))
-    if test_rows is None:
-        test, begin = {name for name in left if places[name] < data.test_fraction}, data.test_fraction
-    else:
-        test = _whole(left, test_rows)
-        begin = max(map(places.__getitem__, test), default=0.0)
+    quarter = len(rows) // 4
+    test = _part(left, places, 0.0, _Wanted(test_rows, data.test_fraction, min(data.test_least, quarter)))
+    begin = max([data.test_fraction if test_rows is None else 0.0, *(places[name] for name in test)])
     left = {name: size for name, size in left.items() if name not in test}
-    by_fraction = {name for name in left if begin <= places[name] < begin + data.dev_fraction}
-    least = min(data.dev_least, len(rows) // 3) if data.dev_fraction else 0
-    if data.dev_rows is not None:
-        dev = _whole(left, data.dev_rows)
-    elif sum(sizes[name] for name in by_fraction) < least:
-        dev = _whole({name: size for name, size in left.items() if places[name] >= begin}, least)
-    else:
-        dev = by_fraction
+    dev = _part(left, places, begin, _Wanted(data.dev_rows, data.dev_fraction, min(data.dev_least, quarter)))
     train = [row for row in rows if _cluster(row) not in test | dev]
     return CoverageDataset(
         train=tuple(train[: data.train_rows]),
         dev=tuple(row for row in rows if _cluster(row) in dev),
         test=tuple(row for row in rows if _cluster(row) in test),
     )
+
+
+class _Wanted(NamedTuple):
+    """How many rows a split gets: a number, or a fraction of all and at least so many."""
+
+    rows: int | None
+    fraction: float
+    least: int
+
+
+def _part(sizes: Mapping[str, int], places: Mapping[str, float], begin: float, wanted: _Wanted) -> set[str]:
+    """Return the clusters of a split, those whose places come first from `begin` on."""
+    if wanted.rows is not None:
+        return _whole(sizes, wanted.rows)
+    found = {name for name in sizes if begin <= places[name] < begin + wanted.fraction}
+    if not wanted.fraction or sum(sizes[name] for name in found) >= wanted.least:
+        return found
+    return _whole({name: size for name, size in sizes.items() if places[name] >= begin}, wanted.least)
 
 
 def _cluster(row: Example) -> str:
@@ -227,7 +236,9 @@ def _from_tables(tables: Mapping[str, Iterable[Any]], data: Data) -> CoverageDat
     if not test:
         return replace(_split(train, data, test_rows=data.test_rows), notes=notes)
     test = sorted(test, key=lambda row: _place(data.seed, row.prompt_id))[: data.test_rows]
-    return replace(_split(train, data, test_rows=0), test=tuple(test), notes=notes)
+    more = max(0, min(data.test_least, len(clustered) // 4) - len(test))
+    dataset = _split(train, data, test_rows=more)
+    return replace(dataset, test=(*test, *dataset.test), notes=notes)
 
 
 def _check(dataset: CoverageDataset, experiment: Experiment) -> None:

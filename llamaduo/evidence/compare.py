@@ -130,12 +130,37 @@ def _repeats(runs: Sequence[ByPrompt], settings: Sequence[Hashable]) -> Repeats:
 
 def mean(scores: ByPrompt, *, low: float = 0.0, high: float = 100.0) -> Measure:
     """Return the mean over answers with its 95% interval, of scores between `low` and `high`."""
-    if not scores.n:
-        return NOTHING
-    value = rounded(float(scores.sums.sum()) / scores.n)
-    below, above = bounded.limits(scores.sums, scores.counts, low=low, high=high)
-    found = Measure(value, rounded(below), rounded(above), scores.n, len(scores.prompts))
-    return cut(_with_training(found, scores), low, high)
+    return means([scores], low=low, high=high)[0]
+
+
+def means(several: Sequence[ByPrompt], *, low: float = 0.0, high: float = 100.0) -> list[Measure]:
+    """Return the mean of each: many at once take a tenth of the time."""
+    found = [NOTHING] * len(several)
+    there = sorted((at for at, scores in enumerate(several) if scores.n), key=lambda at: len(several[at].prompts))
+    while there:
+        most = max(1, _CELLS // 20 // len(several[there[0]].prompts))
+        block, there = there[:most], there[most:]
+        below, above = _limits([several[at] for at in block], low, high)
+        for at, least, greatest in zip(block, below, above, strict=True):
+            one = several[at]
+            value = rounded(float(one.sums.sum()) / one.n)
+            plain = Measure(value, rounded(least), rounded(greatest), one.n, len(one.prompts))
+            found[at] = cut(_with_training(plain, one), low, high)
+    return found
+
+
+def _limits(several: Sequence[ByPrompt], low: float, high: float) -> tuple[Floats, Floats]:
+    """Return the lower and the upper limits of means, (n,) each, computed side by side."""
+    import numpy as np
+
+    shape = (len(several), max(len(one.prompts) for one in several))
+    sums, counts = np.zeros(shape), np.zeros(shape)
+    for row, one in enumerate(several):
+        sums[row, : len(one.prompts)], counts[row, : len(one.prompts)] = one.sums, one.counts
+    half = bounded.ERROR / 2
+    below = bounded.lower_limits(sums, counts, half, low=low, high=high)
+    above = bounded.lower_limits((low + high) * counts - sums, counts, half, low=low, high=high)
+    return below, low + high - above
 
 
 def difference(a: ByPrompt, b: ByPrompt, *, low: float = 0.0, high: float = 100.0) -> Measure:

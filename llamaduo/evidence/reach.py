@@ -1,6 +1,6 @@
 """What a gate can see with so many prompts: worked out before anything is trained or bought.
 
-    refusal(experiment, prompts=2)     why no model can pass, with the number of prompts needed; None if one can
+    refusal(experiment, 2, test=16)    why no model can pass, with the number of prompts needed; None if one can
     outlook(experiment, 64, test=16)   what a model needs to pass, a sentence each
 
 Differences between prompts are taken to have a standard deviation of 10 points where one has to be assumed; a model
@@ -28,11 +28,13 @@ SPREAD = 10.0
 """Standard deviation between prompts that is assumed, points of 100."""
 
 
-def refusal(experiment: Experiment, prompts: int) -> str | None:
-    """Return why no model can pass with so many prompts at the gate, and what to do; None where one can."""
+def refusal(experiment: Experiment, prompts: int, test: int) -> str | None:
+    """Return why no model can be accepted with so many prompts at the gate and in test; None where one can."""
     gate, needed = experiment.loop.gate, prompts_needed(experiment)
-    if needed is None or prompts >= needed:
+    if needed is None:
         return None
+    if prompts >= needed:
+        return _unconfirmed(experiment, prompts, test)
     split, most = experiment.protocol.gate_split.value, looks(experiment)
     times = "one look" if most == 1 else f"up to {most} looks"
     if gate.against is GateAgainst.service_llm:
@@ -47,6 +49,21 @@ def refusal(experiment: Experiment, prompts: int) -> str | None:
     return (
         f"the {split} split has {_prompts(prompts)}: {what}. Raise data.{split}_rows to {needed} or more, "
         f"or take {other}."
+    )
+
+
+def _unconfirmed(experiment: Experiment, prompts: int, test: int) -> str | None:
+    """Return why test could never confirm what passed by an assumption; None where it could, or needn't."""
+    gate, dev = experiment.loop.gate, experiment.protocol.gate_split is GateSplit.dev
+    compares = gate.against is GateAgainst.service_llm
+    if not dev or not compares or method_for(gate, error_at_a_look(experiment), prompts) is GateMethod.guaranteed:
+        return None
+    if test >= FEWEST_ASSUMED or method_for(gate, gate.error, test) is GateMethod.guaranteed:
+        return None
+    return (
+        f"the test split has {_prompts(test)}: with {_prompts(prompts)} at the gate it has to confirm what Student's t "
+        f"lets pass, and needs {FEWEST_ASSUMED} for it. Raise data.test_rows to {FEWEST_ASSUMED} or more, or take a "
+        "fixed gate (loop.gate.against=threshold)."
     )
 
 
@@ -65,7 +82,7 @@ def prompts_needed(experiment: Experiment) -> int | None:
 def outlook(experiment: Experiment, prompts: int, test: int) -> list[str]:
     """Return what a model needs to pass with so many prompts at the gate and on the test split, a sentence each."""
     gate = experiment.loop.gate
-    if not asked(gate) or gate.rule is GateRule.mean or refusal(experiment, prompts):
+    if not asked(gate) or gate.rule is GateRule.mean or refusal(experiment, prompts, test):
         return []
     compares = gate.against is GateAgainst.service_llm
     told = _against_service_llm(experiment, prompts) if compares else _against_scores(experiment, prompts)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from llamaduo.config import Assumptions
 from llamaduo.evidence.break_even import HOURS_A_MONTH
-from llamaduo.studies.costs import CPU, WAYS, Amount, RunCost, study_costs
+from llamaduo.studies.amounts import Amount
+from llamaduo.studies.costs import CPU, WAYS, RunCost, study_costs
 from llamaduo.studies.paper_cost import paper_table
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.study import Study
@@ -82,8 +83,10 @@ def _serving(found: Sequence[RunCost]) -> Table:
     return Table(
         "cost_serving",
         "What 1,000 requests cost",
-        "US dollars for 1,000 requests, and tokens of one: mean over prompts with its 95% interval, n prompts. Prompt "
-        "and answer are counted by the local model's tokenizer; the reference stands for the service LLM's reply. "
+        "US dollars for 1,000 requests, and tokens of one: mean over prompts with its 95% interval, n prompts. "
+        "Intervals are Gaffke's: a prompt that was not seen may fill the model's context and ask for its longest "
+        "answer. Prompt and answer are counted by the local model's tokenizer; the reference stands for the service "
+        "LLM's reply. "
         "List: the price without any discount; cached: as if every prompt token were read from the provider's cache, "
         "the least it can be; batch: by the batch API. "
         f"Local: {_gpu_price(found)}, busy {_utilisation(found)} of its time, at the "

@@ -15,7 +15,6 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 from typing import Any
 
 from llamaduo.config import Assumptions, Price, ServiceLLM
@@ -23,6 +22,7 @@ from llamaduo.errors import ConfigError
 from llamaduo.evidence.break_even import Migration
 from llamaduo.service.prices import Tariff, tariff
 from llamaduo.studies import speed
+from llamaduo.studies.amounts import Amount, amounts, scaled
 from llamaduo.studies.runs import RunRecord
 from llamaduo.studies.spent import spending
 from llamaduo.studies.study import Study
@@ -34,17 +34,6 @@ WAYS = ("list", "cached", "batch")
 
 CPU = "CPU"
 """A machine without a GPU; the name of what is priced holds it where CPU cores are."""
-
-
-@dataclass(frozen=True)
-class Amount:
-    """A mean over prompts with its 95% interval (normal approximation); no limits for a single prompt."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
-    """Prompts."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +126,7 @@ class RunCost:
         if not self.priced and not self.assumptions.tokens_per_second:
             return None
         busy = self.tokens_per_second * self.assumptions.utilisation * 3600
-        return _scaled(self.answer_tokens, 1000 * self.assumptions.gpu_usd_per_hour / busy)
+        return scaled(self.answer_tokens, 1000 * self.assumptions.gpu_usd_per_hour / busy)
 
 
 def assumptions(run: RunRecord) -> Assumptions:
@@ -156,7 +145,7 @@ def costs(run: RunRecord, assumed: Assumptions) -> RunCost:
     paid, served = spending(run), _served(run)
     answers, known = _reported_answers(run), identity(run)
     price = _tariff(run)
-    tokens = _tokens(answers) if answers else (None, None, None)
+    tokens = _amounts(run, answers, price)
     answered = [] if served else speed.answering(run.folder)
     rate, source = (None, "") if served else _speed(answered, assumed)
     return RunCost(
@@ -171,10 +160,10 @@ def costs(run: RunRecord, assumed: Assumptions) -> RunCost:
         other_usd=paid.other,
         train_hours=_train_hours(run),
         answer_hours=0.0 if served else _hours(answered, 1),
-        prompt_tokens=tokens[0],
-        answer_tokens=tokens[1],
-        reference_tokens=tokens[2],
-        service=_service(answers, price),
+        prompt_tokens=tokens.get("prompt"),
+        answer_tokens=tokens.get("answer"),
+        reference_tokens=tokens.get("reference"),
+        service={way: tokens.get(way) for way in WAYS},
         price_source=price.source if price else "",
         tokens_per_second=rate,
         speed_source=source,
@@ -249,48 +238,41 @@ def _tariff(run: RunRecord) -> Tariff | None:
         return None
 
 
-def _tokens(answers: speed.Answers) -> tuple[Amount | None, Amount | None, Amount | None]:
-    """Return the tokens of a request: prompt, answer, reference."""
-    return (
-        _amount(answers.mean_by_prompt(answers.prompt_tokens)),
-        _amount(answers.mean_by_prompt(answers.completion_tokens)),
-        _amount(answers.mean_by_prompt(_reference_tokens(answers))) if answers.characters_a_token else None,
-    )
+def _amounts(run: RunRecord, answers: speed.Answers | None, price: Tariff | None) -> dict[str, Amount]:
+    """Return tokens of a request (`prompt`, `answer`, `reference`) and dollars for 1,000 to the service LLM, by `WAYS`.
+
+    At most a prompt fills the local model's context, an answer has `infer.max_new_tokens`, and a reply the
+    `max_tokens` of the service LLM. What is not known is left out.
+    """
+    if answers is None:
+        return {}
+    asked, given = (run.config["local_model"].get("context"), (run.config.get("infer") or {}).get("max_new_tokens"))
+    found: dict[str, tuple[list[float], float | None]] = {
+        "prompt": (answers.mean_by_prompt(answers.prompt_tokens), asked),
+        "answer": (answers.mean_by_prompt(answers.completion_tokens), given),
+    }
+    if answers.characters_a_token:
+        replied = run.config["service_llm"].get("max_tokens")
+        replies = answers.mean_by_prompt(_reference_tokens(answers))
+        found["reference"] = replies, replied
+        for way, (reading, writing) in _rates(price).items():
+            if reading is not None and writing is not None:
+                usd = [1000 * (a * reading + b * writing) for a, b in zip(found["prompt"][0], replies, strict=True)]
+                found[way] = usd, 1000 * (asked * reading + replied * writing) if asked and replied else None
+    return amounts(found)
+
+
+def _rates(price: Tariff | None) -> dict[str, tuple[float | None, float | None]]:
+    """Return US dollars for a token read and a token written, by each way to pay for them."""
+    if price is None:
+        return {}
+    return {
+        "list": (price.input, price.output),
+        "cached": (price.cached_input, price.output),
+        "batch": (price.batch_input, price.batch_output),
+    }
 
 
 def _reference_tokens(answers: speed.Answers) -> list[float]:
     each = answers.characters_a_token or math.inf
     return [characters / each for characters in answers.reference_characters]
-
-
-def _service(answers: speed.Answers | None, price: Tariff | None) -> dict[str, Amount | None]:
-    """Return what 1,000 requests to the service LLM cost, by each way to pay for them."""
-    if answers is None or price is None or not answers.characters_a_token:
-        return dict.fromkeys(WAYS)
-    rates = {
-        "list": (price.input, price.output),
-        "cached": (price.cached_input, price.output),
-        "batch": (price.batch_input, price.batch_output),
-    }
-    pairs = list(zip(answers.prompt_tokens, _reference_tokens(answers), strict=True))
-    found: dict[str, Amount | None] = {}
-    for way, (reading, writing) in rates.items():
-        if reading is None or writing is None:
-            found[way] = None
-            continue
-        usd = [1000 * (prompt * reading + reply * writing) for prompt, reply in pairs]
-        found[way] = _amount(answers.mean_by_prompt(usd))
-    return found
-
-
-def _amount(values: Sequence[float]) -> Amount:
-    mean = fmean(values)
-    if len(values) < 2:
-        return Amount(mean, None, None, len(values))
-    half = 1.96 * stdev(values) / math.sqrt(len(values))
-    return Amount(mean, mean - half, mean + half, len(values))
-
-
-def _scaled(amount: Amount, by: float) -> Amount:
-    low, high = (None if limit is None else limit * by for limit in (amount.low, amount.high))
-    return Amount(amount.mean * by, low, high, amount.n)

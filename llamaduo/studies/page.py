@@ -33,7 +33,7 @@ from llamaduo.studies.parts import Figure, Table
 from llamaduo.studies.runs import RunRecord, read_runs
 from llamaduo.studies.spent import data_flow, seconds, spending
 from llamaduo.studies.study import Study
-from llamaduo.studies.tidy import coverage_cut, covered, factors, identity
+from llamaduo.studies.tidy import Row, coverage_cut, coverage_of, covered, factors, identity
 
 _OF_THIS_MACHINE = {"runtime.results", "runtime.cache", "service.journal"}
 _SHOWN_POINTS = 60
@@ -64,7 +64,7 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
         told = " ".join(str(error).split())
         raise InputError(f"{run.folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error
     up = _link(study.root / "report.html", run.folder) if study and study.root != run.folder else None
-    values = _told(run, scores) | spent | {"sections": sections, "up": up}
+    values = _told(run, scores, study.row(run.name) if study else None) | spent | {"sections": sections, "up": up}
     return rendered("run.html", ("page.js", "answers.js", "explorer.js"), values)
 
 
@@ -102,7 +102,7 @@ def study_page(study: Study, tables: Sequence[Table], figures: Sequence[Figure])
 # What is said of a run
 
 
-def _told(run: RunRecord, scores: Scores | None) -> dict[str, Any]:
+def _told(run: RunRecord, scores: Scores | None, row: Row | None) -> dict[str, Any]:
     """Return what the frame of a run's page says, answers and spending left out."""
     who = identity(run)
     return {
@@ -115,7 +115,7 @@ def _told(run: RunRecord, scores: Scores | None) -> dict[str, Any]:
         "details": [redact(line) for line in run.state.details],
         "beside": _beside(run),
         "error": redact(run.state.error or ""),
-        "reported": _reported(run, scores),
+        "reported": _reported(run, scores, row),
         "cut": (run.config.get("loop") or {}).get("coverage_cut"),
         "gates": {name: gate_of(run, name) for name in SCORES},
         "curves": {name: drawn for name in SCORES if (drawn := curve(run, name))},
@@ -181,13 +181,19 @@ def _open(run: RunRecord) -> bool:
     return run.state.status != "done"
 
 
-def _reported(run: RunRecord, scores: Scores | None) -> dict[str, Any] | None:
-    """Return the scores that a run is reported by, with the split and the number of answers behind each."""
+def _reported(run: RunRecord, scores: Scores | None, row: Row | None) -> dict[str, Any] | None:
+    """Return the scores that a run is reported by, with the split and the number of answers behind each.
+
+    `row` is its row in a study, which saves counting once more.
+    """
     chosen, test = run.chosen, run.state.test
     if chosen is None:
         return None
     found: dict[str, Any] = {"iteration": chosen.iteration}
-    found["covered"] = covered(scores, coverage_cut(run.config)) if scores else None
+    if row is not None and row["coverage_n"]:
+        found["covered"] = coverage_of(row)
+    else:
+        found["covered"] = covered(scores, coverage_cut(run.config)) if scores else None
     found["prompts"] = found["covered"].prompts if found["covered"] else None
     if test:
         found |= {name: test.get(name) or {} for name in SCORES}

@@ -34,7 +34,7 @@ from llamaduo.studies.columns import Column, columns
 from llamaduo.studies.parts import Table
 from llamaduo.studies.study import Study
 from llamaduo.studies.swept import NAMES, identities
-from llamaduo.studies.tidy import Row, coverage_cut
+from llamaduo.studies.tidy import Row, coverage_cut, coverage_of
 
 _COVERAGE = (
     "Percent of answers whose precision and similarity both reach the run's coverage cut (70 by default), with its 95% "
@@ -155,6 +155,9 @@ def of_ceiling(grid: Grid, beside: BesideRows, score: str) -> Found:
 
 def coverage(study: Study, scored: Scored, runs: Sequence[str], judge: str) -> Measure:
     """Return the percent of answers that reach the cut in both scores, as `evidence.scorecard` counts them."""
+    if len(runs) == 1:
+        row = scored.row(runs[0], judge)
+        return coverage_of(row) if row is not None else NOTHING
     found: dict[str, ByPrompt] = {}
     for run in study.runs:
         scores = study.scores.get(run.name) if run.name in runs else None

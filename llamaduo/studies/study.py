@@ -37,6 +37,14 @@ class Study:
         """Return the rows that stand for their runs, as one judge scored them; `all` is the panel's mean."""
         return [row for row in self.rows if row["reported"] and row["judge"] == judge]
 
+    def row(self, run: str) -> Row | None:
+        """Return the row that stands for a run, as the whole panel scored it; None for one that isn't done."""
+        return self._by_run.get(run)
+
+    @cached_property
+    def _by_run(self) -> dict[str, Row]:
+        return {row["run"]: row for row in self.reported()}
+
     @cached_property
     def beside(self) -> Study:
         """Those who were judged beside the models of finished runs: each is a run of its own, reported by its rows."""

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llamaduo.config import Evidence
-from llamaduo.evidence.compare import by_prompt, mean
-from llamaduo.evidence.resample import Measure
+from llamaduo.evidence.compare import ByPrompt, by_prompt, mean, means
+from llamaduo.evidence.resample import NOTHING, Measure
 from llamaduo.records import Iteration
 from llamaduo.run_dir import write_bytes, write_text
 from llamaduo.studies.answers import Scores
@@ -119,45 +119,49 @@ def tidy(runs: Iterable[RunRecord], scores: Mapping[str, Scores]) -> list[Row]:
     `scores` are, by the run's name, those of the answers that a run is reported by, and by the own names of those who
     stand beside it, theirs.
     """
-    rows = []
+    rows: list[Row] = []
+    counted: list[tuple[Row, str, ByPrompt]] = []
     for run in runs:
-        found = _of_run(run)
-        _counted(scores.get(run.name), [row for row in found if row["reported"]], run)
-        rows += found
-        for one in stand_ins(run):
-            rows += _counted(scores.get(one.run.name), _of_stand_in(one, run), run)
+        found = [(row, scores.get(run.name)) for row in _of_run(run)]
+        found += [(row, scores.get(one.run.name)) for one in stand_ins(run) for row in _of_stand_in(one, run)]
+        for row, theirs in found:
+            if theirs is not None and (row["reported"] or row["beside"]):
+                sides = _counted_in_verdicts(theirs, row, coverage_cut(run.config))
+                counted += [(row, name, side) for name, side in sides]
+        rows += [row for row, _ in found]
+    for (row, name, _), one in zip(counted, means([side for *_, side in counted]), strict=True):
+        row |= {f"{name}_low": one.low, f"{name}_high": one.high}
     return rows
 
 
-def _counted(scores: Scores | None, rows: list[Row], run: RunRecord) -> list[Row]:
-    """Put what only verdicts tell into rows, and return these."""
-    if scores is not None:
-        for row in rows:
-            row.update(_counted_in_verdicts(scores, row, coverage_cut(run.config)))
-    return rows
+def _counted_in_verdicts(scores: Scores, row: Row, cut: float) -> Iterator[tuple[str, ByPrompt]]:
+    """Put into a reported row what only verdicts tell of it, and yield what its limits are still to be taken of.
 
-
-def _counted_in_verdicts(scores: Scores, row: Row, cut: float) -> Row:
-    """Return what only verdicts tell of a reported row: coverage's interval and n, and a single judge's n."""
-    import numpy as np
-
+    These are coverage and, in older runs, the scores.
+    """
     one = None if row["judge"] == "all" else row["judge"]
     if one is not None and one not in scores.judges:
-        return {}
-    found = covered(scores, cut, one)
-    unknown = [name for name in _SCORES if row[f"{name}_n"] is None]
-    counts: Row = {f"{name}_n": int((~np.isnan(scores.of_answers(name, one))).sum()) for name in unknown}
+        return
     behind = {name: by_prompt(scores.clusters, scores.of_answers(name, one)) for name in _SCORES}
-    counts["prompts"] = max(len(each.prompts) for each in behind.values()) or None
-    if not row["prompts"]:
-        means = {name: mean(each) for name, each in behind.items() if row[f"{name}_low"] is not None}
-        counts |= {f"{name}_{end}": getattr(each, end) for name, each in means.items() for end in ("low", "high")}
-    return counts | {"coverage_low": found.low, "coverage_high": found.high, "coverage_n": found.n}
+    covered_ = by_prompt(scores.clusters, scores.covered(cut, one))
+    older = not row["prompts"]
+    row |= {f"{name}_n": side.n for name, side in behind.items() if row[f"{name}_n"] is None}
+    row |= {"prompts": max(len(side.prompts) for side in behind.values()) or None, "coverage_n": covered_.n}
+    yield "coverage", covered_
+    if older:
+        yield from ((name, side) for name, side in behind.items() if row[f"{name}_low"] is not None)
 
 
 def covered(scores: Scores, cut: float, judge: str | None = None) -> Measure:
     """Return the percentage of answers whose two scores reach the cut, of the panel or one judge."""
     return mean(by_prompt(scores.clusters, scores.covered(cut, judge)))
+
+
+def coverage_of(row: Row) -> Measure:
+    """Return the same as a reported row holds it; no value where no verdicts could be counted."""
+    if not row["coverage_n"]:
+        return NOTHING
+    return Measure(row["coverage"], row["coverage_low"], row["coverage_high"], row["coverage_n"], row["prompts"])
 
 
 def _of_run(run: RunRecord) -> list[Row]:

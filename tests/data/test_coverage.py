@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from llamaduo.config import Data, DataSource, Experiment, GateSplit
+from llamaduo.data import coverage
 from llamaduo.data.coverage import SPLITS, load_coverage
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.pocket.tasks import make_pairs
@@ -393,3 +394,32 @@ class TestHub:
         hub |= {"train": [*pairs(5), {"text": "?"}], "test": pairs(3, start=10)}
         with pytest.raises(InputError, match=r"org/data train\[5\]: has text; needs"):
             load_hub()
+
+
+def test_dev_and_test_get_the_rows_that_limits_need_but_at_most_a_quarter_each(load: Load) -> None:
+    def split(rows: int, **fields: Any) -> tuple[int, int, int]:
+        write({"prompt": f"{n * 7919} {n * 104729} question", "response": "r"} for n in range(rows))
+        dataset = load(**{"dev_least": 64, "test_least": 64} | fields)
+        assert_disjoint(dataset, rows)
+        return sizes(dataset)
+
+    assert split(300) == (172, 64, 64)
+    assert split(100) == (50, 25, 25)
+    train, dev, test = split(1_000)
+    assert (train + dev + test, dev > 100, test > 100) == (1_000, True, True)
+    assert split(300, dev_least=0, test_least=0)[1] < 64
+
+
+def test_a_hubs_small_test_split_is_completed_from_its_training_split() -> None:
+    def row(number: int) -> dict[str, str]:
+        return {"prompt": f"{number * 7919} {number * 104729} question", "response": "r"}
+
+    tables = {"train": [row(n) for n in range(300)], "test": [row(n) for n in range(300, 316)]}
+    data = Data(DataSource.hub, path="org/data", revision="abc", dev_rows=64, test_rows=16, test_least=64)
+    dataset = coverage._from_tables(tables, data)
+    assert (len(dataset.test), len(dataset.dev)) == (64, 64)
+    own = {example.prompt for example in dataset.test} & {line["prompt"] for line in tables["test"]}
+    assert len(own) == 16
+    assert_disjoint(dataset, 316)
+    data.test_least = 0
+    assert len(coverage._from_tables(tables, data).test) == 16

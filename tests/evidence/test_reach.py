@@ -10,26 +10,26 @@ from llamaduo.evidence.reach import mean_needed, mean_rule_error, outlook, power
 
 
 def test_too_few_prompts_are_refused_with_the_number_needed(experiment: Experiment) -> None:
-    told = refusal(experiment, 2) or ""
+    told = refusal(experiment, 2, 64) or ""
     assert "the dev split has 2 prompts: 44 are needed to pass a gate of 90 at up to 5 looks" in told
     assert "data.dev_rows to 44" in told
-    assert refusal(experiment, 43)
-    assert refusal(experiment, 44) is None
+    assert refusal(experiment, 43, 64)
+    assert refusal(experiment, 44, 64) is None
 
 
 def test_one_look_needs_29(experiment: Experiment) -> None:
     experiment.synthesis.enabled = False
-    assert refusal(experiment, 28)
-    assert refusal(experiment, 29) is None
+    assert refusal(experiment, 28, 64)
+    assert refusal(experiment, 29, 64) is None
 
 
 def test_where_no_limit_is_looked_at_nothing_is_refused(experiment: Experiment) -> None:
     experiment.loop.gate.rule = GateRule.mean
-    assert refusal(experiment, 2) is None
+    assert refusal(experiment, 2, 64) is None
     assert outlook(experiment, 2, 2) == []
     experiment.loop.gate.rule = GateRule.lower
     experiment.loop.gate.similarity = experiment.loop.gate.precision = None
-    assert refusal(experiment, 1) is None
+    assert refusal(experiment, 1, 64) is None
 
 
 def test_the_outlook_names_what_a_model_needs(experiment: Experiment) -> None:
@@ -58,13 +58,22 @@ def test_against_the_service_llm_the_margin_and_the_power_are_told(experiment: E
     assert "Student's t" in told
     assert "guaranteed 3%, assumed 95%" in told
     experiment.loop.gate.method = GateMethod.guaranteed
-    assert "needs 90 to compare" in (refusal(experiment, 64) or "")
-    assert refusal(experiment, 90) is None
+    assert "needs 90 to compare" in (refusal(experiment, 64, 64) or "")
+    assert refusal(experiment, 90, 64) is None
 
 
 def test_few_prompts_are_refused_whatever_is_assumed(experiment: Experiment) -> None:
     experiment.loop.gate.against = GateAgainst.service_llm
-    assert "needs 45" in (refusal(experiment, 2) or "")
+    assert "needs 45" in (refusal(experiment, 2, 64) or "")
+
+
+def test_a_test_split_that_could_never_confirm_an_assumption_is_refused(experiment: Experiment) -> None:
+    experiment.loop.gate.against = GateAgainst.service_llm
+    assert "the test split has 16 prompts" in (refusal(experiment, 64, 16) or "")
+    assert refusal(experiment, 64, 45) is None
+    assert refusal(experiment, 128, 16) is None
+    experiment.loop.gate.against = GateAgainst.threshold
+    assert refusal(experiment, 64, 16) is None
 
 
 def test_power_grows_with_prompts() -> None:
