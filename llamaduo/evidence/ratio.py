@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-_ROUNDS, _POINTS = 6, 17
+_ROUNDS, _POINTS = 5, 10
 """A limit is looked for among so many points, and again between the two that it lies between."""
 
 
