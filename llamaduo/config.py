@@ -152,6 +152,10 @@ class Beside(StrEnum):
     """The same with four training pairs before each prompt."""
 
 
+FEW_SHOTS = 4
+"""The pairs of `Beside.few_shot`."""
+
+
 class GateSplit(Enum):
     """Which split the gate looks at."""
 

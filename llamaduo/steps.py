@@ -19,6 +19,7 @@ from typing import Any
 
 from llamaduo import rubric
 from llamaduo.config import (
+    FEW_SHOTS,
     Backend,
     Beside,
     DataSource,
@@ -530,9 +531,6 @@ class Steps:
         self._state.test = plain(test) if test else None
         bought = self._service.spent_usd if self._service else 0.0
         self._state.cost_usd = max(self.cost_usd(), bought)
-
-
-FEW_SHOTS = 4
 
 
 def answering(experiment: Experiment, beside: Beside | None) -> Infer:

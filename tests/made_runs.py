@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +92,13 @@ def make_run(
     repeats: int = 2,
     seed: int = 0,
     config: dict[str, Any] | None = None,
+    beside: Mapping[str, float] | None = None,
+    seed_beside: int = 0,
 ) -> Path:
     """Write one finished run: an iteration for each gain over `level`, then the test split; return its folder.
 
     `overrides` are Hydra's; `config` takes a configuration composed before instead, which is much faster.
+    `beside` names who was judged beside the iterations, and their levels: the same scores for the same `seed_beside`.
     """
     rng = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,14 +123,42 @@ def make_run(
     _write_rows(folder / "iterations" / "test" / "verdicts.jsonl", judged)
     card = score(judged, coverage_cut=70.0)
     (folder / "iterations" / "test" / "scorecard.json").write_text(json.dumps(plain(card)))
+    draw = random.Random(seed_beside)
+    shape: dict[str, Any] = {"prompts": prompts, "samples": samples, "judges": judges, "repeats": repeats}
+    others = {name: _make_beside(folder, name, height, draw, **shape) for name, height in (beside or {}).items()}
     last = len(gains) - 1
-    state = {
+    state: dict[str, Any] = {
         "status": "done", "stop_reason": "plateau", "iterations": len(gains), "accepted_iteration": None,
         "best_iteration": last, "cost_usd": round(sum(line.cost_usd for line in history) + card.cost_usd, 10),
         "verdict": "Not passed: plateau.", "error": None, "test": plain(card),
     }  # fmt: skip
+    if others:
+        state["beside"] = others
     (folder / "state.json").write_text(json.dumps(state))
     return folder
+
+
+def _make_beside(
+    folder: Path,
+    name: str,
+    level: float,
+    rng: random.Random,
+    *,
+    prompts: int,
+    samples: int,
+    judges: Sequence[str],
+    repeats: int,
+) -> dict[str, Any]:
+    """Write the answers and verdicts of one who stands beside; return the scorecards by split."""
+    cards = {}
+    for split, prefix in (("gate", ""), ("test", "test_")):
+        made = answers(prompts, samples, rng)
+        judged = verdicts(made, level, rng, judges=judges, repeats=repeats)
+        here = folder / "iterations" / f"{prefix}{name}"
+        _write_rows(here / "predictions.jsonl", made)
+        _write_rows(here / "verdicts.jsonl", judged)
+        cards[split] = plain(score(judged, coverage_cut=70.0))
+    return cards
 
 
 def configuration(*overrides: str) -> dict[str, Any]:

@@ -171,12 +171,12 @@ def difference(a: ByPrompt, b: ByPrompt, *, low: float = 0.0, high: float = 100.
     """
     if not a.n or not b.n:
         return NOTHING
-    paired = _paired(a, b)
+    paired = in_pairs(a, b)
     found = _apart(a, b, low, high) if paired is None else _within(paired, high - low)
     return cut(_with_training(found, a, b), low - high, high - low)
 
 
-def _paired(a: ByPrompt, b: ByPrompt) -> Floats | None:
+def in_pairs(a: ByPrompt, b: ByPrompt) -> Floats | None:
     """Return (prompts, 4): sums and counts of a, then of b, by prompt; None where they share too few prompts."""
     import numpy as np
 
@@ -206,7 +206,7 @@ def _apart(a: ByPrompt, b: ByPrompt, low: float, high: float) -> Measure:
     return Measure(value, rounded(ours[0] - theirs[1]), rounded(ours[1] - theirs[0]), fewer, prompts)
 
 
-def _training(*sides: ByPrompt) -> tuple[float, int]:
+def training_error(*sides: ByPrompt) -> tuple[float, int]:
     """Return the standard error by training noise of a mean or a difference, and its degrees of freedom.
 
     Where no side repeats a run, 0 degrees: the error is then the one that is assumed.
@@ -220,7 +220,7 @@ def _training(*sides: ByPrompt) -> tuple[float, int]:
 
 def _with_training(found: Measure, *sides: ByPrompt) -> Measure:
     """Widen an interval over prompts by training noise, taken to be the same on both sides."""
-    return widened(found, *_training(*sides))
+    return widened(found, *training_error(*sides))
 
 
 def widened(found: Measure, error: float, degrees: int = 0) -> Measure:
@@ -255,14 +255,14 @@ def p_value(a: ByPrompt, b: ByPrompt) -> float:
 
     if not a.n or not b.n:
         return 1.0
-    paired = _paired(a, b)
+    paired = in_pairs(a, b)
     if paired is None:
         sides = np.column_stack([np.concatenate([a.sums, b.sums]), np.concatenate([a.counts, b.counts])])
         seen, drawn = a.sums.sum() / a.n - b.sums.sum() / b.n, _dealt(sides, len(a.prompts))
     else:
         means = paired.sum(0)
         seen, drawn = means[0] / means[1] - means[2] / means[3], _swapped(paired)
-    error, degrees = _training(a, b)
+    error, degrees = training_error(a, b)
     reached = abs(float(seen)) - 1e-9
     lacking = np.concatenate([reached - drawn, reached + drawn])  # what training noise would have to add, either way
     likely: Floats = (lacking <= 0).astype(float)

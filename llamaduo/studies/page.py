@@ -70,7 +70,11 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
 
 def study_page(study: Study, tables: Sequence[Table], figures: Sequence[Figure]) -> str:
     """Return the page of a study: its tables and figures, and all its runs with links to their pages."""
-    varied = {name: values for name, values in factors(study.rows).items() if name != "study"}
+    varied = {
+        name: values
+        for name, values in factors([row for row in study.rows if not row["beside"]]).items()
+        if name != "study"
+    }
     reported = {row["run"]: row for row in study.reported("all")}
     notes = sorted({note for run in study.runs if (note := pocket_note(run.config))})
     names = sorted({str(run.config.get("study") or study.root.name) for run in study.runs})

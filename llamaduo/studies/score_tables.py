@@ -1,5 +1,8 @@
 """The main tables: what is swept in the rows, tasks and judges in the columns, a mean with its interval in each field.
 
+Who was judged beside the models has rows of its own, the ceiling first and the floors last, and a table says how many
+percent of its ceiling each model reaches. Bold type compares models alone.
+
 A field may stand for several runs that repeat each other (another seed): their answers are put together, and how far
 the runs lie apart widens its interval.
 """
@@ -12,6 +15,7 @@ from functools import partial
 
 from llamaduo.evidence.compare import ByPrompt, by_prompt, mean
 from llamaduo.evidence.resample import NOTHING, Measure
+from llamaduo.studies.beside_rows import BesideRows, Place
 from llamaduo.studies.cells import (
     BOLD,
     INTERVALS,
@@ -26,6 +30,7 @@ from llamaduo.studies.cells import (
     said_n,
     usual_n,
 )
+from llamaduo.studies.columns import Column, columns
 from llamaduo.studies.parts import Table
 from llamaduo.studies.study import Study
 from llamaduo.studies.swept import NAMES, identities
@@ -36,41 +41,23 @@ _COVERAGE = (
     f"interval over prompts. {INTERVALS} Training noise is in the fields of several seeds alone."
 )
 _BOLD = f"Bold: the best of its column. {BOLD}"
+_CEILING = "Ceiling: the service LLM's own answers."
+_FLOOR = "Floor: the base model's answers, before any training; N-shot: with N training pairs before the prompt."
+_OTHERS = (
+    "The same judges scored these; runs that bought the same scores share a row. They are compared with nothing here: "
+    "bold is the best of the models."
+)
+_OF_CEILING = (
+    "The mean score as percent of the service LLM's, over the same prompts and by the same judges: of the ceiling that "
+    "the row's own runs bought, else of the only one there is; empty where the prompts differ. 100: as good as the "
+    "service LLM. The 95% interval is the ratio's, prompt by prompt (Gaffke's limits, inverted as Fieller did): it "
+    "allows for failures of either that no prompt has shown."
+)
 
-
-@dataclass(frozen=True)
-class Column:
-    """A task as a judge scored it."""
-
-    task: str
-    judge: str
-    """A judge's name, or `all` for the mean of a panel."""
-    panel: str | None
-    """Which panel the mean is of; null for a single judge."""
-    header: str
-
-    def runs(self, rows: Sequence[Row]) -> list[str]:
-        """Return the runs among some rows that this column is about."""
-        return [row["run"] for row in rows if row["task"] == self.task and self.panel in (None, row["judges"])]
-
-
-def columns(study: Study, rows: Sequence[Row]) -> list[Column]:
-    """Return a column for each task and judge, a panel's mean before its members."""
-    tasks = sorted({row["task"] for row in rows})
-    panels = sorted({row["judges"] for row in rows if " + " in row["judges"]})
-    judges = list(dict.fromkeys(judge for run in study.runs for judge in run.judges))
-    ways = [("all", panel, "panel" if len(panels) == 1 else panel) for panel in panels]
-    ways += [(judge, None, judge) for judge in judges]
-    found = []
-    for task in tasks:
-        for judge, panel, name in ways:
-            header = ", ".join(part for part, many in ((task, len(tasks) > 1), (name, len(ways) > 1)) if many)
-            found.append(Column(task, judge, panel, header or f"{task}, {name}"))
-    return found
-
-
-Place = tuple[object, ...]
+Measured = Callable[[list[str], str], Measure]
 Found = dict[tuple[Place, Column], Measure]
+Rows = Sequence[tuple[Place, dict[Column, Measure]]]
+"""Rows of a table: what names each, and its fields."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +75,7 @@ class Grid:
         """Return the finished runs of a field."""
         return [run for run in column.runs(self.groups[place]) if self.scored.row(run, column.judge)]
 
-    def filled(self, measured: Callable[[list[str], str], Measure]) -> Found:
+    def filled(self, measured: Measured) -> Found:
         """Return what is measured of the runs of each field, and of a judge."""
         found = {}
         for place in self.groups:
@@ -106,21 +93,24 @@ class Grid:
             columns[column] = list(zip(means, behind, strict=True))
         return {(list(self.groups)[at], column) for column, at in best(columns).items()}
 
-    def table(self, name: str, note: str, found: Found, bold: Container[tuple[Place, Column]] = ()) -> Iterator[Table]:
-        """Yield the table, without empty rows and columns; nothing if nothing is left."""
+    def table(self, name: str, note: str, found: Found, bold: Container[tuple[Place, Column]] = (), *,
+              title: str | None = None, above: Rows = (), below: Rows = ()) -> Iterator[Table]:  # fmt: skip
+        """Yield the table, without empty rows and columns; nothing if nothing is left.
+
+        `above` and `below` are rows of others, with fields in these columns.
+        """
         across = [c for c in self.across if any(found[place, c].value is not None for place in self.groups)]
-        places = [p for p in self.groups if any(found[p, column].value is not None for column in across)]
-        if not places:
+        if not across:
             return
         usual = usual_n(found.values())
+        placed = [*above, *((place, {c: found[place, c] for c in across}) for place in self.groups), *below]
         rows = []
-        for place in places:
-            fields = [
-                number(found[place, c], bold=(place, c) in bold, note=odd_n(found[place, c], usual)) for c in across
-            ]
-            rows.append((*map(label, place), *fields))
+        for place, fields in placed:
+            if any(fields[c].value is not None for c in across):
+                shown = [number(fields[c], bold=(place, c) in bold, note=odd_n(fields[c], usual)) for c in across]
+                rows.append((*map(label, place), *shown))
         header = (*(NAMES.get(column, column) for column in self.names), *(column.header for column in across))
-        title = name.removeprefix("main_").capitalize()
+        title = title or name.removeprefix("main_").capitalize()
         yield Table(name, title, f"{note} {said_n(usual)}", header, tuple(rows), labels=len(self.names))
 
 
@@ -129,11 +119,38 @@ def score_tables(study: Study, scored: Scored) -> Iterator[Table]:
     rows = identities(study)
     names = row_names(rows, "task", "judges")
     grid = Grid(scored, names, grouped(rows, names), columns(study, rows))
+    beside = BesideRows(study, names)
+    told = [text for text, there in ((_CEILING, beside.ceilings), (_FLOOR, beside.floors)) if there]
+    others = " ".join(["", *told, _OTHERS]) if told else ""
+
+    def with_others(name: str, note: str, found: Found, bold: Container[tuple[Place, Column]], theirs: Measured
+                    ) -> Iterator[Table]:  # fmt: skip
+        above, below = (beside.rows(groups, grid.across, theirs) for groups in (beside.ceilings, beside.floors))
+        return grid.table(name, note + others, found, bold, above=above, below=below)
+
     for score in SCORES:
         found = grid.filled(partial(scored.measure, score=score))
         note = f"Mean {score}, 0 to 100, with its 95% interval over prompts. {INTERVALS} {scored.training} {_BOLD}"
-        yield from grid.table(f"main_{score}", note, found, grid.best(found, score))
-    yield from grid.table("coverage", _COVERAGE, grid.filled(partial(coverage, study, scored)))
+        theirs = partial(beside.scored.measure, score=score)
+        yield from with_others(f"main_{score}", note, found, grid.best(found, score), theirs)
+    found, theirs = grid.filled(partial(coverage, study, scored)), partial(coverage, beside.study, beside.scored)
+    yield from with_others("coverage", _COVERAGE, found, (), theirs)
+    for score in SCORES if beside.ceilings else ():
+        note = f"{_OF_CEILING} {scored.training}".rstrip()
+        reached, below = of_ceiling(grid, beside, score), beside.floors_reached(grid.across, score)
+        title = f"{score.capitalize()}, % of ceiling"
+        yield from grid.table(f"ceiling_{score}", note, reached, title=title, below=below)
+
+
+def of_ceiling(grid: Grid, beside: BesideRows, score: str) -> Found:
+    """Return of each field how many percent of its ceiling's mean score it reaches."""
+    found = {}
+    for place, rows in grid.groups.items():
+        for column in grid.across:
+            runs = grid.done(place, column)
+            ours = grid.scored.by_prompt(runs, score, column.judge)
+            found[place, column] = beside.reached(ours, runs, rows, column, score)
+    return found
 
 
 def coverage(study: Study, scored: Scored, runs: Sequence[str], judge: str) -> Measure:

@@ -3,6 +3,7 @@
     for table in make_tables(read_study(Path("results/main_table"))): print(markdown(table))
 
 main_precision, main_similarity, coverage   what is swept x tasks and judges
+ceiling_precision, ceiling_similarity       how many percent of the service LLM's mean each reaches
 by_FACTOR                                   levels of each other thing that is swept, and their differences
 seeds                                       how far runs lie apart that differ in their seeds alone
 judges_...                                  agreement, rank correlation, strictness and noise, the generator's family

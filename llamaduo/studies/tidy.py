@@ -8,8 +8,12 @@ A row begins with the run's identity (`IDENTITY`); `judge` is `all` for the pane
 `protocol=clean`, the best iteration's under `protocol=paper`. Scores are 0 to 100, null where none exists;
 `precision_n` and `similarity_n` are the answers that have them, `prompts` the prompts behind these, near copies
 counted once. Coverage's limits and n, and a single judge's n, are counted from verdicts, which are read for reported
-rows alone: null elsewhere. Older runs recorded no prompts, and limits that a bootstrap gave: their reported rows have
-those that their verdicts give now.
+rows and for those of who stands beside: null elsewhere. Older runs recorded no prompts, and limits that a bootstrap
+gave: their reported rows have those that their verdicts give now.
+
+Who was judged beside a run's models has rows, too, on the split that the run is reported by: `beside` says who
+(`service_llm`, `base`, `few_shot`; null in all other rows), and `local_model` and `method` are those of a run that has
+it alone. They are never `reported`, since they don't stand for their run.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from llamaduo.evidence.resample import NOTHING, Measure
 from llamaduo.records import Iteration
 from llamaduo.run_dir import write_bytes, write_text
 from llamaduo.studies.answers import Scores
+from llamaduo.studies.beside import StandIn, stand_ins
 from llamaduo.studies.runs import RunRecord
 
 Row = dict[str, Any]
@@ -41,7 +46,7 @@ _SCORES = ("similarity", "precision")
 _LIMITS = ("mean", "low", "high")
 
 COLUMNS = (
-    *IDENTITY, "judge", "split", "iteration", "reported",
+    *IDENTITY, "beside", "judge", "split", "iteration", "reported",
     *(f"{name}_{limit}" for name in _SCORES for limit in (*_LIMITS, "n")),
     "coverage", "coverage_low", "coverage_high", "coverage_n", "prompts", "answers", "unanswered", "scored",
     "unscored", "train_rows", "synthetic_rows", "skipped_rows", "train_loss", "cost_usd", "seconds", "status",
@@ -111,16 +116,19 @@ def training_sd(config: Mapping[str, Any]) -> float:
 def tidy(runs: Iterable[RunRecord], scores: Mapping[str, Scores]) -> list[Row]:
     """Return the rows of all runs; every row has all `COLUMNS`.
 
-    `scores` are, by the run's name, those of the answers that a run is reported by.
+    `scores` are, by the run's name, those of the answers that a run is reported by, and by the own names of those who
+    stand beside it, theirs.
     """
     rows: list[Row] = []
     counted: list[tuple[Row, str, ByPrompt]] = []
     for run in runs:
-        found, cut = _of_run(run), coverage_cut(run.config)
-        if run.name in scores:
-            for row in (row for row in found if row["reported"]):
-                counted += [(row, name, side) for name, side in _counted_in_verdicts(scores[run.name], row, cut)]
-        rows += found
+        found = [(row, scores.get(run.name)) for row in _of_run(run)]
+        found += [(row, scores.get(one.run.name)) for one in stand_ins(run) for row in _of_stand_in(one, run)]
+        for row, theirs in found:
+            if theirs is not None and (row["reported"] or row["beside"]):
+                sides = _counted_in_verdicts(theirs, row, coverage_cut(run.config))
+                counted += [(row, name, side) for name, side in sides]
+        rows += [row for row, _ in found]
     for (row, name, _), one in zip(counted, means([side for *_, side in counted]), strict=True):
         row |= {f"{name}_low": one.low, f"{name}_high": one.high}
     return rows
@@ -173,12 +181,23 @@ def _of_run(run: RunRecord) -> list[Row]:
     if test and run.chosen:
         here = known | _of_iteration(run.chosen) | {"split": "test", "reported": run.state.status == "done"}
         here["accepted"] = run.chosen.iteration == run.state.accepted_iteration
-        whole = {f"{name}_{limit}": (test.get(name) or {}).get(limit)
-                 for name in _SCORES for limit in (*_LIMITS, "n")}  # fmt: skip
-        whole |= {name: test.get(name) for name in (*_COUNTED, "cost_usd")}
-        whole["prompts"] = max((test.get(name) or {}).get("prompts", 0) for name in _SCORES) or None
-        rows += _with_judges(here, whole, test.get("judges") or {})
+        rows += _of_card(here, test)
     return rows
+
+
+def _of_stand_in(one: StandIn, run: RunRecord) -> list[Row]:
+    known = dict.fromkeys(COLUMNS) | identity(one.run) | {"run": run.name, "beside": one.name.value}
+    known |= {"status": run.state.status, "stop_reason": run.state.stop_reason, "reported": False, "accepted": False}
+    return _of_card(known | {"split": one.split}, one.card)
+
+
+def _of_card(here: Row, card: Mapping[str, Any]) -> list[Row]:
+    """Return the rows of a scorecard."""
+    whole = {f"{name}_{limit}": (card.get(name) or {}).get(limit)
+             for name in _SCORES for limit in (*_LIMITS, "n")}  # fmt: skip
+    whole |= {name: card.get(name) for name in (*_COUNTED, "cost_usd")}
+    whole["prompts"] = max((card.get(name) or {}).get("prompts", 0) for name in _SCORES) or None
+    return _with_judges(here, whole, card.get("judges") or {})
 
 
 _COUNTED = ("coverage", "answers", "unanswered", "scored", "unscored")
@@ -209,7 +228,9 @@ def factors(rows: Sequence[Row]) -> dict[str, list[Any]]:
 
 
 def write(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Write `runs.csv` and `runs.parquet`; return their paths."""
+    """Write `runs.csv` and `runs.parquet`, without the column `beside` where it says nothing; return their paths."""
+    if not any(row["beside"] for row in rows):
+        rows = [{name: value for name, value in row.items() if name != "beside"} for row in rows]
     write_text(folder / "runs.csv", as_csv(rows))
     _write_parquet(rows, folder / "runs.parquet")
     return [folder / "runs.csv", folder / "runs.parquet"]
@@ -226,7 +247,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 _TEXT = {"study", "run", "task", "local_model", "method", "service_llm", "quantization", "start", "protocol",
-         "judge_prompt", "judge", "split", "status", "stop_reason"}  # fmt: skip
+         "judge_prompt", "beside", "judge", "split", "status", "stop_reason"}  # fmt: skip
 _TRUTH = {"reported", "accepted"}
 _WHOLE = {"volume", "lora_r", "lora_alpha", "epochs", "judge_repeats", "samples", "seed", "data_seed", "iteration",
           "similarity_n", "precision_n", "coverage_n", "prompts", "answers", "unanswered", "scored", "unscored",
@@ -242,7 +263,7 @@ def _write_parquet(rows: Sequence[Row], path: Path) -> None:
             return pyarrow.string()
         return pyarrow.bool_() if name in _TRUTH else pyarrow.int64() if name in _WHOLE else pyarrow.float64()
 
-    schema = pyarrow.schema([(name, kind(name)) for name in COLUMNS])
+    schema = pyarrow.schema([(name, kind(name)) for name in COLUMNS if not rows or name in rows[0]])
     out = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema=schema), out, compression="zstd")
     write_bytes(path, out.getvalue())

@@ -239,7 +239,7 @@ def test_equal_models_of_several_seeds_are_rarely_told_apart(runs: int, training
 
 
 def test_without_the_scatter_of_runs_seeds_would_be_taken_for_better_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "_training", lambda *_: (0.0, 0))
+    monkeypatch.setattr(compare, "training_error", lambda *_: (0.0, 0))
     assert told_apart(runs=2, training=2.0) > 0.25
 
 

@@ -81,10 +81,11 @@ def rank_lines(rows: Sequence[Row], score: str) -> Figure | None:
 
 def _iterations(rows: Sequence[Row]) -> list[Row]:
     """Return the panel's rows of all iterations, without the test split that is looked at once at the end."""
+    own = [row for row in rows if not row["beside"]]
     first: dict[str, str] = {}
-    for row in rows:
+    for row in own:
         first.setdefault(row["run"], row["split"])
-    return [row for row in rows if row["judge"] == "all" and row["split"] == first[row["run"]]]
+    return [row for row in own if row["judge"] == "all" and row["split"] == first[row["run"]]]
 
 
 def _fixed_volumes(rows: Sequence[Row]) -> set[str]:

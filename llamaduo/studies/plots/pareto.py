@@ -83,7 +83,7 @@ def _scale_cost(axis: Axes, low: float, high: float) -> None:
 
 def _spent(rows: Sequence[Row], score: str) -> tuple[list[Row], str]:
     """Return a row a run with its score and cost, and the column that holds the cost."""
-    mine = [row for row in rows if row["judge"] == "all"]
+    mine = [row for row in rows if row["judge"] == "all" and not row["beside"]]
     usd, seconds = ({r: _total(f, name) for r, f in grouped(mine, lambda row: row["run"]).items()}
                     for name in ("cost_usd", "seconds"))  # fmt: skip
     reported = [row for row in mine if row["reported"] and is_score(row[f"{score}_mean"])]
