@@ -85,12 +85,12 @@ _AT_LEAST: dict[str, float] = {
     "data.train_rows": 1, "data.dev_rows": 0, "data.dev_least": 0, "data.test_least": 0, "data.test_rows": 1,
     "tracking.answers": 0, "runtime.threads": 1, "runtime.retries": 0, "task.train_rows": 1, "task.test_rows": 1,
     "task.synthetic_rows": 1, "serving.gpu_usd_per_hour": 0, "serving.light_requests": 0, "serving.heavy_requests": 0,
-    "serving.months": 1, "serving.tokens_per_second": 1e-3, "loop.gate.margin": 0,
+    "serving.months": 1, "serving.tokens_per_second": 1e-3,
     "judge.round_prompts": 1,
 }  # fmt: skip
 _WITHIN: dict[str, tuple[float, float]] = {
     "loop.gate.similarity": (0, 100), "loop.gate.precision": (0, 100), "loop.coverage_cut": (0, 100),
-    "loop.gate.error": (1e-6, 0.5),
+    "loop.gate.error": (1e-6, 0.5), "loop.gate.margin": (0, 99),
     "judge.max_unscored": (0, 1), "data.dev_fraction": (0, 1), "data.test_fraction": (0, 1),
     "train.lora_dropout": (0, 1), "train.warmup_ratio": (0, 1), "curation.duplicate_jaccard": (0, 1),
     "curation.contamination_jaccard": (0, 1), "curation.confirm_rouge_l": (0, 1), "serving.utilisation": (0, 1),

@@ -56,6 +56,9 @@ def derived(record: RunRecord, journal: Path | None, found: Verified, *, whole: 
 def _with_what_there_is(
     record: RunRecord, journal: Path | None, found: Verified, scratch: Path, *, whole: bool
 ) -> Derived | None:
+    if "error" not in ((record.config.get("loop") or {}).get("gate") or {}):
+        found.unchecked[f"{record.name}: made by an earlier version, whose limits and gate were others."] = None
+        return None
     try:
         experiment = _experiment(record)
     except (LlamaduoError, ValueError) as error:

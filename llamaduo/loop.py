@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from llamaduo.config import Experiment, fingerprint, plain
+from llamaduo.config import Beside, Experiment, fingerprint, plain
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError
 from llamaduo.evidence.stop import best
@@ -38,7 +38,7 @@ def close_the_loop(steps: Steps) -> str:
         verdicts = steps.judge(iteration, predictions)
         steps.record(iteration, trained, predictions, verdicts)
         reason = steps.stop_reason()
-        if reason == "plateau" and steps.judge_rest():
+        while reason == "plateau" and steps.judge_rest():
             reason = steps.stop_reason()  # what looked like a plateau may be none when all is judged
         if reason:
             return reason
@@ -96,6 +96,9 @@ def _finish(steps: Steps, state: RunState) -> None:
         judged=None if chosen is None else steps.judged(chosen),
         test=test,
         beside=steps.verdicts_beside("test" if test else "gate"),
+        service_llm_at_gate=steps.verdicts_beside("gate").get(Beside.service_llm),
+        cost_usd=steps.cost_usd(),
+        asked_later=steps.asked_later,
     )
     state.best_iteration = chosen
     state.accepted_iteration = chosen if found.decision in (SWITCH, FALLBACK) else None

@@ -104,6 +104,8 @@ class Steps:
         self._beside: dict[tuple[str, str], list[Verdict]] = {}
         """Verdicts on those that are judged beside the iterations, by name and split."""
         self._beside_usd = 0.0
+        self._completed: dict[int, int] = {}
+        """Verdicts that were asked for later, by iteration."""
         self._tables: dict[int, Scores] = {}
         """Each iteration's scores, answer by answer: what gains are measured by where not all was judged."""
         self._requests = 0
@@ -304,13 +306,22 @@ class Steps:
         patience = self.experiment.loop.patience
         late = [iteration.iteration for iteration in self.history[-patience:]]
         left = [
-            number for number in (best(self.history[:-patience], self.gain), *late) if self.history[number].unjudged
+            number
+            for number in (best(self.history[:-patience], self.gain), *late)
+            if self.history[number].unjudged and number not in self._completed
         ]
         for number in left:
             predictions = self.infer(number, self.gate_split, self.adapter(number))
             verdicts = self.judge(number, predictions)
-            self._tables[number] = _tables([*verdicts, *self.rest(number, predictions, verdicts)])
+            rest = self.rest(number, predictions, verdicts)
+            self._tables[number] = _tables([*verdicts, *rest])
+            self._completed[number] = len(rest)
         return bool(left)
+
+    @property
+    def asked_later(self) -> int:
+        """Verdicts that were left out at first and asked for since a plateau depended on them."""
+        return sum(self._completed.values())
 
     def rest(self, number: int, predictions: list[Prediction], verdicts: list[Verdict]) -> list[Verdict]:
         """Return the verdicts on answers that were left out, one repeat each."""
@@ -354,8 +365,18 @@ class Steps:
         tree = self._folder.tree(self._folder.iteration(where) / "scorecard.json", lambda: plain(made()))
         return _scorecard(tree)
 
-    def look(self, split: str, predictions: list[Prediction], verdicts: list[Verdict], error: float) -> GateLook | None:
-        """Return what the gate sees of a model on a split (`gate` or `test`); None where it asks for nothing."""
+    def look(
+        self,
+        split: str,
+        predictions: list[Prediction],
+        verdicts: list[Verdict],
+        error: float,
+        method: str | None = None,
+    ) -> GateLook | None:
+        """Return what the gate sees of a model on a split (`gate` or `test`); None where it asks for nothing.
+
+        On test a difference is limited as it was on dev, by `method`.
+        """
         asks = self.experiment.loop.gate
         if not gate.asked(asks):
             return None
@@ -363,7 +384,9 @@ class Steps:
         near = clusters(predictions)
         judged = {near.get(v.prompt_id, v.prompt_id) for v in verdicts}
         unjudged = len({near.get(p.prompt_id, p.prompt_id) for p in predictions} - judged)
-        return gate.look(verdicts, asks, error=error, clusters=near, service_llm=theirs, unjudged=unjudged)
+        return gate.look(
+            verdicts, asks, error=error, clusters=near, service_llm=theirs, unjudged=unjudged, method=method
+        )
 
     def judge_beside(self, split: str, examples: tuple[Example, ...]) -> None:
         """Answer and judge a split (`gate` or `test`) once by those who stand beside the iterations' models."""
@@ -513,7 +536,9 @@ class Steps:
         predictions = self.infer("test", self.dataset.test, self.adapter(chosen))
         verdicts = self.judge("test", predictions)
         self.judge_beside("test", self.dataset.test)
-        seen = self.look("test", predictions, verdicts, self.experiment.loop.gate.error)
+        on_dev = self.history[chosen].gate
+        method = on_dev["method"] if on_dev else None
+        seen = self.look("test", predictions, verdicts, self.experiment.loop.gate.error, method)
         return Judged(predictions, verdicts, self.score("test", predictions, verdicts), seen)
 
     def judged(self, number: int) -> Judged:

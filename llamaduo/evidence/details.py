@@ -11,6 +11,7 @@ from llamaduo.evidence.findings import failing, more_prompts, regression, told_s
 from llamaduo.evidence.gate import SCORES, asked, looks
 from llamaduo.evidence.reach import ASSUMED, mean_rule_error
 from llamaduo.evidence.scorecard import clusters, score
+from llamaduo.evidence.stop import overall
 from llamaduo.evidence.wording import count, limits_told, of_card, scores, short, size, span
 from llamaduo.records import GateLook, Iteration, Judged, Verdict
 
@@ -29,6 +30,17 @@ class Ended:
     """Its answers to the test split, where that isn't the gate's."""
     beside: Mapping[str, Sequence[Verdict]]
     """Verdicts on those who were judged beside it, on the split that the details are about, by name."""
+    service_llm_at_gate: Sequence[Verdict] | None = None
+    """Verdicts on the service LLM's answers at the gate, where they were bought."""
+    cost_usd: float = 0.0
+    """Price of all replies that the run used, each once."""
+    asked_later: int = 0
+    """Verdicts that were left out at first and asked for since a plateau depended on them."""
+
+    @property
+    def method(self) -> str | None:
+        """How the limits were had that the gate looked at; None for means."""
+        return self.chosen.gate["method"] if self.chosen.gate else None
 
     @property
     def split(self) -> str:
@@ -52,6 +64,7 @@ def details(run: Ended) -> Iterator[str]:
         yield f"Weak slice: {one.name}: {told}."
     yield from _regression_told(run)
     yield from _failures_told(run)
+    yield f"Service LLM replies that this run used: ${run.cost_usd:,.2f}."
     helps = _helps(run)
     if helps:
         yield f"Most likely to help: {helps}."
@@ -83,8 +96,8 @@ def _gate_told(run: Ended) -> Iterator[str]:
 
 def _economy_told(run: Ended) -> Iterator[str]:
     """Say how many verdicts were not asked for."""
-    spared = sum(line.spared for line in run.history)
-    if not spared:
+    spared = sum(line.spared for line in run.history) - run.asked_later
+    if spared <= 0:
         return
     repeats = run.experiment.judge.repeats
     total = sum(line.answers + line.unjudged for line in run.history) * len(run.experiment.judge.panel) * repeats
@@ -133,20 +146,26 @@ def _failures_told(run: Ended) -> Iterator[str]:
 
 def _helps(run: Ended) -> str:
     """Say which of more prompts, more rows and another model would most likely bring the gate into reach."""
-    if not run.chosen.gate or run.chosen.gate["passed"]:
+    if not run.chosen.gate:
         return ""
-    seen = GateLook(**run.chosen.gate)
-    enough = more_prompts(run.judged, seen)
+    split, judged, seen = run.experiment.protocol.gate_split.value, run.judged, GateLook(**run.chosen.gate)
+    theirs: Sequence[Verdict] | None = run.service_llm_at_gate
+    if seen.passed:
+        if run.test is None or run.test.gate is None or run.test.gate.passed:
+            return ""
+        split, judged, seen = "test", run.test, run.test.gate
+        theirs = run.beside.get(Beside.service_llm)
+    enough = more_prompts(judged, seen, run.experiment.loop.gate, theirs)
     if enough:
-        split = run.experiment.protocol.gate_split.value
         return f"more prompts: {enough:,} that score like these {seen.prompts:,} would pass (data.{split}_rows)"
-    steps = [(after.train_rows, _middle(after) - _middle(before)) for before, after in pairwise(run.history)]
+    if split == "test":
+        return "another draw of data and training: on dev it passed, on test its mean falls short"
+    steps = [(after.train_rows, overall(after) - overall(before)) for before, after in pairwise(run.history)]
     told = f"the last step, to {steps[-1][0]:,} rows, brought {steps[-1][1]:+.1f} points" if steps else "1 volume tried"
     if steps and steps[-1][1] >= run.experiment.loop.min_gain:
         return f"more rows: {told} (loop.max_iterations)"
     return f"another or a larger local model, or a higher rank: {told}"
 
 
-def _middle(iteration: Iteration) -> float:
-    means = [mean for mean in (iteration.similarity_mean, iteration.precision_mean) if mean is not None]
-    return sum(means) / len(means) if means else 0.0
+def _numbers(values: Mapping[str, float | None]) -> str:
+    return ", ".join("none" if value is None else f"{value:.1f}" for value in values.values())

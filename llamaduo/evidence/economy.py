@@ -109,14 +109,15 @@ def enough(known: Mapping[str, Known], claims: Mapping[str, Claim], *, done: int
     `done` is how many repeats every judged prompt has at least, `repeats` how many it could have.
     """
     slack = {name: noise(known[name], done=done, repeats=repeats) for name in claims}
-    if any(_fails(known[name], claim, slack[name]) for name, claim in claims.items()):
+    level = LEVEL / max(1, len(claims))
+    if any(_fails(known[name], claim, slack[name], level) for name, claim in claims.items()):
         return True
     if any(len(known[name].left) for name in claims):
         return False
     return all(_passes(known[name], claim, slack[name]) for name, claim in claims.items())
 
 
-def _fails(known: Known, claim: Claim, slack: float) -> bool:
+def _fails(known: Known, claim: Claim, slack: float, level: float) -> bool:
     """Tell whether a score can't, or won't, reach the gate, even if all other repeats were `slack` points better."""
     if not math.isfinite(slack):
         return False
@@ -125,7 +126,7 @@ def _fails(known: Known, claim: Claim, slack: float) -> bool:
         return claim.limit(known.sums, known.sizes) < claim.needed - slack
     return hopeless(
         known.sums, known.sizes, known.left, best=known.best, gate=claim.needed - slack, error=claim.error,
-        level=LEVEL, low=claim.low, high=claim.high,
+        level=level, low=claim.low, high=claim.high,
     )  # fmt: skip
 
 

@@ -12,18 +12,20 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 
-from llamaduo.evidence.bounded import lower_limit
+from llamaduo.config import Gate
+from llamaduo.evidence.bounded import ERROR, upper_limit
+from llamaduo.evidence.gate import look
 from llamaduo.evidence.scorecard import Answer, clusters, estimate, of_answers, sums_by_cluster
 from llamaduo.records import Estimate, GateLook, Judged, Prediction, Verdict
 
 FEWEST = 5
 """Prompts below which nothing is said of a slice."""
 _LABELS = 12
-_MOST_TIMES = (2, 3, 4, 6, 8, 12, 16)
+_TIMES = (2, 3, 4, 6, 8, 12)
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,22 @@ def told_score(judged: Judged) -> str:
 
 
 def weakest(judged: Judged, most: int = 3) -> list[Slice]:
-    """Return the slices that lie surely below the whole, the lowest first: their upper 95% limit is below its mean."""
+    """Return the slices that lie below the whole, the lowest first.
+
+    Their upper limits are below its mean, at an error of 5% for all slices that are looked at together.
+    """
     scores = of_answers(judged.verdicts, told_score(judged))
     by_answer = {(p.prompt_id, p.sample): p for p in judged.predictions}
     whole = estimate(scores, {})
     near = clusters(judged.predictions)
     found = []
-    for name, belongs in _slices(judged.predictions).items():
+    slices = _slices(judged.predictions)
+    for name, belongs in slices.items():
         some = {answer: value for answer, value in scores.items() if belongs(by_answer[answer])}
         made = estimate(some, near)
-        if made.prompts >= FEWEST and made.high is not None and whole.mean is not None and made.high < whole.mean:
+        if made.prompts < FEWEST or whole.mean is None:
+            continue
+        if upper_limit(*sums_by_cluster(some, near), ERROR / len(slices)) < whole.mean:
             found.append(Slice(name, made))
     return sorted(found, key=lambda one: one.estimate.mean or 0.0)[:most]
 
@@ -139,15 +147,15 @@ def _right(scores: dict[Answer, float], cut: float) -> dict[str, bool]:
     return {prompt: fmean(values) > 0.5 for prompt, values in reached.items()}
 
 
-def more_prompts(judged: Judged, seen: GateLook) -> int | None:
-    """Return with how many prompts like these the gate would be passed, if more prompts scored alike; None if never."""
-    if seen.rule != "lower" or seen.error is None:
+def more_prompts(judged: Judged, seen: GateLook, gate: Gate, service_llm: Sequence[Verdict] | None) -> int | None:
+    """Return with how many prompts like these the gate would be passed, if more of them scored alike; None if never."""
+    if seen.error is None:
         return None
-    near, most = clusters(judged.predictions), 0
-    for name, needed in seen.needed.items():
-        sums, sizes = sums_by_cluster(of_answers(judged.verdicts, name, missing=0.0), near)
-        times = next((n for n in (1, *_MOST_TIMES) if lower_limit(sums * n, sizes * n, seen.error) >= needed), None)
-        if times is None:
-            return None
-        most = max(most, times * len(sums))
-    return most
+    near = clusters(judged.predictions)
+    for times in _TIMES:
+        again = [replace(v, prompt_id=f"{v.prompt_id}/{n}") for v in judged.verdicts for n in range(times)]
+        theirs = service_llm and [replace(v, prompt_id=f"{v.prompt_id}/{n}") for v in service_llm for n in range(times)]
+        copies = {f"{prompt}/{n}": f"{cluster}/{n}" for prompt, cluster in near.items() for n in range(times)}
+        if look(again, gate, error=seen.error, clusters=copies, service_llm=theirs, method=seen.method).passed:
+            return times * seen.prompts
+    return None

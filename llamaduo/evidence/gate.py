@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 SCORES = ("similarity", "precision")
 SERVICE_LLM = "service_llm"
+SPREAD = 10.0
+"""Standard deviation between prompts that is assumed beforehand, points of 100."""
 FEWEST_ASSUMED = 45
 """Clusters of prompts below which Student's t is not asked: few equal answers would look like certainty."""
 
@@ -64,16 +66,19 @@ def look(
     clusters: Clusters,
     service_llm: Sequence[Verdict] | None = None,
     unjudged: int = 0,
+    method: str | None = None,
 ) -> GateLook:
     """Return what the gate sees of a model; `service_llm` are the verdicts on the service LLM's answers.
 
     Where there is a score from no judge, or where prompts are left `unjudged` (clusters of them), it doesn't pass.
+    `method` is how a difference is limited, by default what the number of prompts allows.
     """
     names = asked(gate)
-    against = service_llm if gate.against is GateAgainst.service_llm else None
+    against = (service_llm or []) if gate.against is GateAgainst.service_llm else None
     tables = {name: _Table.of(verdicts, against, name, clusters) for name in names}
+    best = {name: _Table.of(verdicts, against, name, clusters, at_best=True) for name in names}
     prompts = max((len(table.sums) for table in tables.values()), default=0)
-    rule = _Rule.of(gate, error, prompts + unjudged)
+    rule = _Rule.of(gate, error, prompts + unjudged, method)
     values = {name: rule.lower(table) for name, table in tables.items()}
     needed = {name: -gate.margin if rule.compares else float(getattr(gate, name)) for name in names}
     return GateLook(
@@ -83,7 +88,7 @@ def look(
         prompts=prompts,
         needed=needed,
         values=values,
-        upper={name: rule.upper(table) for name, table in tables.items()},
+        upper={name: rule.upper(table) for name, table in best.items()},
         judges={
             judge: {name: rule.lower(_Table.of(group, against, name, clusters, judge)) for name in names}
             for judge, group in by_judge(verdicts).items()
@@ -104,7 +109,7 @@ def confirmation(seen: GateLook) -> str:
 
 @dataclass(frozen=True)
 class _Table:
-    """A score's values by cluster, missing ones counted against the model."""
+    """A score's values by cluster."""
 
     sums: Sequence[float]
     sizes: Sequence[int]
@@ -117,11 +122,17 @@ class _Table:
         name: str,
         clusters: Clusters,
         judge: str | None = None,
+        *,
+        at_best: bool = False,
     ) -> _Table:
-        """Return the scores of one model, or what it is above the service LLM in, answer by answer."""
-        ours = of_answers(verdicts, name, missing=0.0)
+        """Return the scores of one model, or what it is above the service LLM in, answer by answer.
+
+        What is missing counts against the model, or with `at_best` for it.
+        """
+        worst, most = (100.0, 0.0) if at_best else (0.0, 100.0)
+        ours = of_answers(verdicts, name, missing=worst)
         if service_llm is not None:
-            ours = above(ours, of_answers([v for v in service_llm if judge in (None, v.judge)], name, missing=100.0))
+            ours = above(ours, of_answers([v for v in service_llm if judge in (None, v.judge)], name, missing=most))
         return cls(*sums_by_cluster(ours, clusters))
 
 
@@ -144,11 +155,13 @@ class _Rule:
     error: float
 
     @classmethod
-    def of(cls, gate: Gate, error: float, prompts: int) -> _Rule:
+    def of(cls, gate: Gate, error: float, prompts: int, method: str | None = None) -> _Rule:
         compares = gate.against is GateAgainst.service_llm
         if gate.rule is GateRule.mean:
             return cls(compares, None, error)
-        return cls(compares, (method_for(gate, error, prompts) if compares else GateMethod.guaranteed).value, error)
+        if not compares:
+            return cls(compares, GateMethod.guaranteed.value, error)
+        return cls(compares, method or method_for(gate, error, prompts).value, error)
 
     def lower(self, table: _Table) -> float | None:
         return self._limit(table, -1)
@@ -199,10 +212,14 @@ def number(gate: Gate, error: float, prompts: int) -> tuple[float | None, Callab
 
 
 def method_for(gate: Gate, error: float, prompts: int) -> GateMethod:
-    """Return how the difference from the service LLM is limited with so many prompts."""
+    """Return how the difference from the service LLM is limited with so many prompts.
+
+    `auto` takes a guaranteed limit where an equal model passes it more often than not.
+    """
     if gate.method is not GateMethod.auto:
         return gate.method
-    return GateMethod.guaranteed if supported_margin(prompts, error) < gate.margin else GateMethod.assumed
+    shown = supported_margin(prompts, error, SPREAD)
+    return GateMethod.guaranteed if shown <= gate.margin else GateMethod.assumed
 
 
 def supported_margin(prompts: int, error: float, spread: float = 0.0) -> float:

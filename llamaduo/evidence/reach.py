@@ -15,6 +15,7 @@ from llamaduo.config import Experiment, GateAgainst, GateMethod, GateRule, GateS
 from llamaduo.evidence.bounded import fewest, lower_limit
 from llamaduo.evidence.gate import (
     FEWEST_ASSUMED,
+    SPREAD,
     asked,
     error_at_a_look,
     looks,
@@ -23,9 +24,10 @@ from llamaduo.evidence.gate import (
     supported_margin,
 )
 
-ASSUMED = "It is decided by Student's t, which assumes that no rare, large failures hide among prompts not asked."
-SPREAD = 10.0
-"""Standard deviation between prompts that is assumed, points of 100."""
+ASSUMED = (
+    "The difference is limited by Student's t, which assumes that no rare, large failures hide among prompts that were "
+    "not asked."
+)
 
 
 def refusal(experiment: Experiment, prompts: int, test: int) -> str | None:
@@ -58,7 +60,7 @@ def _unconfirmed(experiment: Experiment, prompts: int, test: int) -> str | None:
     compares = gate.against is GateAgainst.service_llm
     if not dev or not compares or method_for(gate, error_at_a_look(experiment), prompts) is GateMethod.guaranteed:
         return None
-    if test >= FEWEST_ASSUMED or method_for(gate, gate.error, test) is GateMethod.guaranteed:
+    if test >= FEWEST_ASSUMED:
         return None
     return (
         f"the test split has {_prompts(test)}: with {_prompts(prompts)} at the gate it has to confirm what Student's t "
@@ -73,9 +75,12 @@ def prompts_needed(experiment: Experiment) -> int | None:
     if not asked(gate) or gate.rule is GateRule.mean:
         return None
     if gate.against is GateAgainst.service_llm:
-        if gate.method is not GateMethod.guaranteed:
+        alone = fewest(100 - gate.margin, error)
+        if gate.method is GateMethod.assumed or alone is None:
             return FEWEST_ASSUMED
-        return fewest(100 - gate.margin, error) if gate.margin else None
+        return (
+            alone if gate.method is GateMethod.guaranteed else min(FEWEST_ASSUMED, enough(gate.margin, error) or alone)
+        )
     return fewest(_highest(experiment), error)
 
 
@@ -125,10 +130,10 @@ def _against_service_llm(experiment: Experiment, prompts: int) -> list[str]:
         f"Gate of {gate.margin:g} points below the service LLM: with {_prompts(prompts)} a guaranteed limit shows a "
         f"margin of {shown:.1f} for a model that equals it (SD of {SPREAD:g} between prompts)"
     )
-    enough = _enough(gate.margin, error, prompts)
-    told += f"; {enough:,} prompts would show {gate.margin:g}." if shown > gate.margin and enough else "."
+    more = enough(gate.margin, error)
+    told += f"; {more:,} prompts would show {gate.margin:g}." if shown > gate.margin and more else "."
     chances = ", ".join(f"{name} {share:.0%}" for name, share in power.items())
-    label = "" if method is GateMethod.guaranteed else f" {ASSUMED}"
+    label = "" if method is GateMethod.guaranteed else f" {ASSUMED} The test split has to confirm it."
     return [f"{told}{label} An equal model passes a look with a probability of: {chances}."]
 
 
@@ -146,10 +151,18 @@ def power_at_equality(margin: float, error: float, prompts: int, method: GateMet
     return float(ndtr((margin - below) / around))
 
 
-def _enough(margin: float, error: float, prompts: int) -> int | None:
-    """Return about how many prompts show the margin for an equal model; None for more than 4,096."""
-    counts = [count for count in (48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096) if count > prompts]
-    return next((count for count in counts if supported_margin(count, error, SPREAD) <= margin), None)
+def enough(margin: float, error: float) -> int | None:
+    """Return the fewest prompts whose guaranteed limit shows the margin for an equal model; None: more than 4,096."""
+    low, high = 1, 4096
+    if supported_margin(high, error, SPREAD) > margin:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if supported_margin(middle, error, SPREAD) <= margin:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def _highest(experiment: Experiment) -> float:

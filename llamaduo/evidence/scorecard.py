@@ -127,17 +127,20 @@ def _one_judge(verdicts: Sequence[Verdict], cut: float, clusters: Clusters) -> d
 def _by_answer(verdicts: Iterable[Verdict], name: str, missing: float | None = None) -> dict[Answer, float]:
     """Return each answer's mean over the repeats of one judge: the scored ones, or all, the others as `missing`.
 
-    A judge that gives no such score at all, as metrics give no precision, has none to be missing.
+    A judge whose replies hold no such score, as metrics give no precision, has none to be missing.
     """
     scores: dict[Answer, list[float]] = defaultdict(list)
     lacking: dict[Answer, int] = Counter()
+    silent = False
     for verdict in verdicts:
         value = verdict.criteria[name] if name in verdict.criteria else getattr(verdict, name, None)
         if verdict.unscored is not None:
             lacking[verdict.prompt_id, verdict.sample] += 1
-        elif value is not None:
+        elif value is None:
+            silent = True
+        else:
             scores[verdict.prompt_id, verdict.sample].append(value)
-    if missing is not None and scores:
+    if missing is not None and (scores or not silent):
         for answer, count in lacking.items():
             scores[answer] += [missing] * count
     return {answer: fmean(values) for answer, values in scores.items()}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llamaduo.config import Backend, Experiment, GateMethod, GateRule, GateSplit, who_answers
+from llamaduo.config import Backend, Experiment, GateMethod, GateSplit, who_answers
 from llamaduo.evidence.details import Ended, details
 from llamaduo.evidence.gate import asked, confirmation
 from llamaduo.evidence.wording import count, goal, limits_told, of_card, of_iteration, scores
@@ -50,23 +50,27 @@ def verdict(
     judged: Judged | None,
     test: Judged | None,
     beside: Mapping[str, Sequence[Verdict]],
+    service_llm_at_gate: Sequence[Verdict] | None = None,
+    cost_usd: float = 0.0,
+    asked_later: int = 0,
 ) -> Found:
     """Return the verdict on a run that the rule `stop_reason` has ended.
 
     `judged` are the answers of the iteration `best` at the gate, `test` those to the test split, `beside` the verdicts
-    on those who were judged beside it, on the test split where that was judged.
+    on those who were judged beside it, on the test split where that was judged. The rest is told as it is in `Ended`.
     """
     if best is None or judged is None:
         model, task = who_answers(experiment), experiment.task.name
         return Found(f"No verdict on {model} for {task}: {_WHY[stop_reason]} before the first iteration was judged.")
-    run = Ended(experiment, history, history[best], judged, test, beside)
+    run = Ended(experiment, history, history[best], judged, test, beside, service_llm_at_gate, cost_usd, asked_later)
     told = tuple(details(run))
     if not asked(experiment.loop.gate):
         return Found(_without_gate(run, stop_reason), told)
     if stop_reason != "passed":
         return Found(_not_passed(run, stop_reason), told, STAY)
     if experiment.protocol.gate_split is GateSplit.test:
-        return Found(_passed_on_test(run), told, FALLBACK if experiment.loop.gate.rule is GateRule.mean else SWITCH)
+        decision = {None: FALLBACK, GateMethod.assumed.value: STAY}.get(run.method, SWITCH)
+        return Found(_passed_on_test(run, decision), told, decision)
     if test is None or test.gate is None:
         return Found(_not_tested(run), told, STAY)
     said = confirmation(test.gate)
@@ -80,8 +84,7 @@ def _decision(run: Ended, on_test: GateLook, said: str) -> str:
     A limit that only holds by assumption proposes nothing by itself: test has to confirm it. What no guaranteed limit
     has shown on test, a mean included, is no switch without a fallback.
     """
-    on_dev = run.chosen.gate
-    assumed = bool(on_dev and on_dev["method"] == GateMethod.assumed.value)
+    assumed = run.method == GateMethod.assumed.value
     if said == "contradicted" or (assumed and said == "undecided"):
         return STAY
     return SWITCH if said == "confirmed" and on_test.method == GateMethod.guaranteed.value else FALLBACK
@@ -101,9 +104,12 @@ def _not_passed(run: Ended, stop_reason: str) -> str:
     return f"{head} {best}{_why_not(run)}{_on_test(run)}"
 
 
-def _passed_on_test(run: Ended) -> str:
-    what = "Switch with a fallback" if run.experiment.loop.gate.rule is GateRule.mean else "Switch"
-    seen = f"{limits_told(run.chosen.gate)}" if run.chosen.gate else ""
+def _passed_on_test(run: Ended, decision: str) -> str:
+    seen = limits_told(run.chosen.gate) if run.chosen.gate else ""
+    if decision == STAY:
+        passed = "passes by an assumption alone, which nothing confirms"
+        return f"Don't switch: {_model(run)} {passed}: {_at_gate(run)}; {seen}."
+    what = "Switch with a fallback" if decision == FALLBACK else "Switch"
     return f"{what}: {_model(run)} takes over {run.experiment.task.name}: {_at_gate(run)}; {seen}."
 
 

@@ -21,7 +21,8 @@ def goal(experiment: Experiment) -> str:
 def limits_told(seen: GateLook | Mapping[str, Any]) -> str:
     """Tell what was compared with what; takes a look as it is stored, too."""
     seen = seen if isinstance(seen, GateLook) else GateLook(**seen)
-    what = {"mean": "mean", "service_llm": "lower limit of the difference"}.get(seen.rule, "lower limit")
+    number = "mean" if seen.method is None else "lower limit"
+    what = f"{number} of the difference" if seen.rule == "service_llm" else number
     parts = [
         f"{name} {'none' if value is None else f'{value:.1f}'} against {seen.needed[name]:g}"
         for name, value in seen.values.items()

@@ -103,6 +103,22 @@ class TestMissing:
         assert seen(twice).values["precision"] == pytest.approx(95 * 0.05 ** (1 / 80), abs=1e-3)
         assert (seen(spoiled).values["precision"] or 0) < 85
 
+    def test_a_judge_that_fails_wholly_counts_as_0(self) -> None:
+        kind = [verdict(f"p{n}", judge="a", similarity=99, precision=99) for n in range(64)]
+        silent = [spoilt(f"p{n}", "refused", judge="b") for n in range(64)]
+        assert seen(kind).passed
+        found = seen([*kind, *silent])
+        assert not found.passed
+        assert (found.values["precision"] or 0) < 50
+        assert found.judges["b"]["precision"] == 0.0
+
+    def test_missing_answers_alone_do_not_show_that_a_model_falls_short(self) -> None:
+        lost = [spoilt(f"p{n}") if n < 6 else verdict(f"p{n}", similarity=95, precision=95) for n in range(60)]
+        found = seen(lost)
+        assert not found.passed
+        assert confirmation(found) == "undecided"
+        assert (found.upper["precision"] or 0) > 95
+
 
 class TestServiceLLM:
     GATE = Gate(against=GateAgainst.service_llm)
@@ -141,11 +157,18 @@ class TestServiceLLM:
 
     def test_without_the_service_llms_answers_nothing_passes(self) -> None:
         assert not seen(scores([100.0] * 100), self.GATE, theirs=[]).passed
+        assert not seen(scores([100.0] * 100), self.GATE, theirs=None).passed
+
+    def test_a_judge_that_is_silent_about_the_service_llm_does_not_help(self) -> None:
+        ours = [verdict(f"p{n}", judge=j, similarity=95, precision=95) for n in range(100) for j in "ab"]
+        theirs = [verdict(f"p{n}", judge="a", similarity=95, precision=95) for n in range(100)]
+        lost = [spoilt(f"p{n}", judge="b") for n in range(100)]
+        assert (seen(ours, self.GATE, theirs=[*theirs, *lost]).values["precision"] or 0) < -4
 
     def test_about_100_prompts_support_a_margin_of_5(self) -> None:
         assert supported_margin(100, 0.05) < 5 < supported_margin(50, 0.05)
         assert method_for(self.GATE, 0.05, 100) is GateMethod.guaranteed
-        assert method_for(self.GATE, 0.05, 48) is GateMethod.assumed
+        assert method_for(self.GATE, 0.05, 60) is GateMethod.assumed
 
 
 class TestConfirmation:

@@ -54,12 +54,19 @@ def test_against_the_service_llm_the_margin_and_the_power_are_told(experiment: E
     experiment.loop.gate.against = GateAgainst.service_llm
     (told,) = outlook(experiment, 64, 64)
     assert "a guaranteed limit shows a margin of 7.4" in told
-    assert "128 prompts would show 5" in told
+    assert "100 prompts would show 5" in told
     assert "Student's t" in told
     assert "guaranteed 3%, assumed 95%" in told
     experiment.loop.gate.method = GateMethod.guaranteed
     assert "needs 90 to compare" in (refusal(experiment, 64, 64) or "")
     assert refusal(experiment, 90, 64) is None
+
+
+def test_a_wide_margin_needs_fewer_prompts(experiment: Experiment) -> None:
+    """margin=20: a guaranteed limit shows it with fewer prompts than Student's t is asked with."""
+    experiment.loop.gate.against, experiment.loop.gate.margin = GateAgainst.service_llm, 20.0
+    assert refusal(experiment, 30, 64) is None
+    assert refusal(experiment, 15, 64)
 
 
 def test_few_prompts_are_refused_whatever_is_assumed(experiment: Experiment) -> None:
