@@ -4,7 +4,8 @@
     failing(judged, cut=70)           the answers that score lowest, one a prompt
     regression(judged, base, cut=70)  prompts that the base model had right, and that went wrong
 
-Scores here are the panel's precision, or similarity where no judge gives precision.
+Scores here are the panel's precision, or similarity where no judge gives precision. With dear judges they are the cheap
+judges' alone: the verdicts that are handed in have to be of judges who saw every answer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import partial
 from statistics import fmean
 
 from llamaduo.evidence.bounded import lower_limit
+from llamaduo.evidence.gate import COMBINED
 from llamaduo.evidence.scorecard import Answer, clusters, estimate, of_answers, sums_by_cluster
 from llamaduo.records import Estimate, GateLook, Judged, Prediction, Verdict
 
@@ -140,8 +142,10 @@ def _right(scores: dict[Answer, float], cut: float) -> dict[str, bool]:
 
 
 def more_prompts(judged: Judged, seen: GateLook) -> int | None:
-    """Return with how many prompts like these the gate would be passed, if more prompts scored alike; None if never."""
-    if seen.rule != "lower" or seen.error is None:
+    """Return with how many prompts like these the gate would be passed, if more prompts scored alike; None if never,
+    or where two tiers of judges scored them.
+    """
+    if seen.rule != "lower" or seen.error is None or seen.method == COMBINED:
         return None
     near, most = clusters(judged.predictions), 0
     for name, needed in seen.needed.items():
