@@ -121,7 +121,7 @@ def _covered(similarity: dict[Answer, float], precision: dict[Answer, float], cu
 
 
 def _counted_answers(verdicts: Sequence[Verdict], clusters: Clusters) -> dict[str, int]:
-    """Return how many answers and clusters of prompts a judge was asked about: with dear judges, not the same of each."""
+    """Return how many answers and clusters of prompts a judge was asked about: with dear ones, not the same of each."""
     return {
         "answers": len({(v.prompt_id, v.sample) for v in verdicts}),
         "prompts": len({clusters.get(v.prompt_id, v.prompt_id) for v in verdicts}),
