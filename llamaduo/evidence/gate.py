@@ -136,6 +136,8 @@ class _Table:
         """
         if dear:
             cheap, some = by_tier(verdicts, name, dear, missing=0.0)
+            if not some:
+                return cls([], [])
             sums, sizes, _ = two_tier.by_cluster(cheap, some, clusters)
             return cls(sums.tolist(), sizes.tolist())
         ours = of_answers(verdicts, name, missing=0.0)

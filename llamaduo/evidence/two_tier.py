@@ -2,6 +2,7 @@
 
     chosen(answers, share=0.25, seed=1)      which answers the dear judges see: some of each prompt's, drawn at random
     combined(cheap, dear, error=0.05)        mean and interval of what the dear judges would say of all answers
+    by_cluster(cheap, dear, groups)          the values behind it, whose one-sided limits the gate looks at
 
 Prediction-powered inference (Angelopoulos and others 2023), a prompt at a time. The dear judges see at least one answer
 of *every* prompt, since prompts differ far more than answers to one prompt do; then a prompt is worth
