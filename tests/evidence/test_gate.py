@@ -234,9 +234,7 @@ class TestTwoTiers:
     def test_missing_answers_count_as_0(self, tiers: str) -> None:
         whole = self.judged(95.0, 98.0)
         some = [
-            spoilt(v.prompt_id, sample=v.sample, judge=v.judge)
-            if v.prompt_id < "p06" and v.judge in tiers and v.sample == 1
-            else v
+            spoilt(v.prompt_id, sample=v.sample, judge=v.judge) if v.prompt_id < "p06" and v.judge in tiers else v
             for v in whole
         ]
         assert self.seen(whole).passed
@@ -256,7 +254,7 @@ class TestTwoTiers:
         assert found.values["precision"] == pytest.approx(95.0, abs=0.5)
 
     def test_a_model_that_falls_short_passes_no_more_often_than_promised(self) -> None:
-        """Truth 89, a cheap judge that is 8 points too kind; were it believed alone, more than twice as many would pass as promised."""
+        """Truth 89, a cheap judge that is 8 points too kind, by whom alone twice as many as promised would pass."""
         rng = np.random.default_rng(3)
         passed = believed = 0
         for _ in range(150):
