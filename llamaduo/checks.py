@@ -16,6 +16,7 @@ from llamaduo.config import (
     Beside,
     DataSource,
     Experiment,
+    GateAgainst,
     GateSplit,
     Isolation,
     Judge,
@@ -49,6 +50,7 @@ def problems(experiment: Experiment) -> list[str]:
         *_data_problems(experiment),
         *_service_problems(experiment),
         *_rubric_problems(experiment.judge),
+        *_tier_problems(experiment),
         *_loop_problems(experiment),
         *_training_problems(experiment),
         *_model_problems(experiment),
@@ -204,6 +206,33 @@ def _rubric_problems(judge: Judge) -> list[str]:
         )
     if judge.criteria and judge.kind is JudgeKind.reference:
         found.append("judge.criteria: judge=reference scores closeness alone; drop them, or take a service LLM.")
+    return found
+
+
+def _tier_problems(experiment: Experiment) -> list[str]:
+    """Look at who of the panel is dear: who judges some answers only."""
+    judge, found = experiment.judge, []
+    if not judge.dear:
+        return []
+    if judge.kind is not JudgeKind.service:
+        return [f"judge.dear={judge.dear}: judge=reference asks nobody; drop it, or take a service LLM."]
+    members = ", ".join(judge.panel)
+    found += [
+        f"judge.dear: {name!r} is no member of the panel; take from {members}."
+        for name in judge.dear
+        if name not in judge.panel
+    ]
+    if set(judge.panel) <= set(judge.dear):
+        found.append(
+            f"judge.dear={judge.dear}: nobody is left to judge every answer; leave out the cheapest of {members}."
+        )
+    if not 0 < judge.dear_share <= 1:
+        found.append(f"judge.dear_share={judge.dear_share}: must lie above 0, and be at most 1.")
+    if experiment.loop.gate.against is GateAgainst.service_llm and Beside.service_llm in beside(experiment):
+        found.append(
+            "judge.dear: a difference between two models, each judged by two tiers, has no limit here that would hold; "
+            "take loop.gate.against=threshold, or no dear judges."
+        )
     return found
 
 

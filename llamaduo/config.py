@@ -18,7 +18,7 @@ from typing import Any, Optional
 from omegaconf import MISSING
 
 from llamaduo.errors import InputError
-from llamaduo.records import IF_ANY, shown_fields
+from llamaduo.records import IF_ANY, only_with, shown_fields
 
 
 class JudgeKind(Enum):
@@ -248,7 +248,7 @@ class Judge:
 
     kind: JudgeKind = JudgeKind.service
     panel: dict[str, ServiceLLM] = field(default_factory=dict)
-    """Panel members by name; each one judges every answer."""
+    """Panel members by name; each one judges every answer, but for those that are `dear`."""
     repeats: int = 1
     """M: how often each member judges each answer."""
     prompt: str = JudgePrompt.blind.value
@@ -263,6 +263,10 @@ class Judge:
     """Whether dev is judged in rounds that end where the gate's decision can't change any more; `off` asks for all."""
     round_prompts: int = 16
     """Prompts in a round, about; all but the first round's are asked for their repeats last."""
+    dear: list[str] = field(default_factory=list, metadata=IF_ANY)
+    """Panel members that judge some of each prompt's answers only; scores are what they would say of all (two_tier)."""
+    dear_share: float = field(default=0.25, metadata=only_with("dear"))
+    """Share of each prompt's answers that dear members judge, above 0 and up to 1; one answer a prompt at least."""
 
 
 @dataclass

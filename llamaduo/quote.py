@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from llamaduo.config import Backend, Beside, Experiment, JudgeKind, ServiceLLM, beside
 from llamaduo.data.shots import with_nearest
 from llamaduo.evidence import reach
+from llamaduo.evidence.two_tier import seen_of
 from llamaduo.gpu_time import Work, measured_rates, work
 from llamaduo.gpu_time import rendered as rendered_hours
 from llamaduo.loop import finished, run_folder
@@ -267,7 +268,7 @@ def _count_judging(experiment: Experiment, dataset: CoverageDataset, lines: Line
         bought = _bought(experiment, llm, journal)
         for examples, figures, times in splits:
             requests = [judge.request(experiment.judge, _answer(example), name, 0) for example in examples]
-            each = experiment.infer.samples * experiment.judge.repeats * times
+            each = _answers_seen(experiment, name) * experiment.judge.repeats * times
             calls = len(requests) * each
             held = min(bought, calls)
             bought -= held
@@ -277,6 +278,12 @@ def _count_judging(experiment: Experiment, dataset: CoverageDataset, lines: Line
             worst = sum(line.tariff.cost(request.longest_prompt, llm.max_tokens) for request in requests)
             line.ceiling_usd += left * each * worst * (1 + experiment.judge.reasks)
         _spare(experiment, dataset, line)
+
+
+def _answers_seen(experiment: Experiment, name: str) -> int:
+    """Return how many of a prompt's answers a panel member judges."""
+    samples, judges = experiment.infer.samples, experiment.judge
+    return seen_of(samples, judges.dear_share) if name in judges.dear else samples
 
 
 def _spare(experiment: Experiment, dataset: CoverageDataset, line: Line) -> None:

@@ -23,10 +23,19 @@ IF_ANY = {"if_any": True}
 """Of a field that is written only where it holds something: files without it keep their bytes."""
 
 
+def only_with(name: str) -> dict[str, str]:
+    """Return what marks a field that means something, and is written, only where another one holds something."""
+    return {"only_with": name}
+
+
 def shown_fields(record: Any) -> dict[str, Any]:
     """Return the fields of a dataclass by name, but those that are written only where they hold something."""
     fields = ((f, getattr(record, f.name)) for f in dataclasses.fields(record))
-    return {f.name: value for f, value in fields if value or "if_any" not in f.metadata}
+    return {
+        f.name: value
+        for f, value in fields
+        if (value or "if_any" not in f.metadata) and getattr(record, f.metadata.get("only_with", ""), True)
+    }
 
 
 def to_json(record: Any) -> str:
@@ -245,7 +254,7 @@ class GateLook:
     rule: str
     """`lower`, `mean`, or `service_llm`: the lower limit of the difference from the service LLM."""
     method: str | None
-    """`guaranteed` or `assumed`, for limits; null for means."""
+    """`guaranteed`, `assumed` or `combined` (of two tiers of judges), for limits; null for means."""
     error: float | None
     """How often such a limit may lie above the truth, at this look; null for means."""
     prompts: int

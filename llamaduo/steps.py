@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ from llamaduo.service.journal import Journal, default_path, home
 from llamaduo.service.prices import tariff
 from llamaduo.stages.curate import Curated, curate
 from llamaduo.stages.infer import infer
-from llamaduo.stages.judge import judge
+from llamaduo.stages.judge import calls_there_are, judge
 from llamaduo.stages.synthesize import Batch, requests, synthesize
 from llamaduo.stages.train import SKIPPED, Places, train
 from llamaduo.tracking import Tracker, write_metrics
@@ -289,6 +290,7 @@ class Steps:
                 config=self.experiment.judge,
                 service=self._service,
                 progress=progress,
+                seed=self.experiment.runtime.seed,
                 rounds=rounds,
                 enough=enough,
             )
@@ -346,7 +348,9 @@ class Steps:
         return stop_reason(self.history, self.experiment.loop, self.experiment.judge.max_unscored, self.gain)
 
     def _refuse_if_unreadable(self, verdicts: list[Verdict]) -> None:
-        (share, counts), limit = unscored(verdicts), self.experiment.judge.max_unscored
+        dear, limit = self.experiment.judge.dear, self.experiment.judge.max_unscored
+        tiers = ([v for v in verdicts if (v.judge in dear) is tier] for tier in (False, True))
+        share, counts = max(map(unscored, tiers), key=itemgetter(0))
         if share > limit:
             reasons = ", ".join(f"{name} {count}" for name, count in counts.items())
             failures = [v.reasons["unscored"] for v in verdicts if "unscored" in v.reasons]
@@ -359,9 +363,9 @@ class Steps:
 
     def score(self, where: int | str, predictions: list[Prediction], verdicts: list[Verdict]) -> Scorecard:
         """Return the scorecard of a split's verdicts."""
-        there = len(predictions), verdicts_there_are(self.experiment, len(predictions))
-        cut = self.experiment.loop.coverage_cut
-        made = partial(score, verdicts, coverage_cut=cut, clusters=clusters(predictions), there=there)
+        there = len(predictions), verdicts_there_are(self.experiment, predictions)
+        cut, dear = self.experiment.loop.coverage_cut, self.experiment.judge.dear
+        made = partial(score, verdicts, coverage_cut=cut, clusters=clusters(predictions), there=there, dear=dear)
         tree = self._folder.tree(self._folder.iteration(where) / "scorecard.json", lambda: plain(made()))
         return _scorecard(tree)
 
@@ -385,7 +389,14 @@ class Steps:
         judged = {near.get(v.prompt_id, v.prompt_id) for v in verdicts}
         unjudged = len({near.get(p.prompt_id, p.prompt_id) for p in predictions} - judged)
         return gate.look(
-            verdicts, asks, error=error, clusters=near, service_llm=theirs, unjudged=unjudged, method=method
+            verdicts,
+            asks,
+            error=error,
+            clusters=near,
+            service_llm=theirs,
+            unjudged=unjudged,
+            method=method,
+            dear=self.experiment.judge.dear,
         )
 
     def judge_beside(self, split: str, examples: tuple[Example, ...]) -> None:
@@ -605,16 +616,21 @@ REST = "rest.jsonl"
 
 
 def judges_in_rounds(experiment: Experiment) -> bool:
-    """Tell whether iterations are judged in rounds: service LLMs judge them for a gate that looks at dev."""
-    dev = experiment.protocol.gate_split is GateSplit.dev
-    service = experiment.judge.kind is JudgeKind.service
-    return experiment.judge.economy and dev and service and bool(gate.asked(experiment.loop.gate))
+    """Tell whether iterations are judged in rounds: service LLMs judge them for a gate that looks at dev.
 
-
-def verdicts_there_are(experiment: Experiment, answers: int) -> int:
-    """Return how many verdicts so many answers have if nothing is left out."""
+    With dear judges they aren't: what ends the rounds knows no limit of two tiers.
+    """
     judges = experiment.judge
-    return answers * (len(judges.panel) * judges.repeats if judges.kind is JudgeKind.service else len(METRICS))
+    dev = experiment.protocol.gate_split is GateSplit.dev
+    service = judges.kind is JudgeKind.service and not judges.dear
+    return judges.economy and dev and service and bool(gate.asked(experiment.loop.gate))
+
+
+def verdicts_there_are(experiment: Experiment, predictions: Sequence[Prediction]) -> int:
+    """Return how many verdicts there are on answers if nothing is left out."""
+    if experiment.judge.kind is not JudgeKind.service:
+        return len(predictions) * len(METRICS)
+    return len(calls_there_are(predictions, experiment.judge, experiment.runtime.seed))
 
 
 def _tables(verdicts: Sequence[Verdict]) -> Scores:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from llamaduo.config import Beside, Experiment, GateRule
@@ -14,6 +14,11 @@ from llamaduo.evidence.scorecard import clusters, score
 from llamaduo.evidence.stop import overall
 from llamaduo.evidence.wording import count, limits_told, of_card, scores, short, size, span
 from llamaduo.records import GateLook, Iteration, Judged, Verdict
+
+ASSUMED_OF_TIERS = (
+    "The limits assume that no prompt that was not asked is worth less, by both tiers together, than 0 or the worst "
+    "one that was asked, nor more than 100 or the best one."
+)
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,24 @@ class Ended:
         """The answers that the details are about."""
         return self.test or self.judged
 
+    @property
+    def everywhere(self) -> Judged:
+        """The same with the verdicts of judges who saw every answer."""
+        return replace(self.shown, verdicts=self.of_all(self.shown.verdicts))
+
+    def of_all(self, verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+        """Return the verdicts of judges who saw every answer: all but the dear ones."""
+        return [v for v in verdicts if v.judge not in self.experiment.judge.dear]
+
 
 def details(run: Ended) -> Iterator[str]:
     """Yield what stands behind the verdict on a run."""
     yield from _gate_told(run)
     yield from _economy_told(run)
+    yield from _tiers_told(run)
     for name, verdicts in run.beside.items():
         yield _beside_told(run, name, verdicts)
-    for one in weakest(run.shown):
+    for one in weakest(run.everywhere):
         told = f"{told_score(run.shown)} {span(one.estimate)} ({size(one.estimate)}, {run.split} split)"
         yield f"Weak slice: {one.name}: {told}."
     yield from _regression_told(run)
@@ -109,9 +124,24 @@ def _economy_told(run: Ended) -> Iterator[str]:
     )
 
 
+def _tiers_told(run: Ended) -> Iterator[str]:
+    """Say how many answers the dear judges saw, and what scores are then."""
+    judges = run.experiment.judge
+    if not judges.dear:
+        return
+    seen = len({(v.prompt_id, v.sample) for v in run.shown.verdicts if v.judge in judges.dear})
+    cheap = ", ".join(name for name in judges.panel if name not in judges.dear)
+    yield (
+        f"Two tiers of judges: {', '.join(judges.dear)} saw {seen:,} of {len(run.shown.predictions):,} answers "
+        f"({run.split} split, drawn at random from each prompt's), {cheap} all. Scores are what the dear judges would "
+        f"say of all answers, combined from both; slices, changes and failing answers below are by {cheap} alone. "
+        f"{ASSUMED_OF_TIERS}"
+    )
+
+
 def _beside_told(run: Ended, name: str, verdicts: Sequence[Verdict]) -> str:
     cut, near = run.experiment.loop.coverage_cut, clusters(run.shown.predictions)
-    card = score(verdicts, coverage_cut=cut, clusters=near)
+    card = score(verdicts, coverage_cut=cut, clusters=near, dear=run.experiment.judge.dear)
     what = {Beside.service_llm: f"Ceiling, {run.experiment.service_llm.name}", Beside.base: "Floor, the base model"}
     head = what.get(Beside(name), "Floor, the base model with pairs before each prompt")
     shares = [
@@ -127,7 +157,7 @@ def _regression_told(run: Ended) -> Iterator[str]:
     if Beside.base not in run.beside:
         return
     cut = run.experiment.loop.coverage_cut
-    found = regression(run.shown, run.beside[Beside.base], cut)
+    found = regression(run.everywhere, run.of_all(run.beside[Beside.base]), cut)
     yield (
         f"Since the base model {found.lost} of {found.right} prompts that were right went wrong, and {found.won} of "
         f"{found.wrong} that were wrong came right ({run.split} split; right: most answers reach {cut:g})."
@@ -136,7 +166,7 @@ def _regression_told(run: Ended) -> Iterator[str]:
 
 def _failures_told(run: Ended) -> Iterator[str]:
     name, cut = told_score(run.shown), run.experiment.loop.coverage_cut
-    lowest = failing(run.shown, cut)
+    lowest = failing(run.everywhere, cut)
     if not lowest:
         yield f"No answer to the {run.split} split has a {name} below {cut:g}."
     for answer, value in lowest:

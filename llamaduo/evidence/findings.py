@@ -4,7 +4,8 @@
     failing(judged, cut=70)           the answers that score lowest, one a prompt
     regression(judged, base, cut=70)  prompts that the base model had right, and that went wrong
 
-Scores here are the panel's precision, or similarity where no judge gives precision.
+Scores here are the panel's precision, or similarity where no judge gives precision. With dear judges they are the cheap
+judges' alone: the verdicts that are handed in have to be of judges who saw every answer.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from statistics import fmean
 
 from llamaduo.config import Gate
 from llamaduo.evidence.bounded import ERROR, upper_limit
-from llamaduo.evidence.gate import look
+from llamaduo.evidence.gate import COMBINED, look
 from llamaduo.evidence.scorecard import Answer, clusters, estimate, of_answers, sums_by_cluster
 from llamaduo.records import Estimate, GateLook, Judged, Prediction, Verdict
 
@@ -148,8 +149,11 @@ def _right(scores: dict[Answer, float], cut: float) -> dict[str, bool]:
 
 
 def more_prompts(judged: Judged, seen: GateLook, gate: Gate, service_llm: Sequence[Verdict] | None) -> int | None:
-    """Return with how many prompts like these the gate would be passed, if more of them scored alike; None if never."""
-    if seen.error is None:
+    """Return with how many prompts like these the gate would be passed, if more of them scored alike.
+
+    None if never, or where two tiers of judges scored them.
+    """
+    if seen.error is None or seen.method == COMBINED:
         return None
     near = clusters(judged.predictions)
     for times in _TIMES:

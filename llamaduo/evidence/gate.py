@@ -10,6 +10,9 @@ model's mean and the service LLM's is taken; its lower limit has to be above min
 Missing answers count against: in what the gate looks at every answer that could not be scored counts as 0 (the service
 LLM's as 100). That is a bound, no score: it enters no mean that is shown.
 
+With dear judges, who saw some of each prompt's answers, the number is that of two tiers, `combined` (see `two_tier`),
+missing answers counted as 0 in both.
+
 A run looks at its dev split once an iteration. The error is split over as many looks as there may be, so that all of
 them together accept a model that falls short in at most `gate.error` of runs, however the looks depend on each other.
 """
@@ -17,13 +20,14 @@ them together accept a model that falls short in at most `gate.error` of runs, h
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llamaduo.config import Experiment, Gate, GateAgainst, GateMethod, GateRule
+from llamaduo.evidence import two_tier
 from llamaduo.evidence.bounded import lower_limit, upper_limit
-from llamaduo.evidence.scorecard import Answer, Clusters, by_judge, of_answers, sums_by_cluster
+from llamaduo.evidence.scorecard import Answer, Clusters, by_judge, by_tier, of_answers, sums_by_cluster
 from llamaduo.records import GateLook, Verdict
 
 if TYPE_CHECKING:
@@ -36,6 +40,8 @@ SCORES = ("similarity", "precision")
 SERVICE_LLM = "service_llm"
 SPREAD = 10.0
 """Standard deviation between prompts that is assumed beforehand, points of 100."""
+COMBINED = "combined"
+"""The method of limits that two tiers of judges give."""
 FEWEST_ASSUMED = 45
 """Clusters of prompts below which Student's t is not asked: few equal answers would look like certainty."""
 
@@ -67,18 +73,22 @@ def look(
     service_llm: Sequence[Verdict] | None = None,
     unjudged: int = 0,
     method: str | None = None,
+    dear: Collection[str] = (),
 ) -> GateLook:
     """Return what the gate sees of a model; `service_llm` are the verdicts on the service LLM's answers.
+
+    `dear` names the judges who were asked about some answers only; differences from the service LLM know none.
 
     Where there is a score from no judge, or where prompts are left `unjudged` (clusters of them), it doesn't pass.
     `method` is how a difference is limited, by default what the number of prompts allows.
     """
     names = asked(gate)
     against = (service_llm or []) if gate.against is GateAgainst.service_llm else None
-    tables = {name: _Table.of(verdicts, against, name, clusters) for name in names}
-    best = {name: _Table.of(verdicts, against, name, clusters, at_best=True) for name in names}
+    tables = {name: _Table.of(verdicts, against, name, clusters, dear=dear) for name in names}
+    best = {name: _Table.of(verdicts, against, name, clusters, dear=dear, at_best=True) for name in names}
     prompts = max((len(table.sums) for table in tables.values()), default=0)
-    rule = _Rule.of(gate, error, prompts + unjudged, method)
+    alone = _Rule.of(gate, error, prompts + unjudged, method)
+    rule = replace(alone, method=COMBINED) if dear and alone.method else alone
     values = {name: rule.lower(table) for name, table in tables.items()}
     needed = {name: -gate.margin if rule.compares else float(getattr(gate, name)) for name in names}
     return GateLook(
@@ -90,7 +100,7 @@ def look(
         values=values,
         upper={name: rule.upper(table) for name, table in best.items()},
         judges={
-            judge: {name: rule.lower(_Table.of(group, against, name, clusters, judge)) for name in names}
+            judge: {name: alone.lower(_Table.of(group, against, name, clusters, judge=judge)) for name in names}
             for judge, group in by_judge(verdicts).items()
         },
         passed=bool(names)
@@ -112,7 +122,7 @@ class _Table:
     """A score's values by cluster."""
 
     sums: Sequence[float]
-    sizes: Sequence[int]
+    sizes: Sequence[float]
 
     @classmethod
     def of(
@@ -121,15 +131,26 @@ class _Table:
         service_llm: Sequence[Verdict] | None,
         name: str,
         clusters: Clusters,
-        judge: str | None = None,
         *,
+        judge: str | None = None,
+        dear: Collection[str] = (),
         at_best: bool = False,
     ) -> _Table:
         """Return the scores of one model, or what it is above the service LLM in, answer by answer.
 
-        What is missing counts against the model, or with `at_best` for it.
+        What is missing counts against the model, or with `at_best` for it. With dear judges they are the values of two
+        tiers, which may lie outside of 0 to 100; there a cheap score that is missing beside a dear one counts the other
+        way, since it is taken off.
         """
         worst, most = (100.0, 0.0) if at_best else (0.0, 100.0)
+        if dear:
+            cheap, some = by_tier(verdicts, name, dear, missing=worst)
+            if not some:
+                return cls([], [])
+            beside = by_tier(verdicts, name, dear, missing=most)[0]
+            cheap = {answer: beside[answer] if answer in some else value for answer, value in cheap.items()}
+            sums, sizes, _ = two_tier.by_cluster(cheap, some, clusters)
+            return cls(sums.tolist(), sizes.tolist())
         ours = of_answers(verdicts, name, missing=worst)
         if service_llm is not None:
             ours = above(ours, of_answers([v for v in service_llm if judge in (None, v.judge)], name, missing=most))
@@ -175,12 +196,21 @@ class _Rule:
         low = -100.0 if self.compares else 0.0
         if self.method is None:
             found = sum(table.sums) / sum(table.sizes)
+        elif self.method == COMBINED:
+            found = _of_two_tiers(table, self.error)[side > 0]
         elif self.method == GateMethod.assumed.value:
             found = _student(table, self.error, side)
         else:
             limit = lower_limit if side < 0 else upper_limit
             found = limit(table.sums, table.sizes, self.error, low=low, high=100.0)
         return round(min(100.0, max(low, found)), 4)
+
+
+def _of_two_tiers(table: _Table, error: float) -> tuple[float, float]:
+    """Return the one-sided limits of the mean of two tiers' values over clusters."""
+    import numpy as np
+
+    return two_tier.limits(np.array(table.sums), np.array(table.sizes), 2 * error)
 
 
 def _student(table: _Table, error: float, side: int) -> float:

@@ -7,17 +7,21 @@ An answer's score from one judge is the mean of that judge's scored repeats; its
 scored it; what is reported is the mean over answers. Verdicts without a score are counted and never enter a mean. The
 interval is Gaffke's over clusters of prompts (see `bounded`): all answers to a prompt go together, and so do those to
 its near copies, since they are not independent.
+
+With dear judges, who saw some of each prompt's answers, means and limits of the panel are those of what they would say
+of all answers (see `two_tier`); a judge's own are over what it saw.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
 from llamaduo.evidence.bounded import limits
+from llamaduo.evidence.two_tier import combined
 from llamaduo.records import Estimate, Prediction, Scorecard, Verdict
 
 Answer = tuple[str, int]
@@ -37,37 +41,97 @@ def score(
     coverage_cut: float,
     clusters: Clusters | None = None,
     there: tuple[int, int] | None = None,
+    dear: Collection[str] = (),
 ) -> Scorecard:
     """Return the scorecard of the verdicts on one model.
 
     `there` is how many answers and verdicts there would be if all had been asked for; without it, as many as there are.
+    `dear` names the judges who were asked about some answers only.
     """
     found = clusters or {}
     judges = by_judge(verdicts)
     answers = {(verdict.prompt_id, verdict.sample) for verdict in verdicts}
-    similarity, precision = (of_answers(verdicts, name) for name in ("similarity", "precision"))
     counted = _counts(verdicts)
     return Scorecard(
-        similarity=estimate(similarity, found),
-        precision=estimate(precision, found),
-        coverage=_coverage(similarity, precision, coverage_cut),
+        similarity=_of_panel(verdicts, "similarity", found, dear),
+        precision=_of_panel(verdicts, "precision", found, dear),
+        coverage=_panels_coverage(verdicts, coverage_cut, dear),
         answers=len(answers),
         unanswered=len({(v.prompt_id, v.sample) for v in verdicts if v.unscored == "prompt_too_long"}),
         scored=counted["scored"],
         unscored=counted["unscored"],
         reasons=dict(Counter(v.unscored for v in verdicts if v.unscored)),
         cost_usd=sum(v.cost_usd for v in verdicts),
-        judges={name: _one_judge(group, coverage_cut, found) for name, group in judges.items()},
-        criteria=_criteria(verdicts, found),
+        judges={
+            name: _one_judge(group, coverage_cut, found) | (_counted_answers(group, found) if dear else {})
+            for name, group in judges.items()
+        },
+        criteria=_criteria(verdicts, found, dear),
         unjudged=there[0] - len(answers) if there else 0,
         spared=there[1] - len(verdicts) if there else 0,
     )
 
 
-def _criteria(verdicts: Sequence[Verdict], clusters: Clusters) -> dict[str, dict[str, Any]]:
+def _of_panel(verdicts: Sequence[Verdict], name: str, clusters: Clusters, dear: Collection[str]) -> Estimate:
+    """Return the panel's estimate of a score; with dear judges, of what they would say of all answers."""
+    if not dear:
+        return estimate(of_answers(verdicts, name), clusters)
+    cheap, some = by_tier(verdicts, name, dear)
+    if not some:
+        return Estimate(None, None, None, 0)
+    found = combined(cheap, some, groups=clusters)
+    prompts = len({clusters.get(prompt, prompt) for prompt, _ in cheap})
+    mean = min(100.0, max(0.0, found.mean))
+    return Estimate(round(mean, 4), round(found.low, 4), round(found.high, 4), len(cheap), prompts)
+
+
+def by_tier(
+    verdicts: Sequence[Verdict], name: str, dear: Collection[str], missing: float | None = None
+) -> tuple[dict[Answer, float], dict[Answer, float]]:
+    """Return the cheap judges' scores of all answers and the dear judges' of theirs, as `of_answers` has them.
+
+    Prompts that lack a score from either are left out.
+    """
+    cheap, some = (
+        of_answers([v for v in verdicts if (v.judge in dear) is tier], name, missing) for tier in (False, True)
+    )
+    both = {answer: value for answer, value in some.items() if answer in cheap}
+    prompts = {prompt for prompt, _ in both}
+    return {answer: value for answer, value in cheap.items() if answer[0] in prompts}, both
+
+
+def _panels_coverage(verdicts: Sequence[Verdict], cut: float, dear: Collection[str]) -> float | None:
+    """Return the panel's coverage; with dear judges, the percent that they would find covered of all answers."""
+    if not dear:
+        return _coverage(of_answers(verdicts, "similarity"), of_answers(verdicts, "precision"), cut)
+    (cheap, some), (its_cheap, its_some) = (by_tier(verdicts, name, dear) for name in ("similarity", "precision"))
+    covered, dearly = _covered(cheap, its_cheap, cut), _covered(some, its_some, cut)
+    dearly = {answer: value for answer, value in dearly.items() if answer in covered}
+    prompts = {prompt for prompt, _ in dearly}
+    if not prompts:
+        return None
+    found = combined({answer: value for answer, value in covered.items() if answer[0] in prompts}, dearly)
+    return round(min(100.0, max(0.0, found.mean)), 4)
+
+
+def _covered(similarity: dict[Answer, float], precision: dict[Answer, float], cut: float) -> dict[Answer, float]:
+    """Return of each answer with both scores 100 if both reach the cut, else 0."""
+    both = similarity.keys() & precision.keys()
+    return {answer: 100.0 * (min(similarity[answer], precision[answer]) >= cut) for answer in both}
+
+
+def _counted_answers(verdicts: Sequence[Verdict], clusters: Clusters) -> dict[str, int]:
+    """Return how many answers and clusters of prompts a judge was asked about: with dear ones, not the same of each."""
+    return {
+        "answers": len({(v.prompt_id, v.sample) for v in verdicts}),
+        "prompts": len({clusters.get(v.prompt_id, v.prompt_id) for v in verdicts}),
+    }
+
+
+def _criteria(verdicts: Sequence[Verdict], clusters: Clusters, dear: Collection[str] = ()) -> dict[str, dict[str, Any]]:
     """Return the estimate of each criterion, as plain values; empty where none was asked for."""
     names = dict.fromkeys(name for verdict in verdicts for name in verdict.criteria)
-    return {name: asdict(estimate(of_answers(verdicts, name), clusters)) for name in names}
+    return {name: asdict(_of_panel(verdicts, name, clusters, dear)) for name in names}
 
 
 def by_judge(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:

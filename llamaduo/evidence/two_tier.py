@@ -2,6 +2,7 @@
 
     chosen(answers, share=0.25, seed=1)      which answers the dear judges see: some of each prompt's, drawn at random
     combined(cheap, dear, error=0.05)        mean and interval of what the dear judges would say of all answers
+    by_cluster(cheap, dear, groups)          the values behind it, whose one-sided limits the gate looks at
 
 Prediction-powered inference (Angelopoulos and others 2023), a prompt at a time. The dear judges see at least one answer
 of *every* prompt, since prompts differ far more than answers to one prompt do; then a prompt is worth
@@ -65,8 +66,13 @@ def chosen(answers: Iterable[Answer], *, share: float, seed: int) -> set[Answer]
     found: set[Answer] = set()
     for prompt, samples in by_prompt.items():
         drawn = sorted(samples, key=lambda sample: hashlib.sha256(f"{seed}:{prompt}:{sample}".encode()).digest())
-        found |= {(prompt, sample) for sample in drawn[: max(1, math.floor(share * len(samples) + 1e-9))]}
+        found |= {(prompt, sample) for sample in drawn[: seen_of(len(samples), share)]}
     return found
+
+
+def seen_of(samples: int, share: float) -> int:
+    """Return how many of a prompt's answers the dear judges see."""
+    return max(1, math.floor(share * samples + 1e-9))
 
 
 def combined(
@@ -80,6 +86,19 @@ def combined(
 
     `cheap` has a score for every answer and `dear` for those that were drawn, at least one a prompt; scores lie between
     0 and 100. `groups` names the cluster of each prompt; without it every prompt is its own.
+    """
+    sums, sizes, weight = by_cluster(cheap, dear, groups)
+    low, high = limits(sums, sizes, error)
+    mean = float(sums.sum() / sizes.sum())
+    return TwoTier(mean, low, high, weight, len({prompt for prompt, _ in cheap}), len(dear), len(cheap))
+
+
+def by_cluster(
+    cheap: Mapping[Answer, float], dear: Mapping[Answer, float], groups: Mapping[str, str] | None = None
+) -> tuple[Floats, Floats, float]:
+    """Return of each cluster the sum of its answers' rectified values and how many they are, and the mean weight.
+
+    Arguments as those of `combined`.
     """
     import numpy as np
 
@@ -97,9 +116,7 @@ def combined(
     counts: Floats = np.zeros(len(names))
     np.add.at(sums, cluster, values * sizes)
     np.add.at(counts, cluster, sizes)
-    low, high = limits(sums, counts, error)
-    mean = float((values * sizes).sum() / sizes.sum())
-    return TwoTier(mean, low, high, weight, len(prompts), len(dear), len(cheap))
+    return sums, counts, weight
 
 
 def _means(scores: Mapping[Answer, float], at: Mapping[str, int]) -> Floats:

@@ -82,7 +82,7 @@ def _decision(run: Ended, on_test: GateLook, said: str) -> str:
     """Return what to do with a model that passed on dev.
 
     A limit that only holds by assumption proposes nothing by itself: test has to confirm it. What no guaranteed limit
-    has shown on test, a mean included, is no switch without a fallback.
+    has shown on test, a mean and two tiers of judges included, is no switch without a fallback.
     """
     assumed = run.method == GateMethod.assumed.value
     if said == "contradicted" or (assumed and said == "undecided"):

@@ -4,6 +4,8 @@ Reads predictions; asks service LLMs (or metrics, `judge=reference`); returns a 
 (answer, member, repeat), in order. A reply that can't be read strictly is asked for again a bounded
 number of times and is then unscored with a reason: never a zero, never repaired.
 
+Members that are `dear` judge some of each prompt's answers only, those that `two_tier.chosen` draws.
+
 With `rounds` not everything is asked at once: a round at a time, until `enough` says of all verdicts so far that the
 rest can't matter. What that depends on is not known here.
 """
@@ -17,6 +19,7 @@ from functools import partial
 from llamaduo.config import Judge, JudgeKind, JudgePrompt
 from llamaduo.evidence.economy import Round
 from llamaduo.evidence.reference import METRICS
+from llamaduo.evidence.two_tier import chosen
 from llamaduo.records import Prediction, Verdict
 from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Failure, Outcome, Request, Service
@@ -34,17 +37,20 @@ def judge(
     config: Judge,
     service: Service | None,
     progress: Progress,
+    seed: int = 0,
     rounds: Sequence[Round] | None = None,
     enough: Callable[[Sequence[Verdict]], bool] | None = None,
 ) -> list[Verdict]:
     """Return the panel's verdicts, by prediction, member and repeat; `service` may be None for `judge=reference`.
+
+    `seed` draws the answers that dear members judge.
 
     Without `rounds` they are on all predictions; with them, on those of the rounds before it was `enough`.
     """
     if config.kind is JudgeKind.reference:
         return _by_metrics(predictions, progress)
     assert service is not None
-    calls = _calls(predictions, config)
+    calls = calls_there_are(predictions, config, seed)
     hashed = text_hash(judge_template(config.prompt, config.criteria))
     found: dict[int, Verdict] = {}
     before = 0
@@ -77,9 +83,17 @@ def _from(progress: Progress, before: int, done: int, count: int) -> None:
     progress(before + done, before + count)
 
 
-def _calls(predictions: Sequence[Prediction], config: Judge) -> list[Call]:
-    """Return (answer, member, repeat) of every verdict, in order."""
-    return [(p, name, repeat) for p in predictions for name in config.panel for repeat in range(config.repeats)]
+def calls_there_are(predictions: Sequence[Prediction], config: Judge, seed: int) -> list[Call]:
+    """Return (answer, member, repeat) of every verdict of service LLMs, in order."""
+    answers = [(p.prompt_id, p.sample) for p in predictions]
+    drawn = chosen(answers, share=config.dear_share, seed=seed) if config.dear else set()
+    return [
+        (p, name, repeat)
+        for p, answer in zip(predictions, answers, strict=True)
+        for name in config.panel
+        if name not in config.dear or answer in drawn
+        for repeat in range(config.repeats)
+    ]
 
 
 def request(config: Judge, prediction: Prediction, name: str, repeat: int) -> Request:

@@ -165,8 +165,11 @@ def _there(column: Any) -> NDArray[np.bool_]:
 
 
 def reported_scores(run: RunRecord) -> Scores | None:
-    """Return the scores of the answers that the run is reported by (see tidy), None where there are none."""
-    if run.chosen is None:
+    """Return the scores of the answers that the run is reported by (see tidy), None where there are none.
+
+    None, too, with dear judges, who saw some answers only: what the run recorded of both tiers together stands then.
+    """
+    if run.chosen is None or (run.config.get("judge") or {}).get("dear"):
         return None
     folder = "test" if run.state.test else f"{run.chosen.iteration:02d}"
     path = run.folder / "iterations" / folder / "verdicts.jsonl"

@@ -172,7 +172,7 @@ def odd_n(one: Measure, usual: tuple[int, int] | None) -> str:
     if one.value is None or (one.n, one.prompts) == usual:
         return ""
     if not one.prompts:
-        return f"n = {one.n or 'unknown'}: verdicts.jsonl is missing"
+        return f"n = {one.n or 'unknown'}: verdicts.jsonl is missing, or dear judges saw some answers only"
     return told_n(one.n, one.prompts)
 
 

@@ -120,6 +120,7 @@ def _told(run: RunRecord, scores: Scores | None, row: Row | None) -> dict[str, A
         "gates": {name: gate_of(run, name) for name in SCORES},
         "curves": {name: drawn for name in SCORES if (drawn := curve(run, name))},
         "judges": [(name, series(number)) for number, name in enumerate(sorted(run.judges))],
+        "cheap": _cheap(run.config),
         "settings": _settings(run.config, leave_out=_OF_THIS_MACHINE),
         "environment": _settings(run.environment),
         "first_shown": f"{run.chosen.iteration:02d}" if run.chosen else "",
@@ -179,6 +180,13 @@ def outcome(run: RunRecord) -> Outcome:
 
 def _open(run: RunRecord) -> bool:
     return run.state.status != "done"
+
+
+def _cheap(config: Mapping[str, Any]) -> str:
+    """Return the first judge who saw every answer where dear judges saw some; empty where all saw all."""
+    judges = config.get("judge") or {}
+    dear = judges.get("dear") or []
+    return next((name for name in judges.get("panel") or {} if name not in dear), "") if dear else ""
 
 
 def _reported(run: RunRecord, scores: Scores | None, row: Row | None) -> dict[str, Any] | None:

@@ -11,6 +11,8 @@ from test_scorecard import spoilt, verdict
 from llamaduo.config import Experiment, Gate, GateAgainst, GateMethod, GateRule
 from llamaduo.evidence.bounded import lower_limit
 from llamaduo.evidence.gate import confirmation, error_at_a_look, look, looks, method_for, supported_margin
+from llamaduo.evidence.scorecard import by_tier
+from llamaduo.evidence.two_tier import combined
 from llamaduo.records import GateLook, Verdict
 
 
@@ -212,3 +214,82 @@ class TestLooks:
             accepted_unsplit += any(seen(scores(list(values)), error=0.05).passed for values in worlds)
         assert accepted / runs <= 0.05
         assert accepted_unsplit > accepted
+
+
+class TestTwoTiers:
+    """A cheap judge `c` on four answers a prompt, a dear one `d` on the second of them."""
+
+    @staticmethod
+    def judged(cheap: float, dear: float, prompts: int = 60) -> list[Verdict]:
+        made = []
+        for n in range(prompts):
+            off = [3.0, 1.0, -1.0, -3.0] if n % 2 else [-3.0, -1.0, 1.0, 3.0]
+            made += [
+                verdict(f"p{n:02d}", k, judge="c", similarity=cheap + off[k], precision=cheap + off[k])
+                for k in range(4)
+            ]
+            made.append(verdict(f"p{n:02d}", 1, judge="d", similarity=dear + off[1], precision=dear + off[1]))
+        return made
+
+    @staticmethod
+    def seen(verdicts: list[Verdict], error: float = 0.05) -> GateLook:
+        return look(verdicts, Gate(), error=error, clusters={}, dear=["d"])
+
+    def test_the_number_is_the_one_sided_limit_of_both_tiers(self) -> None:
+        made = self.judged(70.0, 98.0)
+        found = self.seen(made, error=0.01)
+        cheap, dear = by_tier(made, "precision", ["d"])
+        both = combined(cheap, dear, error=0.02)
+        assert (found.method, found.prompts, found.error) == ("combined", 60, 0.01)
+        assert found.values["precision"] == pytest.approx(both.low, abs=1e-4)
+        assert found.upper["precision"] == pytest.approx(both.high, abs=1e-4)
+        assert 90 < both.low < 98
+        assert found.passed
+        assert found.judges["c"]["precision"] == pytest.approx(lower_limit([280.0] * 60, [4] * 60, 0.01), abs=1e-4), (
+            "each judge's own"
+        )
+
+    def test_the_cheap_judge_lets_nobody_pass(self) -> None:
+        assert not self.seen(self.judged(97.0, 85.0)).passed
+        assert look(self.judged(97.0, 85.0), Gate(), error=0.05, clusters={}).passed, "a mean over all judges would"
+
+    @pytest.mark.parametrize("tiers", ["d", "cd"])
+    def test_missing_answers_count_as_0(self, tiers: str) -> None:
+        whole = self.judged(95.0, 98.0)
+        some = [
+            spoilt(v.prompt_id, sample=v.sample, judge=v.judge) if v.prompt_id < "p06" and v.judge in tiers else v
+            for v in whole
+        ]
+        assert self.seen(whole).passed
+        found = self.seen(some)
+        assert not found.passed
+        assert found.prompts == 60
+        without = [v for v in some if v.prompt_id >= "p06"]
+        assert self.seen(without).passed, "were they left out, it would pass"
+
+    def test_without_any_dear_score_nothing_passes(self) -> None:
+        found = self.seen([v if v.judge == "c" else spoilt(v.prompt_id, judge="d") for v in self.judged(95.0, 95.0)])
+        assert (found.passed, found.values["precision"]) == (False, None)
+
+    def test_the_mean_rule_takes_the_mean_of_both_tiers(self) -> None:
+        found = look(self.judged(70.0, 95.0), Gate(rule=GateRule.mean), error=0.05, clusters={}, dear=["d"])
+        assert found.method is None
+        assert found.values["precision"] == pytest.approx(95.0, abs=0.5)
+
+    def test_a_model_that_falls_short_passes_no_more_often_than_promised(self) -> None:
+        """Truth 89, a cheap judge that is 8 points too kind, by whom alone twice as many as promised would pass."""
+        rng = np.random.default_rng(3)
+        passed = believed = 0
+        for _ in range(150):
+            quality = np.clip(100 - rng.gamma(0.5, 22, (60, 1)) + 4 * rng.standard_normal((60, 4)), 0, 100)
+            made = []
+            for n, row in enumerate(quality + (89 - 89.3)):
+                drawn = int(rng.integers(4))
+                kind = np.clip(row + 8 + 3 * rng.standard_normal(4), 0, 100)
+                made += [verdict(f"p{n}", k, judge="c", similarity=None, precision=float(kind[k])) for k in range(4)]
+                made.append(verdict(f"p{n}", drawn, judge="d", similarity=None, precision=float(max(row[drawn], 0))))
+            gate = Gate(similarity=None, precision=90.0)
+            passed += look(made, gate, error=0.05, clusters={}, dear=["d"]).passed
+            believed += look([v for v in made if v.judge == "c"], gate, error=0.05, clusters={}).passed
+        assert passed <= 0.05 * 150
+        assert believed > 2 * 0.05 * 150

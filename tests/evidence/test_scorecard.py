@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from llamaduo.evidence import scorecard
 from llamaduo.evidence.bounded import limits
-from llamaduo.evidence.scorecard import of_answers, score, unscored
+from llamaduo.evidence.scorecard import by_tier, of_answers, score, unscored
+from llamaduo.evidence.two_tier import combined
 from llamaduo.records import UNSCORED_REASONS, Estimate, Verdict
 
 NO_SCORE = Estimate(None, None, None, 0)
@@ -288,3 +289,32 @@ def test_a_scorecard_is_plain_json() -> None:
     tree = dataclasses.asdict(card)
     assert json.loads(json.dumps(tree, allow_nan=False)) == tree
     assert card.similarity.mean == fmean(n * 7.0 for n in range(6))
+
+
+def test_dear_judges_speak_for_all_answers() -> None:
+    """The cheap judge puts the drawn answer of each prompt 10 above the others; the dear one sees it alone."""
+    cheap = [
+        verdict(f"p{n}", k, "c", similarity=60 + 10 * (k == n % 4), precision=60) for n in range(40) for k in range(4)
+    ]
+    dear = [verdict(f"p{n}", n % 4, "d", similarity=80 + (n % 3), precision=90) for n in range(40)]
+    card = score([*cheap, *dear], coverage_cut=70, dear=["d"])
+    by_hand = combined(*by_tier([*cheap, *dear], "similarity", ["d"]))
+    assert (card.similarity.mean, card.similarity.low) == (round(by_hand.mean, 4), round(by_hand.low, 4))
+    assert card.similarity.mean == pytest.approx(81 - 7.5, abs=0.6), "the drawn ones are the better ones, by 7.5"
+    assert (card.similarity.n, card.similarity.prompts) == (160, 40)
+    assert (card.precision.mean, card.coverage) == (90.0, 100.0)
+    assert (card.judges["c"]["answers"], card.judges["d"]["answers"], card.judges["d"]["prompts"]) == (160, 40, 40)
+    assert card.judges["d"]["similarity_mean"] == pytest.approx(81, abs=0.1)
+    assert (card.answers, card.scored, card.unscored) == (160, 200, 0)
+
+
+def test_prompts_without_a_dear_score_enter_no_mean_of_two_tiers() -> None:
+    cheap = [verdict(f"p{n}", k, "c", similarity=50, precision=50) for n in range(10) for k in range(2)]
+    dear = [verdict(f"p{n}", 0, "d", similarity=90, precision=90) for n in range(8)]
+    lost = [spoilt("p8", judge="d"), spoilt("p9", judge="d")]
+    card = score([*cheap, *dear, *lost], coverage_cut=70, dear=["d"])
+    assert (card.similarity.mean, card.similarity.n, card.similarity.prompts) == (90.0, 16, 8)
+    assert (card.scored, card.unscored, card.answers) == (28, 2, 20)
+    none = score([*cheap, *(spoilt(f"p{n}", judge="d") for n in range(10))], coverage_cut=70, dear=["d"])
+    assert none.similarity == NO_SCORE
+    assert none.coverage is None

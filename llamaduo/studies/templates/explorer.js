@@ -251,9 +251,12 @@
   // Show a split; what changed since the one before follows when that is unpacked.
   function show(split, option) {
     Object.assign(state, { split, before: null });
-    const chosen = field("judge").selectedOptions[0].textContent;
-    field("judge").replaceChildren(make("option", { value: -1 }, "all"), ...state.split.judges.map((name, at) => make("option", { value: at }, name)));
+    const chosen = field("judge").selectedOptions[0]?.textContent;
+    // Where judges saw different answers there is no mean over all of them.
+    const all = field("judge").dataset.apart ? [] : [make("option", { value: -1 }, "all")];
+    field("judge").replaceChildren(...all, ...state.split.judges.map((name, at) => make("option", { value: at }, name)));
     field("judge").value = state.split.judges.indexOf(chosen);
+    if (field("judge").selectedIndex < 0) field("judge").selectedIndex = 0;
     offerSlices(split);
     field("change").disabled = !option.dataset.before;
     if (!option.dataset.before) field("change").value = "";
