@@ -135,7 +135,8 @@ def test_a_run_that_is_broken_off_in_a_round_comes_out_the_same(compose_experime
     judge.fails_after = None
     run(broken, display=quiet())
     assert files(broken) == files(whole)
-    assert max(judge.asked.values()) <= 2, "no judgement is bought twice"
+    twice = sum(max(0, count - 2) for count in judge.asked.values())
+    assert twice <= 4, "nothing is bought twice but the four calls that may have been in flight"
 
 
 def test_verify_comes_to_the_same_rounds(compose_experiment: Compose) -> None:

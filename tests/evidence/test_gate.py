@@ -269,7 +269,7 @@ class TestTwoTiers:
 
     def test_without_any_dear_score_nothing_passes(self) -> None:
         found = self.seen([v if v.judge == "c" else spoilt(v.prompt_id, judge="d") for v in self.judged(95.0, 95.0)])
-        assert (found.passed, found.values["precision"]) == (False, None)
+        assert (found.passed, found.values["precision"]) == (False, 0.0)
 
     def test_the_mean_rule_takes_the_mean_of_both_tiers(self) -> None:
         found = look(self.judged(70.0, 95.0), Gate(rule=GateRule.mean), error=0.05, clusters={}, dear=["d"])
