@@ -46,7 +46,17 @@ def iterations_table(history: Sequence[Iteration], title: str | None = None) -> 
     """Return the table of iterations, one row each."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.collapse_padding = True
-    for name in ("#", "rows (synth.)", "similarity [95%]", "precision [95%]", "covered", "unsc.", "cost", "time"):
+    for name in (
+        "#",
+        "rows (synth.)",
+        "similarity [95%]",
+        "precision [95%]",
+        "answers",
+        "covered",
+        "unsc.",
+        "cost",
+        "time",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for row in history:
         table.add_row(
@@ -54,6 +64,7 @@ def iterations_table(history: Sequence[Iteration], title: str | None = None) -> 
             f"{row.train_rows:,} ({row.synthetic_rows:,})",
             span(row.similarity_mean, row.similarity_low, row.similarity_high),
             span(row.precision_mean, row.precision_low, row.precision_high),
+            f"{row.answers:,}" + (f" of {row.answers + row.unjudged:,}" if row.unjudged else ""),
             "-" if row.coverage is None else f"{row.coverage:.0f}%",
             str(row.unscored),
             f"${row.cost_usd:.2f}",
