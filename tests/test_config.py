@@ -242,6 +242,7 @@ FILLS_IN_OTHERS = {
 
 
 def test_the_fingerprint_changes_with_every_field_that_can_change_a_result(experiment: Experiment) -> None:
+    experiment = set_(experiment, "judge.dear", ["pocket_judge"])  # its share means nothing without
     before = fingerprint(experiment)
     paths = dict(leaves(experiment))
     assert paths.keys() > WITHOUT_INFLUENCE | FILLS_IN_OTHERS
