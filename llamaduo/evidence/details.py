@@ -195,7 +195,3 @@ def _helps(run: Ended) -> str:
     if steps and steps[-1][1] >= run.experiment.loop.min_gain:
         return f"more rows: {told} (loop.max_iterations)"
     return f"another or a larger local model, or a higher rank: {told}"
-
-
-def _numbers(values: Mapping[str, float | None]) -> str:
-    return ", ".join("none" if value is None else f"{value:.1f}" for value in values.values())
