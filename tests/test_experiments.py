@@ -39,8 +39,8 @@ RUNS = {
     "continue_or_restart": 8, "judges": 24, "few_shot": 12, "judge_prompt": 8, "ceiling": 12,
     "seeds": 20,
 }  # fmt: skip
-"""How many runs each study has; its rehearsal has as many, but for the main table's three pocket models."""
-REHEARSED = {f"pocket_{name}": count for name, count in RUNS.items()} | {"pocket_main_table": 12}
+"""How many runs each study has; its rehearsal has as many, but for three pocket models, and one with several seeds."""
+REHEARSED = {f"pocket_{name}": count for name, count in RUNS.items()} | {"pocket_main_table": 12, "pocket_seeds": 10}
 FILES = sorted(path.stem for path in EXPERIMENTS.rglob("*.yaml"))
 JUDGES = ("gpt_4o", "claude_3_sonnet", "gemini_1_5_flash")
 
@@ -165,8 +165,8 @@ def test_a_rehearsal_has_the_axes_of_its_study(name: str) -> None:
     real, rehearsed = axes(name), axes(f"pocket_{name}")
     assert list(real) == list(rehearsed)
     wanted = {key: len(levels) for key, levels in real.items()}
-    if name == "main_table":
-        wanted["local_model"] = 3
+    if name in ("main_table", "seeds"):
+        wanted["local_model"] = {"main_table": 3, "seeds": 1}[name]
     assert {key: len(levels) for key, levels in rehearsed.items()} == wanted
     one, other = (job(each, grid(each)[0]) for each in (name, f"pocket_{name}"))
     assert len(one.judge.panel) == len(other.judge.panel) == 3
@@ -383,7 +383,11 @@ def test_a_rehearsal_runs(name: str, tmp_path: Path) -> None:
     choices = {key: choices[key] for key in axes(name)}
     chosen = [f"{key}={level}" for key, level in choices.items() if key != "volume"]
     small = [*CHEAP, *SHORT, *(["volume=rows_16"] if "volume" in choices else [])]
-    small += [] if "data: {dev_rows: 0" in (EXPERIMENTS / f"{name}.yaml").read_text() else ["data.dev_rows=4"]
+    small += (
+        []
+        if "data: {dev_rows: 0" in (EXPERIMENTS / f"{name}.yaml").read_text()
+        else ["data.dev_rows=4", "loop.gate.rule=mean"]
+    )
     results = f"runtime.results={tmp_path / 'results'}"
     assert main(["run", "-cd", str(EXPERIMENTS), "-cn", name, *chosen, *small, results]) == 0
     (state_file,) = tmp_path.rglob("state.json")

@@ -58,7 +58,8 @@ def light(double: Double, *more: str) -> list[str]:
     from study_killing import ends
 
     server = [f"infer.server.base_url={double.url('openai')}", "infer.server.model=m"]
-    return [*LIGHT, *server, *ends(double), "service.journal=journal.sqlite", *more]
+    gate = ["loop.gate.rule=mean", "loop.gate.similarity=90", "loop.gate.precision=90"]
+    return [*LIGHT, *server, *ends(double), *gate, "service.journal=journal.sqlite", *more]
 
 
 def sweep(*arguments: str) -> subprocess.Popen[str]:
@@ -288,6 +289,7 @@ class TestChecks:
                 raise InputError("no good")
 
         monkeypatch.setattr(steps, "load_data", load)
+        monkeypatch.setattr(steps, "gate_outlook", lambda *_: [])
         with pytest.raises(InputError, match="no good"):
             run_all(found)
         assert read == [4, None]

@@ -64,7 +64,7 @@ def test_each_token_costs_the_same_alone_and_in_company(path: str, packing: bool
     alone = [value for row in rows for value in by_hand(net, row)]
     together = losses(net, rows, packing=packing)
     assert len(together) == sum(len(ids) - prompt for ids, prompt in rows)
-    assert together == pytest.approx(alone, abs=1e-5, rel=3e-6)  # float32 rounds logits of 30 that much
+    assert together == pytest.approx(alone, abs=1e-5, rel=6e-6)  # float32 rounds logits of 30 that much
     assert np.mean(together) == pytest.approx(np.mean(alone), abs=1e-5)
 
 
