@@ -46,6 +46,13 @@ def ends(double: Double, *, concurrency: int = 3) -> list[str]:
     return found
 
 
+@dataclass(frozen=True)
+class Calls:
+    """The moment at which this many calls have come to the server since the process began."""
+
+    number: int
+
+
 @dataclass
 class Death:
     """What a kill left behind."""
@@ -79,16 +86,15 @@ class Study:
         self.expected: dict[str, bytes] = {}
         self.undisturbed = self.killed_at([])
 
-    def killed_at(self, moments: Sequence[float]) -> Found:
-        """Make the study, killed after each of these times (seconds), and look whether all holds."""
+    def killed_at(self, moments: Sequence[float | Calls]) -> Found:
+        """Make the study, killed at each of these moments (seconds, or calls), and look whether all holds."""
         place = self._place / f"study{len(list(self._place.iterdir()))}"
         place.mkdir()
         self._double.control(reset=True)
         found, deaths, start = Found(), [], time.monotonic()
         for moment in moments:
             process = self.start(place)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(moment)
+            self._await(process, moment)
             if process.returncode is not None:
                 break
             kill_all(process)
@@ -101,6 +107,16 @@ class Study:
         self._settle(place, deaths, found)
         shutil.rmtree(place)
         return found
+
+    def _await(self, process: subprocess.Popen[bytes], moment: float | Calls) -> None:
+        """Wait until the process has ended, or its moment has come."""
+        if not isinstance(moment, Calls):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(moment)
+            return
+        before = len(self._double.bill()["calls"])
+        while process.poll() is None and len(self._double.bill()["calls"]) < before + moment.number:
+            time.sleep(0.02)
 
     def start(self, place: Path) -> subprocess.Popen[bytes]:
         """Start the sweep in a folder, in a process group of its own."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_killing import LIGHT, Study, descendants, lives, settled_bill
+from study_killing import LIGHT, Calls, Study, descendants, lives, settled_bill
 from wire_double import Double, Settings, serving
 
 from llamaduo import steps
@@ -133,7 +133,7 @@ class TestJoblib:
     ) -> None:
         (tmp_path / "studies").mkdir()
         study = Study(tmp_path / "studies", double, (*LIGHT, "judge.repeats=2"), GRID)
-        found = study.killed_at([0.7 * study.undisturbed.seconds])
+        found = study.killed_at([Calls(study.undisturbed.bought // 2)])
         assert study.undisturbed.violations == found.violations == []
         assert len({name.split("/")[0] for name in study.expected}) == 2
         assert found.kills == 1
