@@ -19,6 +19,7 @@ NAMES = {
     "betting": "betting",
     "anderson": "Anderson's",
     "mean": "none: the mean",
+    "auto": "by the number of prompts",
 }
 
 
@@ -30,7 +31,7 @@ def tables(raw: dict[str, Any]) -> str:
             ("Lower 95% limits above the truth, in % (nominal 2.5): worst of all true means and repeats", _cover(raw)),
             ("Mean width of 95% intervals, and in brackets the % of lower limits above the truth", _widths(raw)),
             ("Worlds made to break limits: % of lower limits above the truth / upper limits below it", _harsh(raw)),
-            ("Whole runs, worst of the three correlations, in %", _runs(raw)),
+            ("Whole runs, worst of the three correlations, in %", _runs(raw["runs"] + raw["auto"])),
             ("Prompts for a power of 50% / 80% at a true mean of 95, by looks at dev", _guide(raw)),
         )
     )
@@ -64,10 +65,10 @@ def _harsh(raw: dict[str, Any]) -> str:
     return _table(["world", *(f"{size} prompts" for size in sizes)], lines)
 
 
-def _runs(raw: dict[str, Any]) -> str:
+def _runs(every: Sequence[dict[str, Any]]) -> str:
     lines = []
-    for gate, method, size in dict.fromkeys((r["gate"], r["method"], r["prompts"]) for r in raw["runs"]):
-        group = [r for r in raw["runs"] if (r["gate"], r["method"], r["prompts"]) == (gate, method, size)]
+    for gate, method, size in dict.fromkeys((r["gate"], r["method"], r["prompts"]) for r in every):
+        group = [r for r in every if (r["gate"], r["method"], r["prompts"]) == (gate, method, size)]
         for world in _ordered(group, "world"):
             rows = [r for r in group if r["world"] == world]
             wrong = [max(r["bad"][name] for r in rows) for name in ("unsplit", "dev", "accepted", "confirmed")]

@@ -8,7 +8,8 @@
    prompt, one and ten judge repeats; the same in worlds made to break it (`harsh_worlds.py`); mean widths beside those
    of other methods, and what more answers and repeats take from them (`widths.py`).
 2. Whole runs (`whole_runs.py`): how often six looks at one dev split and one at a test split accept a model that is
-   below the gate (target at most 5%), how often one that is well above it; prompts needed for a power of 50 and 80%.
+   below the gate (target at most 5%), how often one that is well above it, with guaranteed limits, with assumed ones
+   and with those that `loop.gate.method=auto` takes by the number of prompts; prompts needed for a power of 50 and 80%.
 3. Missing answers: the gate's decision with the 10% worst unscored, against the one with all scored, in 2,000 runs.
 4. Seconds from 100,000 verdicts to a scorecard (target at most 5).
 
@@ -34,7 +35,9 @@ from whole_runs import ERROR, GATE, RARE, RUN_WORLDS, Runs, needed, outcomes, po
 from widths import buys, widths
 from worlds import WORLDS, draw
 
+from llamaduo.config import Gate, GateAgainst, GateMethod
 from llamaduo.evidence.bounded import log_chances
+from llamaduo.evidence.gate import look, method_for
 from llamaduo.records import Verdict
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -43,6 +46,7 @@ PROMPTS, TRUTHS, REPEATS = (8, 15, 25, 64, 100), (80, 90, 95, 98), (1, 10)
 BAD, GOOD = 89.0, 95.0
 """True means of models that must fail and that should pass: 6 points below the service LLM, and equal to it."""
 RUN_PROMPTS, ALIKE = (32, 64, 100), (0.0, 0.5, 0.9)
+AUTO_PROMPTS = (45, 64, 80, 100, 150)
 ASSUMED_PROMPTS = (30, 45, 59, 64, 100)
 GUIDE_PROMPTS, LOOKS = (29, 45, 64, 100, 150, 200, 300, 400), (1, 3, 5, 6)
 ANSWERS = 4
@@ -68,6 +72,7 @@ def main() -> None:
         "widths": lambda: widths(PROMPTS, TRUTHS, 20 if quick else 200),
         "buys": lambda: buys(100 if quick else 1_000),
         "runs": lambda: whole_runs(60 if quick else 2_000),
+        "auto": lambda: by_size(60 if quick else 2_000),
         "guide": lambda: guide(40 if quick else 500),
         "assumption": lambda: assumption(200 if quick else 10_000),
         "paper": lambda: paper(400 if quick else 4_000),
@@ -175,6 +180,27 @@ def whole_runs(n: int) -> list[dict[str, Any]]:
     return rows
 
 
+def by_size(n: int) -> list[dict[str, Any]]:
+    """Return rows as `whole_runs` does, of `loop.gate.method=auto`: the number of prompts says how a split is limited.
+
+    With some numbers dev is limited with stated assumptions and test with a guarantee.
+    """
+    rng, gate = np.random.default_rng(11), Gate(against=GateAgainst.service_llm)
+    looks, limits = Runs.looks, {GateMethod.guaranteed: rival.gaffke_chance, GateMethod.assumed: rival.student_chance}
+    rows = []
+    for size in AUTO_PROMPTS:
+        dev, test = (method_for(gate, error, size) for error in (ERROR / looks, ERROR))
+        how = {"chance": limits[dev], "on_test": limits[test], "needs_test": dev is GateMethod.assumed}
+        for world in RUN_WORLDS:
+            for alike in ALIKE:
+                bad, good = (
+                    outcomes(Runs(world, "service_llm", truth, size, alike, **how), n, rng) for truth in (BAD, GOOD)
+                )
+                row = {"gate": "service_llm", "method": "auto", "world": world, "prompts": size, "alike": alike}
+                rows.append(row | {"dev": dev.value, "test": test.value, "bad": bad, "good": good})
+    return rows
+
+
 def assumption(n: int) -> list[dict[str, Any]]:
     """Return by number of prompts how Student's t fares where its assumption is most wrong: 6 in 100 answers are 0."""
     rng = np.random.default_rng(10)
@@ -210,9 +236,6 @@ def missing(n: int) -> dict[str, int]:
 
     By both judges of a panel or by one; as the gate counts, and with what is unscored left out.
     """
-    from llamaduo.config import Gate
-    from llamaduo.evidence.gate import look
-
     rng, gate = np.random.default_rng(6), Gate(similarity=None, precision=GATE)
     counts = Counter(runs=n, passed=0, to_pass=0, to_fail=0, left_out_to_pass=0)
     for run in range(n):
@@ -261,7 +284,8 @@ def speed(times: int) -> list[float]:
 def result(raw: dict[str, Any], quick: bool) -> Result:
     """Sum it up: the worst of each claim, and whether each is within its target."""
     worst = max(row["over"] for row in raw["cover"])
-    wrong = max(row["bad"]["accepted"] for row in raw["runs"] if row["method"] == "gaffke")
+    promised = [row for row in raw["runs"] if row["method"] == "gaffke"] + raw["auto"]
+    wrong = max(row["bad"]["accepted"] for row in promised)
     assumed = [row for row in raw["runs"] if row["method"] == "student"]
     to_pass, seconds = raw["missing"]["to_pass"], statistics.median(raw["speed"])
     holds = worst <= COVER_PERCENT and wrong <= RUN_PERCENT and to_pass == 0 and seconds <= SECONDS

@@ -44,6 +44,11 @@ class Runs:
     alike: float = 0.5
     looks: int = 6
     chance: Chance = field(default=gaffke_chance)
+    """How dev is limited."""
+    on_test: Chance | None = None
+    """How test is limited, where not as dev is."""
+    needs_test: bool = False
+    """Whether only what test confirms is accepted, as with limits that assume something."""
     service_llm: float = SERVICE_LLM
     """The service LLM's true mean."""
 
@@ -52,13 +57,14 @@ def outcomes(runs: Runs, n: int, rng: np.random.Generator) -> dict[str, float]:
     """Return shares of n runs, in percent: taken on dev, taken without the split of the error, accepted, confirmed."""
     dev = dev_chances(runs, n, rng)
     means, at = _means(runs, 1, n, rng)
-    confirmed = runs.chance(means[:, 0], at) < ERROR
-    contradicted = ~confirmed & (runs.chance(100 - means[:, 0], 100 - at) < ERROR)
+    chance = runs.on_test or runs.chance
+    confirmed = chance(means[:, 0], at) < ERROR
+    refused = ~confirmed if runs.needs_test else ~confirmed & (chance(100 - means[:, 0], 100 - at) < ERROR)
     taken = (dev < ERROR / runs.looks).any(-1)
     found = {
         "dev": taken,
         "unsplit": (dev < ERROR).any(-1),
-        "accepted": taken & ~contradicted,
+        "accepted": taken & ~refused,
         "confirmed": taken & confirmed,
     }
     return {name: round(100 * float(share.mean()), 2) for name, share in found.items()}

@@ -90,6 +90,20 @@ def test_the_gate_that_is_simulated_is_the_gate_of_runs(module: Any, against: st
     assert 0 < expected.sum() < len(expected)
 
 
+def test_auto_is_limited_as_the_gate_limits_so_many_prompts_and_seldom_wrong(
+    module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intervals = module("intervals")
+    found = {}
+    for size in (64, 80, 150):
+        monkeypatch.setattr(intervals, "AUTO_PROMPTS", (size,))
+        rows = intervals.by_size(100)
+        found[size] = (rows[0]["dev"], rows[0]["test"])
+        assert max(row["bad"]["accepted"] for row in rows) <= 5
+        assert max(row["good"]["accepted"] for row in rows) > 80
+    assert found == {64: ("assumed", "assumed"), 80: ("assumed", "guaranteed"), 150: ("guaranteed", "guaranteed")}
+
+
 def test_missing_answers_never_turn_a_failure_into_a_pass_and_leaving_them_out_does(module: Any) -> None:
     found = module("intervals").missing(30)
     assert found["runs"] == 30
@@ -112,16 +126,18 @@ def test_prompts_needed_are_read_off_the_curve(module: Any) -> None:
 
 def test_the_tables_hold_every_cell(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     intervals, tables = module("intervals"), module("interval_tables")
-    for name, few in (("PROMPTS", (8, 15)), ("RUN_PROMPTS", (32,)), ("GUIDE_PROMPTS", (29, 45, 64))):
+    sizes = {"PROMPTS": (8, 15), "RUN_PROMPTS": (32,), "AUTO_PROMPTS": (80,), "GUIDE_PROMPTS": (29, 45, 64)}
+    for name, few in sizes.items():
         monkeypatch.setattr(intervals, name, few)
     raw = {
         "cover": intervals.cover(20, repeats=(1,), prompts=(8, 15)),
         "harsh": intervals.harsh(20),
         "widths": module("widths").widths((8, 15), (80, 95), 4),
         "runs": intervals.whole_runs(4),
+        "auto": intervals.by_size(4),
         "guide": intervals.guide(4),
     }
     made = tables.tables(raw)
     rows = [line for line in made.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 * 5 + 3 + 2 * 3 + 9 + 4 * 4 + 3 * 4
+    assert len(rows) == 2 * 5 + 3 + 2 * 3 + 9 + 5 * 4 + 3 * 4
     assert sum("service_llm | Student's t" in line for line in rows) == 4 + 4
