@@ -1,0 +1,304 @@
+"""Reading: what a raw reply of the journal says, by the format of whoever sent it.
+
+    {"format": "openai", "status": 200, "headers": {...}, "body": "..."}    the body as the server sent it
+    {"custom_id": ..., "response": {"status_code": 200, "body": {...}}}     a row of a batch's file
+    {"choices": ...}                                 litellm's dump: of a program, or of an older journal
+
+    read(raw).text               what was answered, without the thoughts before it
+    read(raw).finish_reason      `stop` for what is known to be finished, and for nothing else
+
+The formats are `openai` (and all that are compatible), `anthropic` and `gemini`; `litellm` is read from the dump that
+lies beside the body. Nothing is raised: a body that says nothing reads as nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_MOST_TOKENS = 10**9
+
+NO_CONTENT = "no_content"
+"""The finish reason of a reply that has thoughts alone, or nothing where its text should be."""
+NO_CHOICES = "no_choices"
+"""That of a reply which holds no message at all."""
+
+_WORDS = {
+    "openai": {
+        "stop": ("stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed"),
+        "length": ("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"),
+        "content_filter": ("content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii"),
+        "tool_calls": ("tool_calls", "tool_use", "function_call"),
+        "refusal": ("refusal",),
+    },
+    "anthropic": {
+        "stop": ("end_turn", "stop_sequence"),
+        "length": ("max_tokens", "model_context_window_exceeded", "pause_turn"),
+        "content_filter": ("refusal",),
+        "tool_calls": ("tool_use",),
+    },
+    "gemini": {
+        "stop": ("stop",),
+        "length": ("max_tokens",),
+        "content_filter": ("safety", "recitation", "blocklist", "prohibited_content", "spii", "language"),
+        "tool_calls": ("malformed_function_call", "unexpected_tool_call"),
+    },
+}
+"""What each format's words for the end of a reply are in OpenAI's; any other word stays as it is: not finished."""
+_OURS = {name: {word: ours for ours, words in table.items() for word in words} for name, table in _WORDS.items()}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a raw reply says."""
+
+    text: str
+    """What was answered, without thoughts; empty where there is nothing."""
+    finish_reason: str
+    """`stop`, `length`, `content_filter`, `tool_calls`, `no_choices`, `no_content`, `unknown`, or the sender's word."""
+    prompt_tokens: int
+    """Tokens sent, as billed; 0 where that is not told, or can't be."""
+    completion_tokens: int
+    """The same of the reply, thoughts included."""
+    model: str
+    """Which model says it answered; empty where that is not told."""
+    thoughts: str
+    """What was thought before the answer, where it is shown."""
+
+
+def read(raw: str) -> Said:
+    """Return what a raw reply of the journal says."""
+    tree = parsed(raw)
+    if not isinstance(tree, Mapping):
+        return read_body("openai", None)
+    if isinstance(tree.get("format"), str):
+        if tree["format"] == "litellm":
+            return _dumped(tree.get("dump"))
+        return read_body(tree["format"], parsed(str(tree.get("body"))))
+    if "custom_id" in tree:
+        return read_body("openai", _at(tree, "response", "body"))
+    return _dumped(tree)
+
+
+def read_body(form: str, body: Any) -> Said:
+    """Return what a server's body says; `form` is openai, anthropic or gemini."""
+    said = _READERS[form](body if isinstance(body, Mapping) else {})
+    text, thoughts = _without_thoughts(said.text)
+    thoughts = "\n".join(part for part in (said.thoughts, thoughts) if part)
+    reason = said.finish_reason
+    if thoughts and not text.strip() and reason not in ("content_filter", "refusal", "tool_calls"):
+        text, reason = "", NO_CONTENT
+    return _storable(text, reason, (said.prompt_tokens, said.completion_tokens), said.model, thoughts)
+
+
+def parsed(text: str) -> Any:
+    """Return the JSON value that a text is, None for what is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def form_of(body: Any) -> str | None:
+    """Return the format that a body has the shape of, None where it is no reply in any."""
+    if not isinstance(body, Mapping):
+        return None
+    if "choices" in body:
+        return "openai"
+    if "candidates" in body or "promptFeedback" in body or "usageMetadata" in body:
+        return "gemini"
+    if body.get("type") == "message" or "stop_reason" in body or ("content" in body and "usage" in body):
+        return "anthropic"
+    return "openai" if "usage" in body and "object" in body else None
+
+
+def billed(usage: Any) -> tuple[int, int]:
+    """Return how many tokens the prompt and the reply are billed at; 0 for a count that can't be."""
+    if not isinstance(usage, Mapping):
+        return 0, 0
+    prompt, reply = (
+        max(_count(usage.get(name)) for name in names)
+        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    )
+    return prompt, reply
+
+
+def _count(value: Any) -> int:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return math.ceil(value) if number and 0 < value < _MOST_TOKENS else 0
+
+
+def _at(tree: Any, *path: str | int) -> Any:
+    """Return what lies at a path of names and places, None where there is no such thing."""
+    for step in path:
+        if isinstance(step, int):
+            tree = tree[step] if isinstance(tree, list) and len(tree) > step else None
+        else:
+            tree = tree.get(step) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _reason(form: str, word: Any) -> str:
+    """Return OpenAI's word for the end of a reply; one that nobody knows stays, and none is `unknown`."""
+    if not isinstance(word, str) or not word:
+        return "unknown"
+    return _OURS[form].get(word.lower(), word)
+
+
+def _storable(text: str, reason: str, tokens: tuple[int, int], model: Any, thoughts: str) -> Said:
+    """Return what is said, half a surrogate as `?`."""
+    words = (text, reason, model if isinstance(model, str) else "", thoughts)
+    text, reason, model, thoughts = (word.encode("utf-8", "replace").decode() for word in words)
+    return Said(text, reason, *tokens, model, thoughts)
+
+
+# ---------------------------------------------------------------- the formats
+
+
+def _openai(body: Mapping[str, Any]) -> Said:
+    choices = body.get("choices")
+    choice = _at(choices if isinstance(choices, list) else [choices], 0)
+    tokens, model = billed(body.get("usage")), body.get("model", "")
+    if not isinstance(choice, Mapping):
+        return Said("", NO_CHOICES, *tokens, model, "")
+    message = choice.get("message")
+    content = message.get("content") if isinstance(message, Mapping) else message
+    content = choice.get("text") if message is None else content
+    text, thoughts = _parts(content)
+    shown = ("reasoning_content", "reasoning", "thinking")
+    told = next((found for name in shown if isinstance(found := _at(message, name), str) and found), "")
+    reason = _reason("openai", choice.get("finish_reason"))
+    if reason == "stop" and isinstance(choice.get("native_finish_reason"), str):
+        reason = _reason("openai", choice["native_finish_reason"])
+    refusal = _at(message, "refusal")
+    if refusal and not text and reason == "stop":
+        text, reason = str(refusal), "refusal"
+    elif (
+        reason in ("stop", "length")
+        and not text.strip()
+        and (content is None or _at(body, "usage", "completion_tokens_details", "reasoning_tokens"))
+    ):
+        reason = NO_CONTENT
+    return Said(text, reason, *tokens, model, told + thoughts)
+
+
+def _anthropic(body: Mapping[str, Any]) -> Said:
+    usage = body.get("usage")
+    cached = sum(_count(_at(usage, f"cache_{what}_input_tokens")) for what in ("creation", "read"))
+    prompt, reply = billed(usage)
+    text, thoughts = _parts(body.get("content"))
+    return Said(
+        text, _reason("anthropic", body.get("stop_reason")), prompt + cached, reply, body.get("model", ""), thoughts
+    )
+
+
+def _gemini(body: Mapping[str, Any]) -> Said:
+    usage, candidate = body.get("usageMetadata"), _at(body, "candidates", 0)
+    prompt = sum(_count(_at(usage, name)) for name in ("promptTokenCount", "toolUsePromptTokenCount"))
+    thought_tokens = _count(_at(usage, "thoughtsTokenCount"))
+    tokens = prompt, _count(_at(usage, "candidatesTokenCount")) + thought_tokens
+    model = body.get("modelVersion", "")
+    if not isinstance(candidate, Mapping):
+        blocked = _at(body, "promptFeedback", "blockReason")
+        return Said("", "content_filter" if blocked else NO_CHOICES, *tokens, model, "")
+    content = candidate.get("content")
+    text, thoughts = _parts(content.get("parts") if isinstance(content, Mapping) else content)
+    reason = _reason("gemini", candidate.get("finishReason"))
+    if thought_tokens and not text.strip() and reason in ("stop", "length"):
+        reason = NO_CONTENT
+    return Said(text, reason, *tokens, model, thoughts)
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], Said]] = {
+    "openai": _openai,
+    "anthropic": _anthropic,
+    "gemini": _gemini,
+}
+
+
+def _dumped(dump: Any) -> Said:
+    """Return what litellm's dump says, text as it came: litellm says `stop` for every reason that it doesn't know."""
+    choice = _at(dump, "choices", 0)
+    tokens = billed(_at(dump, "usage"))
+    model = _at(dump, "model") or ""
+    if not isinstance(choice, Mapping):
+        return _storable("", NO_CHOICES, tokens, model, "")
+    text, thoughts = _parts(_at(choice, "message", "content"))
+    told = _at(choice, "message", "reasoning_content")
+    reason = choice.get("finish_reason") or "unknown"
+    if reason == "stop":
+        native = _at(choice, "provider_specific_fields", "native_finish_reason")
+        refusal = _at(choice, "message", "provider_specific_fields", "refusal")
+        if isinstance(native, str) and _reason("openai", native) != "stop":
+            reason = native
+        elif refusal and not text:
+            text, reason = str(refusal), "refusal"
+        elif told and not text.strip():
+            reason = NO_CONTENT
+    return _storable(text, str(reason), tokens, model, (told if isinstance(told, str) else "") + thoughts)
+
+
+# ---------------------------------------------------------------- text and thoughts
+
+
+def _parts(content: Any) -> tuple[str, str]:
+    """Return text and thoughts of a content: a string, parts, one part, or an object in a text's place (as JSON)."""
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    if not isinstance(content, list):
+        content = [content]
+    text, thoughts = "", ""
+    for part in content:
+        found, thought = _part(part)
+        text, thoughts = text + found, thoughts + thought
+    return text, thoughts
+
+
+def _part(part: Any) -> tuple[str, str]:
+    if isinstance(part, str) or part is None:
+        return part or "", ""
+    if not isinstance(part, Mapping):
+        return json.dumps(part), ""
+    kind = part.get("type")
+    if kind in ("thinking", "reasoning", "redacted_thinking") or part.get("thought") is True:
+        return "", _joined(
+            next((part[name] for name in ("thinking", "text", "reasoning", "summary") if part.get(name)), "")
+        )
+    if isinstance(part.get("text"), str):
+        return part["text"], ""
+    if kind is not None or any(name in part for name in ("functionCall", "inlineData", "executableCode")):
+        return "", ""  # a tool's call, a picture
+    return json.dumps(part, ensure_ascii=False) if part else "", ""
+
+
+def _joined(content: Any) -> str:
+    """Return the text of a thought, which may have parts of its own."""
+    if isinstance(content, list):
+        return "".join(map(_joined, content))
+    return str(content.get("text", "")) if isinstance(content, Mapping) else str(content or "")
+
+
+_TAG = r"think|thinking|thought|thoughts|reasoning"
+_OPENED = re.compile(rf"\s*(?:<({_TAG})>|\[(THINK)\])", re.IGNORECASE)
+_CLOSED = re.compile(rf"(?:\A|\n)[ \t]*</({_TAG})>|</({_TAG})>[ \t]*(?:\n|\Z)", re.IGNORECASE)
+
+
+def _without_thoughts(text: str) -> tuple[str, str]:
+    """Return a text without the block of thoughts before it, and that block.
+
+    One that is never closed is all thoughts. Where the opening mark was part of the prompt, a closing one that ends or
+    begins a line closes the block.
+    """
+    opened = _OPENED.match(text)
+    if opened:
+        end = f"</{opened[1]}>" if opened[1] else "[/THINK]"
+        at = text.lower().find(end.lower(), opened.end())
+        return (text[at + len(end) :].lstrip(), text[:at]) if at >= 0 else ("", text)
+    closed = _CLOSED.search(text)
+    if closed and not re.search(rf"<({_TAG})>", text[: closed.start()], re.IGNORECASE):
+        return text[closed.end() :].lstrip(), text[: closed.start()]
+    return text, ""

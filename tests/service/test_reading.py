@@ -1,0 +1,187 @@
+"""Reading: text, end, tokens, model and thoughts of raw replies in three formats, whatever they look like."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from llamaduo.service.reading import Said, billed, form_of, read
+
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+
+
+def stored(form: str, body: Any) -> str:
+    """Return a raw reply as the journal holds it."""
+    return json.dumps({"format": form, "status": 200, "headers": {}, "body": json.dumps(body)})
+
+
+def openai(message: Any, reason: Any = "stop", **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "message": message, "finish_reason": reason}
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    return {"model": "m", "choices": [choice], "usage": usage, **more}
+
+
+def said(content: Any, reason: Any = "stop", **more: Any) -> Said:
+    return read(stored("openai", openai({"role": "assistant", "content": content, **more}, reason)))
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "thoughts"),
+    [
+        ("text", "text", ""),
+        ([THOUGHT, {"type": "text", "text": "an"}, {"type": "text", "text": "swer"}], "answer", "hm"),
+        (["an", "swer"], "answer", ""),
+        ({"type": "text", "text": "one part"}, "one part", ""),
+        ({"score": 5}, '{"score": 5}', ""),
+        (5, "5", ""),
+        ([{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "a"}], "a", ""),
+        ("a\ud83d", "a?", ""),
+        ("<think>hm</think>\n\nanswer", "answer", "<think>hm"),
+        ("\n<THINKING>hm</thinking>answer", "answer", "\n<THINKING>hm"),
+        ("[THINK]hm[/THINK]answer", "answer", "[THINK]hm"),
+        ("hm, so\n</think>\n\nanswer", "answer", "hm, so"),
+        ("hm, so</think>\nanswer", "answer", "hm, so"),
+        ("Write <b>, then </think> in a line.", "Write <b>, then </think> in a line.", ""),
+        ("Open with <think>\nand close with </think>\n.", "Open with <think>\nand close with </think>\n.", ""),
+    ],
+)
+def test_text_and_thoughts_of_an_openai_content(content: Any, text: str, thoughts: str) -> None:
+    found = said(content)
+    assert (found.text, found.thoughts, found.finish_reason) == (text, thoughts, "stop")
+    assert (found.prompt_tokens, found.completion_tokens, found.model) == (3, 4, "m")
+
+
+@pytest.mark.parametrize(
+    ("message", "thoughts"),
+    [
+        ({"content": None, "reasoning_content": "hm"}, "hm"),
+        ({"content": "", "reasoning": "hm"}, "hm"),
+        ({"content": None}, ""),
+        ({"content": "<think>never closed"}, "<think>never closed"),
+        ({"content": "hm\n</think>\n"}, "hm"),
+        ({"content": [THOUGHT]}, "hm"),
+        (None, ""),
+    ],
+)
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_a_reply_without_content_has_none_however_it_ended(message: Any, thoughts: str, reason: str) -> None:
+    found = read(stored("openai", openai(message, reason)))
+    assert (found.text, found.finish_reason, found.thoughts) == ("", "no_content", thoughts)
+
+
+def test_a_text_that_is_empty_is_one() -> None:
+    assert (said("").text, said("").finish_reason) == ("", "stop")
+
+
+@pytest.mark.parametrize(
+    ("form", "word", "reason"),
+    [
+        *(("openai", word, "stop") for word in ("stop", "STOP", "eos", "end_turn")),
+        *(("openai", word, "length") for word in ("length", "max_tokens", "model_context_window_exceeded")),
+        *(("openai", word, "content_filter") for word in ("content_filter", "SAFETY")),
+        *(("openai", word, word) for word in ("pause_turn", "abort", "error", "a new word")),
+        ("openai", "function_call", "tool_calls"),
+        *(("anthropic", word, "stop") for word in ("end_turn", "stop_sequence")),
+        *(("anthropic", word, "length") for word in ("max_tokens", "model_context_window_exceeded", "pause_turn")),
+        ("anthropic", "refusal", "content_filter"),
+        ("gemini", "STOP", "stop"),
+        ("gemini", "MAX_TOKENS", "length"),
+        *(("gemini", word, "content_filter") for word in ("SAFETY", "RECITATION", "SPII", "PROHIBITED_CONTENT")),
+        *(("gemini", word, word) for word in ("OTHER", "FINISH_REASON_UNSPECIFIED")),
+        *((form, word, "unknown") for form in ("openai", "anthropic", "gemini") for word in (None, "", 3, ["stop"])),
+    ],
+)
+def test_only_what_is_known_to_be_finished_is(form: str, word: Any, reason: str) -> None:
+    bodies = {
+        "openai": openai({"content": "a"}, word),
+        "anthropic": {"content": [{"type": "text", "text": "a"}], "stop_reason": word},
+        "gemini": {"candidates": [{"content": {"parts": [{"text": "a"}]}, "finishReason": word}]},
+    }
+    found = read(stored(form, bodies[form]))
+    assert found.text == "a"
+    assert found.finish_reason == reason
+
+
+def test_the_word_of_whoever_stands_behind_a_gateway_counts() -> None:
+    for native, reason in {"STOP": "stop", "MAX_TOKENS": "length", "pause_turn": "pause_turn"}.items():
+        body = openai({"content": "a"})
+        body["choices"][0]["native_finish_reason"] = native
+        assert read(stored("openai", body)).finish_reason == reason
+
+
+def test_a_refusal_in_a_field_of_its_own_is_one() -> None:
+    found = said(None, refusal="I can't.")
+    assert (found.text, found.finish_reason) == ("I can't.", "refusal")
+
+
+def test_anthropics_blocks() -> None:
+    blocks = [{"type": "thinking", "thinking": "hm"}, {"type": "redacted_thinking", "data": "x"}]
+    usage = {"input_tokens": 3, "cache_read_input_tokens": 2, "cache_creation_input_tokens": None, "output_tokens": 4}
+    body = {"type": "message", "model": "c", "content": blocks, "stop_reason": "end_turn", "usage": usage}
+    assert read(stored("anthropic", body)) == Said("", "no_content", 5, 4, "c", "hm")
+    body["content"] = [*blocks, {"type": "text", "text": "yes"}]
+    assert read(stored("anthropic", body)) == Said("yes", "stop", 5, 4, "c", "hm")
+
+
+def test_geminis_parts() -> None:
+    usage = {"promptTokenCount": 3, "candidatesTokenCount": 4, "thoughtsTokenCount": 5}
+    content = {"role": "model", "parts": [{"text": "hm", "thought": True}, {"text": "y"}, {"text": "es"}]}
+    body = {"candidates": [{"content": content, "finishReason": "STOP"}], "usageMetadata": usage, "modelVersion": "g"}
+    assert read(stored("gemini", body)) == Said("yes", "stop", 3, 9, "g", "hm")
+    body["candidates"] = [{"content": {"role": "model"}, "finishReason": "MAX_TOKENS"}]
+    assert read(stored("gemini", body)) == Said("", "no_content", 3, 9, "g", "")
+    blocked = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 3}}
+    assert read(stored("gemini", blocked)) == Said("", "content_filter", 3, 0, "", "")
+
+
+@pytest.mark.parametrize("form", ["openai", "anthropic", "gemini"])
+@pytest.mark.parametrize(
+    "body", [None, [], {}, "x", 3, {"choices": 3}, {"content": 3, "usage": 3}, {"candidates": [3]}]
+)
+def test_whatever_comes_is_read_without_a_fault_and_never_as_finished(form: str, body: Any) -> None:
+    assert read(stored(form, body)).finish_reason != "stop"
+
+
+def test_litellms_dump_reads_as_it_always_did() -> None:
+    dump = openai({"content": "<think>hm</think>answer", "provider_specific_fields": {"refusal": None}})
+    assert read(json.dumps(dump)) == Said("<think>hm</think>answer", "stop", 3, 4, "m", "")
+    dump["choices"][0]["provider_specific_fields"] = {"native_finish_reason": "PAUSED"}
+    assert read(json.dumps(dump)).finish_reason == "PAUSED"
+    assert read(json.dumps({"format": "litellm", "body": "?", "dump": dump})).finish_reason == "PAUSED"
+    for raw in ("", "no json", "[]", '{"raw": 1}', '{"choices": [], "usage": null}', "[" * 10**5):
+        assert read(raw) == Said("", "no_choices", 0, 0, "", "")
+
+
+def test_a_row_of_a_batch_is_read_as_its_body_is() -> None:
+    line = {"custom_id": "k", "response": {"status_code": 200, "body": openai({"content": ["an", "swer"]})}}
+    assert read(json.dumps(line)) == Said("answer", "stop", 3, 4, "m", "")
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens": 3, "completion_tokens": 4.0}, (3, 4)),
+        ({"prompt_tokens": 2.5, "completion_tokens": 0.1}, (3, 1)),
+        ({"input_tokens": 3, "output_tokens": 4}, (3, 4)),
+        ({"prompt_tokens": 3}, (3, 0)),
+        (None, (0, 0)),
+        ({}, (0, 0)),
+        ({"prompt_tokens": -3, "completion_tokens": -(10**6)}, (0, 0)),
+        ({"prompt_tokens": "3", "completion_tokens": None}, (0, 0)),
+        ({"prompt_tokens": 10**30, "completion_tokens": float("nan")}, (0, 0)),
+        ({"prompt_tokens": float("inf"), "completion_tokens": True}, (0, 0)),
+        ([1, 2], (0, 0)),
+    ],
+)
+def test_a_usage_that_can_not_be_counts_as_none(usage: Any, expected: tuple[int, int]) -> None:
+    assert billed(usage) == expected
+
+
+def test_the_format_of_a_body_is_known_by_its_shape() -> None:
+    assert form_of(openai({"content": "a"})) == "openai"
+    assert form_of({"type": "message", "content": []}) == "anthropic"
+    assert form_of({"candidates": []}) == "gemini"
+    for other in (None, [], {}, {"detail": "Not Found"}, {"error": {"message": "x"}}, "x"):
+        assert form_of(other) is None
