@@ -1,7 +1,8 @@
 """Strict reading of replies: what can't be read is said to be unreadable, and nothing is repaired.
 
-A judge's reply is one JSON object with two scores, and those of the criteria that were asked for, alone or in
-one code fence. Each score is a number or an object with a `score` and a `reason`:
+What counts of a reply is its last JSON value, whole, behind whatever thoughts and drafts (`last_value`): of a judge's
+one object with two scores, and those of the criteria that were asked for, behind which nothing more may stand. Each
+score is a number or an object with a `score` and a `reason`:
 
     {"similarity": {"reason": "...", "score": 88}, "precision": {"reason": "...", "score": 92}}
     {"similarity_assessment": {"score": 88, "reason": "..."}, "precision_assessment": {...}}    (the paper's)
@@ -12,26 +13,20 @@ reply that the service did not finish.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
-from typing import Any, NoReturn
+from decimal import Decimal
+from typing import Any
 
-_FENCE = re.compile(r"[ \t\r\n]*```(?:json)?[ \t]*\r?\n(.*?)```[ \t\r\n]*", re.DOTALL | re.IGNORECASE | re.ASCII)
-_LARGEST_REPLY = 1_000_000
-_DEEPEST = 100
+from llamaduo.service.last_value import UnreadableError, Value, last_value, lenient, strict
+
+__all__ = ["Scores", "UnreadableError", "read_pairs", "read_scores"]
+
 _UNFINISHED = {"length": "truncated", "content_filter": "refused", "refusal": "refused", "no_choices": "no_reply"}
 """What a finish reason other than `stop` makes of a reply; any other word: `unfinished`."""
-
-
-class UnreadableError(ValueError):
-    """A reply can't be read; `reason` is a member of the closed list."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+_FORM, _PAIR_FORM = "one sentence", ("text", "text")
+"""What stands for words in the forms that our prompts show: whoever repeats a form, zeros and all, says nothing."""
 
 
 @dataclass(frozen=True)
@@ -43,60 +38,6 @@ class Scores:
     reasons: dict[str, str] = field(default_factory=dict)
     criteria: dict[str, float] = field(default_factory=dict)
     """Those of the criteria that were asked for, by name."""
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise UnreadableError("duplicate_key")
-    return dict(pairs)
-
-
-def _no_constant(_: str) -> NoReturn:
-    raise UnreadableError("not_a_number")
-
-
-def _decimal(literal: str) -> Decimal:
-    """Return a number as it is written: a float would round 100.00000000000000001 into the scale."""
-    try:
-        return Decimal(literal)
-    except InvalidOperation:  # an exponent of twenty digits
-        return Decimal("NaN")
-
-
-def _strict() -> json.JSONDecoder:
-    return json.JSONDecoder(
-        object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_int=_decimal, parse_float=_decimal
-    )
-
-
-def _lenient() -> json.JSONDecoder:
-    """Return what tells where a value ends that is well-formed but not strict: a key named twice, NaN."""
-    return json.JSONDecoder(parse_int=str, parse_float=str)
-
-
-def _load(text: str, decoder: json.JSONDecoder) -> Any:
-    """Return the JSON value that the whole text is, alone or in one code fence; raises UnreadableError."""
-    if len(text) > _LARGEST_REPLY:
-        raise UnreadableError("not_json")
-    fenced = _FENCE.fullmatch(text)
-    try:
-        tree = decoder.decode(fenced[1] if fenced else text)
-    except UnreadableError:
-        raise
-    except (ValueError, RecursionError):
-        raise UnreadableError("not_json") from None
-    if _too_deep(tree):
-        raise UnreadableError("not_json")
-    return tree
-
-
-def _too_deep(tree: Any) -> bool:
-    """Say whether values nest beyond a fixed depth: without one, the caller's stack would decide."""
-    level: list[Any] = [[tree]]
-    for _ in range(_DEEPEST + 1):
-        inner = (value.values() if isinstance(value, dict) else value for value in level)
-        level = [value for values in inner for value in values if isinstance(value, dict | list)]
-    return bool(level)
 
 
 def _number(value: Any) -> float:
@@ -119,9 +60,7 @@ def read_scores(text: str, finish_reason: str, criteria: Sequence[str] = ()) -> 
         raise UnreadableError(_UNFINISHED.get(finish_reason, "unfinished"))
     if not text.strip():
         raise UnreadableError("empty")
-    tree = _load(text, _strict())
-    if not isinstance(tree, dict):
-        raise UnreadableError("not_json")
+    tree = _object(text)
     scores, reasons = {}, {}
     for name in ("similarity", "precision", *criteria):
         given = [key for key in (name, f"{name}_assessment") if key in tree]
@@ -135,29 +74,54 @@ def read_scores(text: str, finish_reason: str, criteria: Sequence[str] = ()) -> 
                 reasons[name] = value["reason"].encode("utf-8", "replace").decode()
             value = value["score"]
         scores[name] = _number(value)
+    if not any(scores.values()) and set(reasons.values()) == {_FORM}:
+        raise UnreadableError("missing_score")
     return Scores(scores.pop("similarity"), scores.pop("precision"), reasons, scores)
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Return the strict object that a reply ends with; raises UnreadableError."""
+    value = last_value(text)
+    if value is None or not value.whole or not value.ends_reply:
+        raise UnreadableError("not_json")
+    if value.fault:
+        raise UnreadableError(value.fault)
+    if not isinstance(value.tree, dict):
+        raise UnreadableError("not_json")
+    return value.tree
 
 
 def read_pairs(text: str, finish_reason: str = "stop") -> tuple[list[tuple[str, str]], int]:
     """Return the (instruction, response) pairs of a synthesis reply, and how many items were dropped.
 
-    Items are taken whole or not at all. Where the reply breaks off, those before the break count, and
-    the break counts as one dropped item, and so does the end of a reply that the service did not finish.
-    A refused reply has no pairs; it and a reply without any list count as one dropped item.
+    They are those of its last list. Items are taken whole or not at all. Where the list breaks off, those before the
+    break count, and the break counts as one dropped item, and so does the end of a reply that the service did not
+    finish, and what stands behind the list. A refused reply has no pairs; it and a reply without any list count as one
+    dropped item.
     """
     if _UNFINISHED.get(finish_reason) in ("refused", "no_reply"):
         return [], 1
-    broken = finish_reason != "stop"
     try:
-        tree = _load(text, _strict())
-        items = tree.get("contents") if isinstance(tree, dict) else tree
+        value = last_value(text, _is_item)
     except UnreadableError:
-        items = _items_before_the_break(text)
-        broken = broken or None not in items or not _well_formed(text)
+        return [], 1
+    if value is None:
+        return [], 1
+    broken = finish_reason != "stop" or not value.ends_reply
+    if value.whole and not value.fault:
+        items = value.tree.get("contents") if isinstance(value.tree, dict) else value.tree
+    else:
+        items = _items_before_the_break(text, value)
+        broken = broken or None not in items
     if not isinstance(items, list):
         return [], 1
     pairs = [pair for pair in map(_pair, items) if pair]
     return pairs, len(items) - len(pairs) + broken
+
+
+def _is_item(tree: Any) -> bool:
+    """Tell whether a value is an item without its list: out of a list that breaks off, or of a draft."""
+    return isinstance(tree, dict) and "instruction" in tree and "contents" not in tree
 
 
 def _pair(item: Any) -> tuple[str, str] | None:
@@ -172,40 +136,43 @@ def _pair(item: Any) -> tuple[str, str] | None:
         (instruction + response).encode()
     except UnicodeEncodeError:
         return None
-    return instruction.strip(), response.strip()
+    pair = instruction.strip(), response.strip()
+    return None if pair == _PAIR_FORM else pair
 
 
-_LIST = re.compile(r'("contents"\s*:\s*|\A\s*(```(json)?\s*)?)\[[ \t\r\n]*', re.ASCII)
+_LIST = re.compile(r'"contents"\s*:\s*(?=\[)', re.ASCII)
+_OPEN = re.compile(r"\[[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 
 
-def _items_before_the_break(text: str) -> list[Any]:
-    """Return the items of the first list; one that is well-formed but not strict is None."""
-    start = _LIST.search(text)
+def _items_before_the_break(text: str, value: Value) -> list[Any]:
+    """Return the items of a list that can't be read as a whole; one that is well-formed but not strict is None."""
+    at = value.start
+    if text[at] == "{":
+        found = _LIST.search(text, at)
+        at = found.end() if found and _is_member_of(text[at : found.start()]) else len(text)
     items: list[Any] = []
-    at = start.end() if start else len(text)
-    while True:
+    between = _OPEN.match(text, at)
+    while between:
         try:
-            item, at = _item(text, at)
+            item, at = _item(text, between.end())
         except (ValueError, RecursionError):
             return items
         items.append(item)
         between = _BETWEEN.match(text, at)
-        if not between:
-            return items
-        at = between.end()
+    return items
+
+
+def _is_member_of(beginning: str) -> bool:
+    """Tell whether what follows the beginning of an object is a member of this very object."""
+    try:
+        return isinstance(strict().decode(beginning.rstrip().removesuffix(",") + "}"), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _item(text: str, at: int) -> tuple[Any, int]:
     try:
-        return _strict().raw_decode(text, at)
+        return strict().raw_decode(text, at)
     except UnreadableError:
-        return None, _lenient().raw_decode(text, at)[1]
-
-
-def _well_formed(text: str) -> bool:
-    try:
-        _load(text, _lenient())
-    except UnreadableError:
-        return False
-    return True
+        return None, lenient().raw_decode(text, at)[1]

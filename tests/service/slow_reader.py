@@ -1,14 +1,15 @@
 """A second reader of replies, slow and written by hand, that shares nothing with the one under test.
 
-`slow_scores` says what a judge's reply says; `slow_items` and `whole_pairs` what a list of pairs holds.
+`slow_last` finds the value that a reply comes to, sign by sign; `slow_scores` says what a judge's reply says,
+`slow_items` and `whole_pairs` what a list of pairs holds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import reduce
-from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 Said = tuple[float, float]
 Pair = tuple[str, str]
@@ -18,15 +19,23 @@ class NotStrictError(Exception):
     """The text is no strict JSON."""
 
 
+class TooDeepError(NotStrictError):
+    """Values nest beyond what is read."""
+
+
 class Number(str):
     """A number as it is written."""
 
 
 class Slow:
-    """Strict JSON, sign by sign; objects become tuples of (key, value), numbers stay as they are written."""
+    """Strict JSON, sign by sign; objects become tuples of (key, value), numbers stay as they are written.
 
-    def __init__(self, text: str, at: int = 0) -> None:
-        self.text, self.at = text, at
+    With `lax` a key may come twice and NaN is a value, which is remembered as a `fault`.
+    """
+
+    def __init__(self, text: str, at: int = 0, *, lax: bool = False) -> None:
+        self.text, self.at, self.lax = text, at, lax
+        self.fault = False
 
     def whole(self) -> Any:
         value = self.value(1)
@@ -54,11 +63,15 @@ class Slow:
     def value(self, depth: int) -> Any:
         self.space()
         if self.sign() in ("{", "["):
-            self.demand(depth <= 100)
+            if depth > 100:
+                raise TooDeepError
             return self.members(depth) if self.take("{") else self.items(depth)
         if self.sign() == '"':
             return self.string()
         word = self.take("true", "false", "null")
+        if self.lax and not word and self.take("NaN", "Infinity", "-Infinity"):
+            self.fault = True
+            return None
         return {"true": True, "false": False, "null": None}[word] if word else self.number()
 
     def items(self, depth: int) -> list[Any]:
@@ -80,7 +93,10 @@ class Slow:
             self.space()
             key = self.string()
             self.space()
-            self.demand(bool(self.take(":")) and key not in [known for known, _ in found])
+            self.demand(bool(self.take(":")))
+            twice = key in [known for known, _ in found]
+            self.demand(self.lax or not twice)
+            self.fault = self.fault or twice
             found.append((key, self.value(depth + 1)))
             self.space()
             if self.take("}"):
@@ -130,21 +146,106 @@ class Slow:
 ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
-def unfenced(text: str) -> str:
-    inner = text.strip(" \t\r\n")
-    if not inner.startswith("```"):
-        return text
-    line, _, body = inner[3:].partition("\n")
-    language = line.removesuffix("\r").rstrip(" \t")
-    if language not in ("", *map("".join, product("jJ", "sS", "oO", "nN"))) or not body.endswith("```"):
-        raise NotStrictError
-    return body[:-3]
+class Last(NamedTuple):
+    """The value that a reply comes to."""
+
+    tree: Any
+    sound: bool
+    """Whether it is whole and strict."""
+    behind: str
+    """What stands behind it."""
 
 
-def slow_tree(text: str) -> Any:
+THOUGHTS = [
+    left + slash + word + right
+    for word in ("think", "thinking", "thought", "thoughts", "reasoning", "seed:think")
+    for left in "<["
+    for right in ">]"
+    for slash in ("", "/")
+]
+SPACE = " \t\r\n"
+
+
+def tag_at(text: str, at: int) -> str:
+    """Return the thought's tag that begins here, or nothing."""
+    return next((tag for tag in THOUGHTS if text[at : at + len(tag)].lower() == tag and text[at].isascii()), "")
+
+
+def is_start(text: str, at: int) -> bool:
+    """Tell whether an object, or a list of objects, begins here."""
+    following = text[at + 1 :].lstrip(SPACE)[:1]
+    return (text[at] == "{" and following in ('"', "}") and bool(following)) or (text[at] == "[" and following == "{")
+
+
+def leading_list(text: str) -> int:
+    """Return where a list begins that the whole reply is, or begins with; -1 if there is none."""
+    inner = text.lstrip(SPACE)
+    inner = inner.removeprefix("```").removeprefix("json").lstrip(SPACE) if inner.startswith("```") else inner
+    items = inner[1:].lstrip(SPACE)
+    listed = items[:1] in list(']{["-0123456789') or items.startswith(("null", "true", "false"))
+    return len(text) - len(inner) if inner[:1] == "[" and listed else -1
+
+
+def is_member(text: str, at: int, since: int) -> bool:
+    """Tell whether what begins here is a part of something larger, by what stands before it, behind the last tag."""
+    before = text[max(since, at - 64) : at]
+    near = before.rstrip(SPACE)
+    if before[-1:] in list("}]\"'") or near[-1:] in list("{["):
+        return bool(before)
+    earlier = near[:-1].rstrip(SPACE)[-1:]
+    return (near[-1:] == ":" and earlier == '"') or (near[-1:] == "," and earlier in list('}]"'))
+
+
+def slow_last(text: str, part: Callable[[Any], bool] = lambda _: False) -> Last | None:
+    """Return the value that a reply comes to, or None."""
     if len(text) > 1_000_000:
-        raise NotStrictError
-    return Slow(unfenced(text)).whole()
+        return None
+    found, thinking, hidden, since = None, False, -1, 0
+    first, at = leading_list(text), 0
+    while at < len(text):
+        if tag := tag_at(text, at) if at != first else "":
+            thinking = "/" not in tag
+            found = found if thinking else None
+            hidden = -1 if not thinking else hidden
+            since = at = at + len(tag)
+            continue
+        hidden = -1 if text[at] == "\n" else hidden
+        if hidden >= 0 or not (at == first or is_start(text, at)):
+            at += 1
+            continue
+        reader = Slow(text, at, lax=True)
+        try:
+            tree = reader.value(1)
+        except TooDeepError:
+            return None
+        except NotStrictError:
+            end = reader.at if reader.at >= len(text) else at + len(text[at : reader.at].rstrip())
+            tags = [place for place in range(at, end) if "/" in tag_at(text, place)]
+            end = min([end, *tags])
+            last = Last(None, sound=False, behind=text[end:])
+            hidden = end
+        else:
+            end = reader.at
+            last = Last(tree, sound=not reader.fault, behind=text[end:])
+        if not thinking and not is_member(text, at, since) and not part(last.tree):
+            found = last
+        at = end
+    return found
+
+
+def ends_reply(behind: str) -> bool:
+    """Tell whether only fences' ends and closing tags stand behind a value."""
+    while behind:
+        name, bracket, rest = behind[2:].partition(">") if behind.startswith("</") else ("", "", "")
+        if bracket and name and all(sign == "_" or (sign.isascii() and sign.isalnum()) for sign in name):
+            behind = rest
+        elif behind.startswith("```"):
+            behind = behind[3:]
+        elif behind[0] in SPACE:
+            behind = behind[1:]
+        else:
+            return False
+    return True
 
 
 def exactly(literal: Number) -> float | None:
@@ -167,13 +268,13 @@ def exactly(literal: Number) -> float | None:
 
 def slow_scores(text: str, finish_reason: str) -> Said | None:
     """Return what a reply says, or None where it says nothing that counts."""
-    try:
-        tree = slow_tree(text) if finish_reason == "stop" else None
-    except NotStrictError:
+    last = slow_last(text) if finish_reason == "stop" else None
+    if last is None or not last.sound or not ends_reply(last.behind):
         return None
     said = []
     for name in ("similarity", "precision"):
-        given = [v for k, v in tree if k in (name, f"{name}_assessment")] if isinstance(tree, tuple) else []
+        tree = last.tree if isinstance(last.tree, tuple) else ()
+        given = [v for k, v in tree if k in (name, f"{name}_assessment")]
         if len(given) == 1 and isinstance(given[0], tuple):
             given = [value for key, value in given[0] if key == "score"]
         number = exactly(given[0]) if len(given) == 1 and isinstance(given[0], Number) else None
@@ -184,12 +285,13 @@ def slow_scores(text: str, finish_reason: str) -> Said | None:
 
 
 def slow_items(text: str) -> list[Any] | None:
-    """Return the items of a reply that is one strict list and nothing else, or None."""
-    try:
-        tree = slow_tree(text)
-    except NotStrictError:
+    """Return the items of a reply that ends with a strict list, or None."""
+    last = slow_last(
+        text, lambda tree: isinstance(tree, tuple) and "instruction" in dict(tree) and "contents" not in dict(tree)
+    )
+    if last is None or not last.sound or not ends_reply(last.behind):
         return None
-    items = dict(tree).get("contents") if isinstance(tree, tuple) else tree
+    items = dict(last.tree).get("contents") if isinstance(last.tree, tuple) else last.tree
     return items if isinstance(items, list) else None
 
 

@@ -26,7 +26,7 @@ from slow_reader import Number, Pair, Said, exactly, slow_items, slow_pair, slow
 
 from llamaduo.config import Judge, ServiceLLM
 from llamaduo.records import UNSCORED_REASONS
-from llamaduo.service import replies
+from llamaduo.service import last_value, replies
 from llamaduo.service.client import Service
 from llamaduo.service.replies import Scores, UnreadableError, read_pairs, read_scores
 from llamaduo.stages.judge import judge
@@ -141,12 +141,17 @@ NUMBER = replies._number
 Broken = Callable[[pytest.MonkeyPatch], Read]
 
 
+def exchange(monkeypatch: pytest.MonkeyPatch, changed: Mapping[str, Any]) -> None:
+    """Exchange some of the reader's functions, wherever they are."""
+    for name, part in changed.items():
+        monkeypatch.setattr(replies if hasattr(replies, name) else last_value, name, part)
+
+
 def parts(**changed: Any) -> Broken:
     """Return the reader with some of its functions exchanged."""
 
     def broken(monkeypatch: pytest.MonkeyPatch) -> Read:
-        for name, part in changed.items():
-            monkeypatch.setattr(replies, name, part)
+        exchange(monkeypatch, changed)
         return read_scores
 
     return broken
@@ -242,8 +247,8 @@ def reason_of_its_own(text: str, finish_reason: str) -> Scores:
 
 
 def unguarded(text: str) -> Any:
-    fenced = replies._FENCE.fullmatch(text)
-    return json.loads(fenced[1] if fenced else text, parse_int=Decimal, parse_float=Decimal)
+    inner = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)```\s*", text, re.DOTALL | re.IGNORECASE)
+    return json.loads(inner[1] if inner else text, parse_int=Decimal, parse_float=Decimal)
 
 
 def raw_words(text: str, finish_reason: str) -> Scores:
@@ -275,8 +280,8 @@ BROKEN: dict[str, Broken] = {
     "of two equal keys the last counts": parts(_no_duplicates=dict),
     "of two names the first counts": or_else(first_name),
     "as deep as the stack allows": parts(_too_deep=lambda tree: False),
-    "as long as it likes": parts(_LARGEST_REPLY=10**9),
-    "other exceptions come through": parts(_load=lambda text, _: unguarded(text)),
+    "as long as it likes": parts(LARGEST_REPLY=10**9),
+    "other exceptions come through": parts(_object=unguarded),
     "a reason of its own": lambda _: reason_of_its_own,
     "finish_reason ignored": lambda _: lambda text, _: read_scores(text, "stop"),
     "of finish reasons only length counts": lambda _: only_truncation,
@@ -361,10 +366,12 @@ def synthesis_replies() -> Iterator[Reply]:
     for text, items, end in lists():
         pairs = [pair for _, pair in items if pair]
         dropped = len(items) - len(pairs)
+        whole = max(text.rfind("}", 0, end), text.rfind("]", 0, end)) + 1
         for cut in range(end):
             before = [pair for at, pair in items if at <= cut]
             kept = [pair for pair in before if pair]
-            yield Reply(text[:cut], "stop", (kept, len(before) - len(kept) + 1))
+            broken = cut < whole or text[whole:cut].strip() not in ("", "```")
+            yield Reply(text[:cut], "stop", (kept, len(before) - len(kept) + broken))
         yield from (Reply(whole, "stop", (pairs, dropped)) for whole in (text, text[:end], f" {text}\n"))
         for word in NOT_STOP:
             yield Reply(text, word, ([], 1) if word in NOTHING else (pairs, dropped + 1))
@@ -431,8 +438,7 @@ def other(**changed: Any) -> BrokenPairs:
     """Return the reader of lists with some of its functions exchanged."""
 
     def broken(monkeypatch: pytest.MonkeyPatch) -> ReadPairs:
-        for name, part in changed.items():
-            monkeypatch.setattr(replies, name, part)
+        exchange(monkeypatch, changed)
         return read_pairs
 
     return broken
