@@ -25,7 +25,7 @@ from llamaduo.service.ledger import export, take_in
 NAME = "runs.tar.xz"
 """What a study's archive is called beside its tables."""
 _REPLIES = "replies.jsonl"
-_RUN_FILES = ("config.yaml", "environment.json", "state.json", "metrics.jsonl", "judge_prompt.txt")
+_RUN_FILES = ("config.yaml", "environment.json", "state.json", "metrics.jsonl", "judge_prompt.txt", "data.json")
 _LARGEST = 4 << 30
 """Bytes that an archive may come to when it is unpacked."""
 

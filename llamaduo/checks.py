@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from llamaduo import rubric
+from llamaduo import data_path, rubric
 from llamaduo.config import (
     Backend,
     Beside,
@@ -142,8 +142,11 @@ def _data_problems(experiment: Experiment) -> list[str]:
     if data.source is DataSource.file:
         if not data.path:
             found.append("data=file needs data.path=FILE.")
-        elif not Path(data.path).is_file():
-            found.append(f"data.path={data.path}: no such file.")
+        else:
+            try:
+                data_path.named(data.path)
+            except InputError as error:
+                found.append(f"data.path={error}")
     if data.source is DataSource.hub and not data.path:
         found.append("data=hub needs data.path=OWNER/NAME.")
     if data.source is DataSource.hub and not data.revision:

@@ -17,6 +17,7 @@ from typing import Any, Optional
 
 from omegaconf import MISSING
 
+from llamaduo import data_path
 from llamaduo.errors import InputError
 from llamaduo.records import IF_ANY, only_with, shown_fields
 
@@ -327,7 +328,7 @@ class Data:
 
     source: DataSource = DataSource.pocket
     path: Optional[str] = None
-    """A file (JSONL, JSON, CSV, Parquet), or a data set's Hub id."""
+    """A file (JSONL, JSON, CSV, Parquet, Arrow), a folder of them, a pattern (`shards/*.parquet`), or a Hub id."""
     revision: Optional[str] = None
     """The Hub data set's commit: required, so that a run can be repeated."""
     category: Optional[str] = None
@@ -719,7 +720,7 @@ def fingerprint(experiment: Experiment) -> str:
         for key in _NO_INFLUENCE_LLM:
             llm.pop(key, None)
     if experiment.data.source is DataSource.file and experiment.data.path:
-        tree["data"]["path"] = _content_hash("data.path", experiment.data.path)
+        tree["data"]["path"] = data_path.content_hash(experiment.data.path)
     if not experiment.judge.criteria:
         del tree["judge"]["criteria"]  # runs from before there were criteria keep their names
     if has_own_rubric(experiment.judge) and Path(experiment.judge.prompt).is_file():

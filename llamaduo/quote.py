@@ -104,7 +104,7 @@ class Quote:
     works: tuple[Work, ...] = ()
     """The hours of each run that is not finished."""
     outlook: tuple[str, ...] = ()
-    """What the gate can see with so many prompts, and what a run would be refused for."""
+    """What of the data is not used, what the gate can see with the prompts, and what a run would be refused for."""
 
     def tokens(self, line: Line, at: int) -> tuple[float, float]:
         """Return (prompt, completion) tokens still to be bought on one line."""
@@ -161,11 +161,13 @@ def quote(experiments: Sequence[Experiment], *, today: datetime.date) -> Quote:
 
 
 def _outlook(experiment: Experiment, dataset: CoverageDataset) -> list[str]:
-    """Return what the gate can see with so many prompts, also where a run would be refused for it."""
+    """Return what of the data is not used, and what the gate can see, also where a run would be refused for it."""
     prompts = clusters_of(gate_rows(experiment, dataset))
     test = clusters_of(dataset.test)
     refused = reach.refusal(experiment, prompts, test)
-    return [refused] if refused else reach.outlook(experiment, prompts, test)
+    account = dataset.account
+    data = account.lines() if account and len(account.lines()) > 1 else []
+    return data + ([refused] if refused else reach.outlook(experiment, prompts, test))
 
 
 def _journal(experiment: Experiment) -> Journal | None:

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from llamaduo.account import Account
+
 Record = TypeVar("Record")
 
 
@@ -101,6 +103,10 @@ class CoverageDataset:
     """Rows that are reported on; the gate looks at them under `protocol=paper` only."""
     notes: tuple[str, ...] = ()
     """What a reader should know of how the data were read, a sentence each."""
+    account: Account | None = None
+    """What was read, used and left out."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """File and line of each prompt, by its id."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ stage needs of the configuration is handed to it here, so that no stage knows th
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo import rubric
+from llamaduo.account import FILE as ACCOUNT
 from llamaduo.config import (
     FEW_SHOTS,
     Backend,
@@ -119,7 +121,8 @@ class Steps:
         environment = self._folder.path / "environment.json"
         if not environment.exists():
             write_text(environment, describe(runtime=self.experiment.runtime.seed, data=self.experiment.data.seed))
-        self.display.start(headline(self.experiment, self.dataset, self._folder.path), [])
+        account = self._account()
+        self.display.start([*headline(self.experiment, self.dataset, self._folder.path), *account], [])
         for note in [*self.dataset.notes, *self._outlook()]:
             self.display.note(note)
         return self
@@ -137,6 +140,14 @@ class Steps:
     def gate_split(self) -> tuple[Example, ...]:
         """The rows that the gate looks at."""
         return gate_rows(self.experiment, self.dataset)
+
+    def _account(self) -> list[str]:
+        """Return what was read, used and left out of the data, and keep it in the run's folder."""
+        account = self.dataset.account
+        if account is None:
+            return []
+        write_text(self._folder.path / ACCOUNT, json.dumps(account.tree(), indent=1) + "\n")
+        return account.lines()
 
     def _outlook(self) -> list[str]:
         """Return what the gate can see with so many prompts; raises InputError where it can only buy data in vain."""

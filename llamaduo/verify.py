@@ -20,6 +20,7 @@ from pathlib import Path
 
 from llamaduo.derive import derived
 from llamaduo.differences import Verified, compare, compare_files, compare_texts
+from llamaduo.folders import below
 from llamaduo.run_dir import contents_hash
 from llamaduo.studies.packing import inflated
 from llamaduo.studies.report import write_report
@@ -45,7 +46,8 @@ def verify(root: Path, *, journal: Path | None = None, whole: bool = False) -> V
 
 def _verify_markers(record: RunRecord, found: Verified) -> None:
     """Compare size and checksum of every artifact with its marker."""
-    for marker in sorted(record.folder.rglob("*.done")):
+    markers = (folder / name for folder, names in below(record.folder) for name in names if name.endswith(".done"))
+    for marker in sorted(markers):
         path = marker.with_name(marker.name.removesuffix(".done"))
         where = f"{record.name}/{path.relative_to(record.folder).as_posix()}"
         if path.name == "adapter" and not any(path.glob("*.safetensors")):

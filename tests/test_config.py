@@ -355,7 +355,7 @@ ONE_BY_ONE: list[tuple[dict[str, Any], str]] = [
     ({"name": "a\0"}, "must be a plain folder name."),
     ({"data.source": DataSource.file, **NO_SERVICE}, "data=file needs data.path=FILE."),
     ({"data.source": DataSource.file, "data.path": "nothing.jsonl", **NO_SERVICE}, "data.path=nothing.jsonl: no such"),
-    ({"data.source": DataSource.file, "data.path": ".", **NO_SERVICE}, "data.path=.: no such file."),
+    ({"data.source": DataSource.file, "data.path": ".", **NO_SERVICE}, "data.path=.: a folder without data files"),
     ({"data.source": DataSource.hub, "data.path": "a/b", **NO_SERVICE}, "data.revision is missing"),
     ({"data.dev_fraction": 0.5, "data.test_fraction": 0.5}, "leave no rows to train on"),
     ({"data.dev_rows": 0}, "protocol=clean gates on the dev split, which is empty"),

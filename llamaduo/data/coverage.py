@@ -26,11 +26,16 @@ from typing import Any, NamedTuple
 
 from llamaduo.config import Data, DataSource, Experiment, GateSplit
 from llamaduo.data.alike import bag, groups, turns
-from llamaduo.data.formats import read_example, read_rows
+from llamaduo.data.formats import read_example, read_files
+from llamaduo.data.logs import SetAside
+from llamaduo.data.readers import HEADER_AGAIN
+from llamaduo.data.tally import Tally
+from llamaduo.data_path import named, split_names
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.records import CoverageDataset, Example, prompt_id
 
 SPLITS = ("train", "dev", "test")
+_NAMED = 3
 
 
 def load_coverage(experiment: Experiment, pocket_pairs: list[tuple[str, str]]) -> CoverageDataset:
@@ -39,15 +44,34 @@ def load_coverage(experiment: Experiment, pocket_pairs: list[tuple[str, str]]) -
     Raises InputError where data can't be used, ServiceError where the Hub can't be reached.
     """
     data = experiment.data
+    tally = _tally(data)
     if data.source is DataSource.pocket:
-        rows = _clustered([_pair(prompt, response) for prompt, response in pocket_pairs])
-        dataset = _split(rows, data, test_rows=data.test_rows)
+        dataset = _from_pocket(pocket_pairs, data, tally)
     elif data.source is DataSource.file:
-        dataset = _from_file(data)
+        dataset = _from_file(data, tally)
     else:
-        dataset = _from_hub(data)
-    _check(dataset, experiment)
-    return replace(dataset, notes=(*dataset.notes, *_notes(dataset)))
+        dataset = _from_hub(data, tally)
+    _check(dataset, experiment, tally)
+    return replace(dataset, notes=_notes(dataset), account=tally.account(dataset), places=tally.places)
+
+
+def _tally(data: Data) -> Tally:
+    if data.source is DataSource.pocket:
+        return Tally("the pocket tasks, made up")
+    if data.source is DataSource.hub:
+        return Tally(f"{data.path}@{data.revision}")
+    found = named(str(data.path))
+    shown = ", ".join(found.passed_over[:_NAMED]) + (" ..." if len(found.passed_over) > _NAMED else "")
+    notes = [f"files that are not read: {len(found.passed_over)} ({shown})."] if found.passed_over else []
+    files = f" ({len(found.files)} files)" if len(found.files) > 1 else ""
+    return Tally(f"{data.path}{files}", notes)
+
+
+def _from_pocket(pairs: list[tuple[str, str]], data: Data, tally: Tally) -> CoverageDataset:
+    rows = [_pair(prompt, response) for prompt, response in pairs]
+    for number, row in enumerate(rows):
+        tally.take(row, {}, f"made-up row {number}")
+    return _split(_clustered(rows), data, test_rows=data.test_rows)
 
 
 def _pair(prompt: str, response: str) -> Example:
@@ -151,20 +175,58 @@ def _notes(dataset: CoverageDataset) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _from_file(data: Data) -> CoverageDataset:
+def _from_file(data: Data, tally: Tally) -> CoverageDataset:
     assert data.path is not None  # checked by config.problems
     path = Path(data.path)
-    placed = [(place, row) for place, row in read_rows(path) if _wanted(row, data.category)]
+    told = split_names(path)
+    placed: list[tuple[str, Example]] = []
+    splits: list[tuple[str, Any]] = []
+    for file, place, row in read_files(path):
+        example = _wanted(row, place, data, tally)
+        if example is not None:
+            tally.take(example, row, place)
+            placed.append((place, example))
+            splits.append((place, row.get("split") or told.get(file)))
     if not placed:
-        raise InputError(f"{path}: no row has category {data.category!r}; set data.category to one that exists.")
-    examples = _clustered(_distinct([(place, read_example(row, place)) for place, row in placed]))
-    if any(row.get("split") for _, row in placed):
-        return _by_name(examples, [(place, row.get("split")) for place, row in placed], data)
+        raise InputError(f"{path}: {_none_used(data, tally)}")
+    examples = _clustered(_distinct(placed))
+    by_name = _grouped(examples, [name for _, name in splits])
+    if told and by_name.keys() == {"train", "test"}:
+        return _with_own_test(by_name["train"], by_name["test"], data)
+    if any(by_name):
+        return _by_name(examples, splits, data)
     return _split(examples, data, test_rows=data.test_rows)
 
 
-def _wanted(row: dict[str, Any], category: str | None) -> bool:
-    return category is None or row.get("category") == category
+def _other_category(data: Data) -> str:
+    return f"another category than {data.category!r}"
+
+
+def _none_used(data: Data, tally: Tally) -> str:
+    if tally.left.keys() == {_other_category(data)}:
+        return f"no row has category {data.category!r}; set data.category to one that exists."
+    return f"no row can be used ({tally.reasons()})."
+
+
+def _grouped(examples: Sequence[Example], names: Sequence[Any]) -> dict[Any, list[Example]]:
+    groups: dict[Any, list[Example]] = defaultdict(list)
+    for example, name in zip(examples, names, strict=True):
+        groups[name].append(example)
+    return groups
+
+
+def _wanted(row: dict[str, Any], place: str, data: Data, tally: Tally) -> Example | None:
+    """Return the pair of a row; None where the row is left out, which the tally counts."""
+    if row is HEADER_AGAIN:
+        tally.leave_out("the header of a CSV file, again", place)
+    elif data.category is not None and row.get("category") != data.category:
+        tally.leave_out(_other_category(data), place)
+    else:
+        try:
+            return read_example(row, place)
+        except SetAside as told:
+            tally.leave_out(told.reason, place)
+    return None
 
 
 def _distinct(placed: Iterable[tuple[str, Example]]) -> list[Example]:
@@ -192,7 +254,7 @@ def _by_name(examples: list[Example], named: list[tuple[str, Any]], data: Data) 
     )
 
 
-def _from_hub(data: Data) -> CoverageDataset:
+def _from_hub(data: Data, tally: Tally) -> CoverageDataset:
     from datasets import get_dataset_split_names, load_dataset
 
     assert data.path is not None
@@ -205,43 +267,49 @@ def _from_hub(data: Data) -> CoverageDataset:
             f"data set {data.path}@{data.revision} can't be loaded ({type(error).__name__}: {reason}). "
             "Check the network and the name, or take data=file."
         ) from error
-    return _from_tables(tables, data)
+    return _from_tables(tables, data, tally)
 
 
-def _from_tables(tables: Mapping[str, Iterable[Any]], data: Data) -> CoverageDataset:
-    """Return the data of a Hub data set's tables by split; a prompt that a split repeats is kept once, and said."""
+def _from_tables(tables: Mapping[str, Iterable[Any]], data: Data, tally: Tally | None = None) -> CoverageDataset:
+    """Return the data of a Hub data set's tables by split; a prompt that a split repeats is kept once, and counted."""
+    tally = tally or _tally(data)
     rows: dict[str, list[Example]] = {name: [] for name in tables}
     seen: dict[str, str] = {}
-    kept: set[str] = set()
-    repeated = 0
     for name, table in tables.items():
         for number, row in enumerate(table):
             place = f"{data.path} {name}[{number}]"
-            if not _wanted(row, data.category):
+            example = _wanted(dict(row), place, data, tally)
+            if example is None:
                 continue
-            example = read_example(dict(row), place)
             first = seen.setdefault(example.prompt_id, name)
             if first != name:
                 raise InputError(f"{place}: its prompt is in the split {first} too; take another data set or revision.")
-            if example.prompt_id in kept:
-                repeated += 1
+            if example.prompt_id in tally.places:
+                tally.leave_out("the prompt of another row of the split: the first one is kept", place)
                 continue
-            kept.add(example.prompt_id)
+            tally.take(example, row, place)
             rows[name].append(example)
+    own = next((name for name in rows if name.startswith("test")), None)
+    for name, others in rows.items():
+        if name != own and not name.startswith("train"):
+            tally.drop(others, f"the split {name}, which is neither train nor the first test split")
+    test = rows[own] if own else []
     given = [row for name in rows if name.startswith("train") for row in rows[name]]
-    test = next((rows[name] for name in rows if name.startswith("test")), [])
     clustered = _clustered([*test, *given])
-    test, train = clustered[: len(test)], clustered[len(test) :]
-    notes = (f"{repeated} rows repeat a prompt of {data.path}: the first of each is kept.",) if repeated else ()
     if not test:
-        return replace(_split(train, data, test_rows=data.test_rows), notes=notes)
+        return _split(clustered, data, test_rows=data.test_rows)
+    return _with_own_test(clustered[len(test) :], clustered[: len(test)], data)
+
+
+def _with_own_test(train: list[Example], test: list[Example], data: Data) -> CoverageDataset:
+    """Return the data of rows that come with a test split, which is completed from the others up to `test_least`."""
     test = sorted(test, key=lambda row: _place(data.seed, row.prompt_id))[: data.test_rows]
-    more = max(0, min(data.test_least, len(clustered) // 4) - len(test))
+    more = max(0, min(data.test_least, (len(train) + len(test)) // 4) - len(test))
     dataset = _split(train, data, test_rows=more)
-    return replace(dataset, test=(*test, *dataset.test), notes=notes)
+    return replace(dataset, test=(*test, *dataset.test))
 
 
-def _check(dataset: CoverageDataset, experiment: Experiment) -> None:
+def _check(dataset: CoverageDataset, experiment: Experiment, tally: Tally) -> None:
     sizes = {name: len(getattr(dataset, name)) for name in SPLITS}
     needed = ["test"] + (["dev"] if experiment.protocol.gate_split is GateSplit.dev else [])
     if experiment.loop.growth.include_coverage or experiment.synthesis.enabled:
@@ -249,6 +317,8 @@ def _check(dataset: CoverageDataset, experiment: Experiment) -> None:
     empty = [name for name in needed if sizes[name] == 0]
     if empty:
         have = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        left = f" Left out: {tally.reasons()}." if tally.reasons() else ""
         raise InputError(
             f"the {empty[0]} split is empty ({have}): add rows, or change data.{empty[0]}_rows or data.*_fraction."
+            f"{left}"
         )

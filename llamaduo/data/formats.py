@@ -1,115 +1,84 @@
-"""Reading (prompt, response) pairs from files: JSONL, JSON, CSV, Parquet.
+"""Reading (prompt, response) pairs: from files of JSONL, JSON, CSV, Parquet or Arrow, one or many (see `data_path`).
 
 A row is one of:
 
     {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}
     {"prompt": "...", "response": "..."}
-    {"request": {"messages": [...]}, "response": {"choices": [{"message": {"content": "..."}}]}}   an OpenAI log
+    {"request": {"messages": [...]}, "response": {"choices": [{"message": {"content": "..."}}]}}   an API log: `logs`
 
-`request` and `response` of a log may be wrapped in `body` (batch files) or be JSON text (CSV). Any row
-may have a `category`, and a `split` (train, dev, test). A row that can't be read is an error that
-names its file and line: nothing is skipped silently.
+A column that is null or empty counts as absent as long as there are others. Any row may have a `category`, a `split`
+(train, dev, test), and a `finish_reason` of its answer. A row that can't be read is an error that names its file and
+line, one that calls its own answer unfinished a `SetAside`: nothing is skipped silently.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from llamaduo.data.logs import SetAside, heed_reason, turns_of_log
+from llamaduo.data.readers import READERS, parsed
+from llamaduo.data_path import KINDS, kind, named
 from llamaduo.errors import InputError
 from llamaduo.records import Example, prompt_id
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
+COLUMNS = (("messages",), ("request", "response"), ("prompt", "response"))
+"""What a row can be made of; the first that it has counts."""
+
+_NULLS: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("prompt", "response"), (None, "", [])),
+    **dict.fromkeys(("messages", "request"), (None, "", [], "null")),  # a CSV's cell of JSON
+}
+"""What counts as null in each of them."""
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (place, row) for every row of a file; `place` names file and line for messages."""
-    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: unknown file type {path.suffix!r}; take one of {', '.join(readers)}.")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty; it needs rows with a prompt and a response.")
-    rows = 0
-    for place, row in reader(path):
-        if not isinstance(row, dict):
-            raise InputError(f"{place}: a row must be an object with named fields, not {type(row).__name__}.")
-        rows += 1
+    """Yield (place, row) for every row that a path names; `place` names file and line for messages."""
+    for _, place, row in read_files(path):
         yield place, row
+
+
+def read_files(path: Path) -> Iterator[tuple[Path, str, dict[str, Any]]]:
+    """Yield (file, place, row) for every row that a path names."""
+    files = named(path).files
+    rows = 0
+    for file in files:
+        reader = READERS.get(kind(file))
+        if reader is None:
+            raise InputError(f"{file}: unknown file type {file.suffix!r}; take one of {', '.join(KINDS)}.")
+        if file.stat().st_size == 0 and len(files) == 1:
+            raise InputError(f"{file}: the file is empty; it needs rows with a prompt and a response.")
+        for place, row in reader(file) if file.stat().st_size else ():
+            if not isinstance(row, dict):
+                raise InputError(f"{place}: a row must be an object with named fields, not {type(row).__name__}.")
+            rows += 1
+            yield file, place, row
     if rows == 0:
-        raise InputError(f"{path}: the file has no rows; it needs rows with a prompt and a response.")
+        what = "the file has" if len(files) == 1 else f"its {len(files)} files have"
+        raise InputError(f"{path}: {what} no rows; it needs rows with a prompt and a response.")
 
 
-def _text(path: Path) -> str:
-    raw = path.read_bytes()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: not UTF-8 (byte {error.start}); save the file as UTF-8.") from error
+def columns_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns that a row's pair is read from, none if it has no pair; what is null counts last."""
 
+    def filled(columns: tuple[str, ...]) -> int:
+        return sum(row[name] not in _NULLS[name] for name in columns)
 
-def _parsed(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({error}); mend the row or remove it.") from error
-
-
-def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if line.strip():
-            yield f"{path}:{number}", _parsed(line, f"{path}:{number}")
-
-
-def _json(path: Path) -> Iterator[tuple[str, Any]]:
-    tree = _parsed(_text(path), str(path))
-    if not isinstance(tree, list):
-        raise InputError(f"{path}: must be a list of rows; for one object a line name it .jsonl.")
-    for number, row in enumerate(tree):
-        yield f"{path}[{number}]", row
-
-
-def _csv(path: Path) -> Iterator[tuple[str, Any]]:
-    csv.field_size_limit(sys.maxsize)
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise InputError(f"{path}:{reader.line_num}: {len(reader.fieldnames or ())} fields expected.")
-            yield f"{path}:{reader.line_num}", dict(row)
-    except csv.Error as error:
-        raise InputError(f"{path}:{reader.reader.line_num}: not CSV ({error}); mend the row.") from error
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
-    from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        number = 0
-        for batch in ParquetFile(path).iter_batches():
-            for row in batch.to_pylist():
-                yield f"{path} row {number}", {key: value for key, value in row.items() if value is not None}
-                number += 1
-    except (ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{path}: not Parquet ({error}); write the file again.") from error
+    there = [columns for columns in COLUMNS if all(name in row for name in columns)]
+    return max(there, key=lambda columns: (filled(columns) == len(columns), filled(columns)), default=())
 
 
 def read_example(row: dict[str, Any], place: str) -> Example:
     """Return the pair that a row holds; raises InputError with its place and what is wrong."""
-    if "messages" in row:
+    columns = columns_of(row)
+    if columns == ("request", "response"):
+        return _from_messages(turns_of_log(row, place), place)
+    heed_reason(row, place)
+    if columns == ("messages",):
         return _from_messages(_maybe_json(row["messages"], place), place)
-    if "request" in row and "response" in row:
-        return _from_log(row, place)
-    if "prompt" in row and "response" in row:
+    if columns:
         prompt, response = row["prompt"], row["response"]
         if not isinstance(prompt, str) or not isinstance(response, str):
             raise InputError(f"{place}: `prompt` and `response` must be text.")
@@ -120,7 +89,7 @@ def read_example(row: dict[str, Any], place: str) -> Example:
 
 
 def _maybe_json(value: Any, place: str) -> Any:
-    return _parsed(value, place) if isinstance(value, str) else value
+    return parsed(value, place) if isinstance(value, str) else value
 
 
 def _from_messages(turns: Any, place: str) -> Example:
@@ -128,6 +97,8 @@ def _from_messages(turns: Any, place: str) -> Example:
         raise InputError(f"{place}: `messages` must be a list of turns.")
     messages = []
     for turn in turns:
+        if isinstance(turn, dict) and turn.get("tool_calls") and turn.get("content") is None:
+            raise SetAside(place, "a turn calls tools")
         if not isinstance(turn, dict) or turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
             raise InputError(f"{place}: a turn needs a `role` ({', '.join(ROLES)}) and a `content` of text.")
         messages.append({"role": turn["role"], "content": turn["content"]})
@@ -143,16 +114,3 @@ def _from_messages(turns: Any, place: str) -> Example:
         except UnicodeEncodeError as error:
             raise InputError(f"{place}: half of a surrogate pair in the text; mend its encoding.") from error
     return Example(prompt_id(prompt), prompt, messages[last]["content"])
-
-
-def _from_log(row: dict[str, Any], place: str) -> Example:
-    request, response = _maybe_json(row["request"], place), _maybe_json(row["response"], place)
-    request = request.get("body", request) if isinstance(request, dict) else request
-    response = response.get("body", response) if isinstance(response, dict) else response
-    try:
-        turns = list(request["messages"])
-        answer = response["choices"][0]["message"]["content"]
-    except (TypeError, KeyError, IndexError) as error:
-        shape = "request.messages and response.choices[0].message.content"
-        raise InputError(f"{place}: no OpenAI log: it needs {shape}.") from error
-    return _from_messages([*turns, {"role": "assistant", "content": answer}], place)

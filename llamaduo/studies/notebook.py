@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.errors import InputError
+from llamaduo.folders import files_below
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.grouping import split
 from llamaduo.studies.plots.lines import is_score
@@ -83,7 +84,7 @@ class Summaries:
         from llamaduo.studies.figures import make_figures
         from llamaduo.studies.study import read_study
 
-        if next(self.folder.rglob("state.json"), None) is None:
+        if not files_below(self.folder, "state.json"):
             return []
         return make_figures(read_study(self.folder))
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from llamaduo.account import FILE as ACCOUNT
 from llamaduo.config import Beside
 from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
@@ -30,7 +31,7 @@ from llamaduo.studies.curves import curve, gate_of, series
 from llamaduo.studies.frame import rendered
 from llamaduo.studies.packing import SCORES, pack
 from llamaduo.studies.parts import Figure, Table
-from llamaduo.studies.runs import RunRecord, read_runs
+from llamaduo.studies.runs import RunRecord, read_runs, read_tree
 from llamaduo.studies.spent import data_flow, seconds, spending
 from llamaduo.studies.study import Study
 from llamaduo.studies.tidy import Row, coverage_cut, coverage_of, covered, factors, identity
@@ -60,11 +61,16 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
         sections = _sections(run)
         scores = study.scores.get(run.name) if study else reported_scores(run)
         spent = {"flows": data_flow(run), "costs": spending(run).by_stage(), "seconds": seconds(run)}
+        account = _account(run.folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = " ".join(str(error).split())
         raise InputError(f"{run.folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error
     up = _link(study.root / "report.html", run.folder) if study and study.root != run.folder else None
-    values = _told(run, scores, study.row(run.name) if study else None) | spent | {"sections": sections, "up": up}
+    values = (
+        _told(run, scores, study.row(run.name) if study else None)
+        | spent
+        | {"sections": sections, "up": up, "account": account}
+    )
     return rendered("run.html", ("page.js", "answers.js", "explorer.js"), values)
 
 
@@ -125,6 +131,12 @@ def _told(run: RunRecord, scores: Scores | None, row: Row | None) -> dict[str, A
         "environment": _settings(run.environment),
         "first_shown": f"{run.chosen.iteration:02d}" if run.chosen else "",
     }
+
+
+def _account(folder: Path) -> dict[str, Any] | None:
+    """Return what was read, used and left out of a run's data; None for a run that has no such record."""
+    path = folder / ACCOUNT
+    return read_tree(path) if path.exists() else None
 
 
 _BESIDE = {

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.errors import InputError
+from llamaduo.folders import files_below
 from llamaduo.records import Iteration, RunState
 from llamaduo.run_dir import read_state
 from llamaduo.tracking import read_metrics
@@ -55,10 +56,10 @@ class RunRecord:
 
 
 def read_runs(root: Path) -> list[RunRecord]:
-    """Return the runs at or below a folder, by path; raises InputError if there is none."""
+    """Return the runs at or below a folder, by path, symbolic links followed; raises InputError if there is none."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder.")
-    found = [file.parent for file in sorted(root.rglob("state.json")) if (file.parent / "config.yaml").exists()]
+    found = [file.parent for file in files_below(root, "state.json") if (file.parent / "config.yaml").exists()]
     if not found:
         raise InputError(f"{root}: no run folder in it; a run has a config.yaml and a state.json.")
     return [_read_run(folder, root) for folder in found]

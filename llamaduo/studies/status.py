@@ -123,33 +123,45 @@ def _runs(root: Path) -> Iterator[tuple[Path, Cell | None]]:
         planned = {cell.run: cell for cell in read_grid(root.parent)}
         yield root, planned.get(root.name)
         return
-    for study in _studies(root):
+    met: set[str] = set()
+    for study in _studies(root, met):
         planned = {cell.run: cell for cell in read_grid(study)}
         for name, cell in planned.items():
+            met.add(os.path.realpath(study / name))
             yield study / name, cell
         for folder in _folders(study):
-            if folder.name not in planned and (folder / "state.json").exists():
+            if (folder / "state.json").exists() and _first_met(folder, met):
                 yield folder, None
 
 
-def _studies(folder: Path) -> Iterator[Path]:
+def _first_met(folder: Path, met: set[str]) -> bool:
+    """Tell whether a folder was not met before, by another link to it."""
+    real = os.path.realpath(folder)
+    new = real not in met
+    met.add(real)
+    return new
+
+
+def _studies(folder: Path, met: set[str]) -> Iterator[Path]:
     """Yield every folder at or below one that has a plan, or runs right in it."""
+    if not _first_met(folder, met):
+        return
     children = _folders(folder)
     runs = {child.name for child in children if (child / "state.json").exists()}
     if runs or (folder / "grid.json").exists():
         yield folder
     for child in children:
         if child.name not in runs and not (child / "iterations").is_dir():
-            yield from _studies(child)
+            yield from _studies(child, met)
 
 
 def _folders(folder: Path) -> list[Path]:
+    """Return the folders in one, those behind symbolic links last."""
     with os.scandir(folder) as found:
-        return sorted(
-            Path(entry.path)
-            for entry in found
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+        folders = sorted(
+            (entry.is_symlink(), entry.path) for entry in found if entry.is_dir() and not entry.name.startswith(".")
         )
+    return [Path(path) for _, path in folders]
 
 
 def _cell(folder: Path, planned: Cell | None) -> CellStatus:

@@ -297,6 +297,43 @@ class TestEmptySplits:
             load()
 
 
+class TestAccount:
+    """What was read is used, or left out for a reason: the numbers come to the sum."""
+
+    def lines(self, dataset: CoverageDataset) -> list[str]:
+        assert dataset.account is not None
+        left = sum(one.rows for one in dataset.account.left_out)
+        assert dataset.account.read == sum(dataset.account.used.values()) + left
+        return dataset.account.lines()
+
+    def test_all_rows_used_is_one_line(self, load: Load) -> None:
+        write(pairs(60))
+        assert self.lines(load()) == ["data: 60 rows of pairs.jsonl, all used."]
+
+    def test_categories_and_numbers_of_rows_and_columns(self, load: Load) -> None:
+        write({**row, "category": "a" if n < 50 else "b", "id": n, "note": None} for n, row in enumerate(pairs(60)))
+        assert self.lines(load(category="a", train_rows=20, dev_rows=5, test_rows=5)) == [
+            "data: 60 rows of pairs.jsonl, 30 used, 30 left out:",
+            "  10: another category than 'a'; first pairs.jsonl:51",
+            "  20: more than data.train_rows, dev_rows and test_rows ask for; first pairs.jsonl:3",
+            "  columns that are not read: id (50).",
+        ]
+
+    def test_a_csv_header_that_comes_again_is_no_row(self, load: Load) -> None:
+        text = "".join(f"{row['prompt']},{row['response']}\n" for row in pairs(40))
+        Path("pairs.csv").write_text(f"prompt,response\n{text}prompt,response\nlast one,r\n")
+        assert self.lines(load(path="pairs.csv")) == [
+            "data: 42 rows of pairs.csv, 41 used, 1 left out:",
+            "  1: the header of a CSV file, again; first pairs.csv:42",
+        ]
+
+    def test_every_prompt_has_its_place(self, load: Load) -> None:
+        write(pairs(30))
+        dataset = load()
+        rows = {row.prompt: dataset.places[row.prompt_id] for name in SPLITS for row in getattr(dataset, name)}
+        assert rows == {f"prompt number {n}": f"pairs.jsonl:{n + 1}" for n in range(30)}
+
+
 def test_a_file_that_can_not_be_read_is_refused(load: Load) -> None:
     Path("pairs.jsonl").write_text('{"prompt": "p"}\n')
     with pytest.raises(InputError, match=r"^pairs\.jsonl:1: has prompt; needs"):
@@ -384,6 +421,22 @@ class TestHub:
             except InputError:
                 continue
             assert not {row.prompt_id for row in dataset.train} & {row.prompt_id for row in dataset.dev}, dev_rows
+
+    def test_splits_and_repeats_that_are_not_used_are_counted(self, hub: dict[str, Any], load_hub: Load) -> None:
+        hub |= {
+            "train": pairs(20) + pairs(2),
+            "test": pairs(5, start=20),
+            "validation": pairs(4, start=30),
+            "test_prefs": pairs(3, start=40),
+        }
+        account = load_hub().account
+        assert account is not None
+        assert account.lines() == [
+            "data: 34 rows of org/data@abc, 25 used, 9 left out:",
+            "  2: the prompt of another row of the split: the first one is kept; first org/data train[20]",
+            "  4: the split validation, which is neither train nor the first test split; first org/data validation[0]",
+            "  3: the split test_prefs, which is neither train nor the first test split; first org/data test_prefs[0]",
+        ]
 
     def test_a_hub_that_can_not_be_reached_is_a_service_error(self, hub: dict[str, Any], load_hub: Load) -> None:
         assert not hub

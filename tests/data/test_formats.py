@@ -146,6 +146,63 @@ class TestSameExample:
             assert (found.prompt, found.response) == (prompt, response)
 
 
+class TestNamesAndContents:
+    """A file whose name tells another kind than its content is read, or said to be what it is."""
+
+    def test_json_lines_named_json_and_a_list_named_jsonl_are_read(self) -> None:
+        rows = [KINDS["pair"]] * 3
+        WRITERS[".jsonl"](Path("a.json"), rows)
+        WRITERS[".json"](Path("b.jsonl"), rows)
+        assert read(Path("a.json")) == read(Path("b.jsonl")) == [EXPECTED] * 3
+        Path("a.json").write_text(GOOD + "\n" + GOOD + "\n{")
+        assert error_of(Path("a.json")).startswith("a.json:3: not JSON")
+
+    @pytest.mark.parametrize(
+        ("name", "content", "told"),
+        [
+            ("a.jsonl", json.dumps({"prompt": "p", "response": "r"}, indent=1).encode(), "a.jsonl:1: not JSON Lines"),
+            ("a.jsonl", f"{GOOD}\n{GOOD},\n".encode(), "a.jsonl:2: not JSON (there is a comma too many)"),
+            ("a.json", f"[{GOOD},]".encode(), "a.json: not JSON (there is a comma too many)"),
+            ("a.jsonl", f"{GOOD}\n".encode("utf-16"), "a.jsonl:1: not UTF-8 (byte 0) but UTF-16; save"),
+            ("a.jsonl", f"{GOOD}\n".encode("utf-16-le"), "a.jsonl:1: not UTF-8 but UTF-16, or binary; save"),
+            ("a.csv", b"PK\x03\x04 and more", "a.csv:1: not UTF-8 but a zip archive or a spreadsheet"),
+            ("a.jsonl", b"PAR1 and more", "a.jsonl:1: not UTF-8 but Parquet: name it .parquet"),
+            ("a.csv", b"prompt;response\np;r\n", "a.csv:1: columns are parted by ';'"),
+        ],
+    )
+    def test_what_it_is_and_what_to_do_is_said(self, name: str, content: bytes, told: str) -> None:
+        Path(name).write_bytes(content)
+        assert error_of(Path(name)).startswith(told)
+
+
+class TestNothingIsDroppedSilently:
+    def test_a_column_that_is_null_counts_as_absent(self) -> None:
+        for suffix in WRITERS:
+            for name in ("messages", "request"):
+                assert read(written(suffix, [{**KINDS["pair"], name: None}] * 2)) == [EXPECTED] * 2, (suffix, name)
+        path = written(".csv", [{**KINDS["pair"], "messages": ""}])
+        assert read(path) == [EXPECTED]
+
+    def test_an_empty_response_is_still_an_error_beside_null_columns(self) -> None:
+        assert "must be the assistant's response" in error_of(
+            written(".csv", [{"prompt": "p", "response": "", "messages": ""}])
+        )
+
+    def test_a_csv_header_with_a_name_twice_is_refused(self) -> None:
+        Path("a.csv").write_text("prompt,response,response\np,r,s\n")
+        assert error_of(Path("a.csv")).startswith("a.csv:1: the header names the column 'response' twice")
+
+    def test_a_json_object_with_a_name_twice_is_refused(self) -> None:
+        assert error_of(jsonl(GOOD, '{"prompt": "p", "response": "r", "response": "s"}')).startswith(
+            "data.jsonl:2: not JSON ('response' is named twice in one object)"
+        )
+
+    def test_a_parquet_column_that_is_there_twice_is_refused(self) -> None:
+        column = pa.array(["x"])
+        pq.write_table(pa.Table.from_arrays([column] * 3, names=["prompt", "response", "response"]), "a.parquet")
+        assert error_of(Path("a.parquet")).startswith("a.parquet: the column 'response' is there twice")
+
+
 class TestPromptIds:
     def test_white_space_does_not_make_another_prompt_and_words_do(self) -> None:
         first, second, third = read(
@@ -295,7 +352,7 @@ MALFORMED_ROWS: list[tuple[str, dict[str, Any], str]] = [
     ("log without messages", {"request": {}, "response": ANSWER}, "no OpenAI log: it needs request.messages"),
     ("log without choices", {"request": {"messages": CHAT}, "response": {}}, "no OpenAI log"),
     ("log with no choice", {"request": {"messages": CHAT}, "response": {"choices": []}}, "no OpenAI log"),
-    ("log of an error", {"request": {"messages": CHAT}, "response": {"error": {"code": 429}}}, "no OpenAI log"),
+    ("log of an error", {"request": {"messages": CHAT}, "response": {"error": {"code": 429}}}, "that the call failed"),
     ("log of nulls", {"request": None, "response": None}, "no OpenAI log"),
     ("log of numbers", {"request": 1, "response": 2}, "no OpenAI log"),
     ("log of lists", {"request": [], "response": []}, "no OpenAI log"),
@@ -305,7 +362,7 @@ MALFORMED_ROWS: list[tuple[str, dict[str, Any], str]] = [
     (
         "log of a tool call",
         {"request": {"messages": CHAT}, "response": {"choices": [{"message": {"content": None}}]}},
-        TURN,
+        "the answer is empty",
     ),
 ]
 

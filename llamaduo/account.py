@@ -1,0 +1,53 @@
+"""What was read, used and left out of a run's data: `data.json` in the run's folder, and the lines that say it.
+
+    {"source": "log.jsonl", "read": 30, "used": {"train": 16, "dev": 2, "test": 2},
+     "left_out": [{"reason": "the answer is cut off (finish_reason: length)", "rows": 10, "first": "log.jsonl:2"}],
+     "notes": ["columns that are not read: id (30 rows)"]}
+
+`read` is the sum of all that is used and left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+FILE = "data.json"
+"""What an account is called in a run's folder."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Rows that are not used, for one reason."""
+
+    reason: str
+    rows: int
+    first: str
+    """Where the first of them is."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """The way of all rows that were read."""
+
+    source: str
+    """What was read, as the configuration names it."""
+    read: int
+    used: Mapping[str, int]
+    """Rows by split."""
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What else is not read, or not answered, a sentence each."""
+
+    def lines(self) -> list[str]:
+        """Return what a reader should know, a line for each reason; one line where all rows are used."""
+        count = sum(one.rows for one in self.left_out)
+        told = f"{self.read - count:,} used, {count:,} left out:" if count else "all used."
+        reasons = [f"  {one.rows:,}: {one.reason}; first {one.first}" for one in self.left_out]
+        return [f"data: {self.read:,} rows of {self.source}, {told}", *reasons, *(f"  {note}" for note in self.notes)]
+
+    def tree(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return dataclasses.asdict(self)

@@ -1,0 +1,200 @@
+"""API logs: an answer that its own log calls cut, filtered, failed or a call of tools is no pair, and counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamaduo.config import Data, DataSource, Experiment, GateSplit
+from llamaduo.data.coverage import load_coverage
+from llamaduo.data.formats import read_example
+from llamaduo.data.logs import SetAside, is_another
+from llamaduo.errors import InputError
+from llamaduo.records import CoverageDataset
+
+ASKED = [{"role": "user", "content": "Which city?"}]
+
+
+def completion(reason: Any = "stop", content: Any = "Lima", **message: Any) -> dict[str, Any]:
+    return {"choices": [{"message": {"role": "assistant", "content": content, **message}, "finish_reason": reason}]}
+
+
+def openai(response: Any, **row: Any) -> dict[str, Any]:
+    return {"request": {"model": "gpt-4o", "messages": ASKED}, "response": response, **row}
+
+
+def anthropic(reason: Any, *blocks: dict[str, Any]) -> dict[str, Any]:
+    content = list(blocks) or [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Lima"}]
+    request = {"system": [{"type": "text", "text": "Be brief."}], "messages": ASKED}
+    return {"request": request, "response": {"type": "message", "content": content, "stop_reason": reason}}
+
+
+def gemini(reason: Any, *parts: dict[str, Any]) -> dict[str, Any]:
+    content = {"role": "model", "parts": list(parts) or [{"text": "Hm.", "thought": True}, {"text": "Lima"}]}
+    request = {
+        "contents": [{"role": "user", "parts": [{"text": "Which city?"}]}],
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+    }
+    return {"request": request, "response": {"candidates": [{"content": content, "finishReason": reason}]}}
+
+
+def responses(status: str, *items: dict[str, Any]) -> dict[str, Any]:
+    message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Lima"}]}
+    output = [{"type": "reasoning", "summary": []}, *(items or [message])]
+    request = {"instructions": "Be brief.", "input": "Which city?"}
+    return {"request": request, "response": {"status": status, "output": output}}
+
+
+WHOLE = {
+    "openai": openai(completion()),
+    "openai, no reason given": openai({"choices": [{"message": {"content": "Lima"}}]}),
+    "openai, parts": openai(completion(content=[{"type": "text", "text": "Lima"}])),
+    "a server with another word": openai(completion("eos_token")),
+    "batch": openai({"status_code": 200, "body": completion()}, error=None),
+    "proxy": openai(completion(), status="success", error=None),
+    "as text": {name: json.dumps(value) for name, value in openai(completion()).items()},
+    "anthropic": anthropic("end_turn"),
+    "gemini": gemini("STOP"),
+    "responses": responses("completed"),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_finished_answer_is_a_pair(name: str) -> None:
+    example = read_example(WHOLE[name], "log.jsonl:1")
+    assert (example.messages[-1]["content"], example.response) == ("Which city?", "Lima")
+    turned = ["system", "user"] if name in ("anthropic", "gemini", "responses") else ["user"]
+    assert [message["role"] for message in example.messages] == turned
+
+
+TOOL = {"type": "tool_use", "id": "1", "name": "look", "input": {}}
+NOT_WHOLE = {
+    "length": (openai(completion("length")), "cut off (finish_reason: length)"),
+    "filter": (openai(completion("content_filter")), "held back by a filter (finish_reason: content_filter)"),
+    "a filter's own field": (
+        openai({"choices": [completion()["choices"][0] | {"content_filter_results": {"hate": {"filtered": True}}}]}),
+        "held back by a filter",
+    ),
+    "refusal": (openai(completion(refusal="I can't.")), "held back by a filter (finish_reason: refusal)"),
+    "tools": (openai(completion("tool_calls", None, tool_calls=[{"id": "1"}])), "a call of tools"),
+    "tools and text": (openai(completion("stop", "Looking.", tool_calls=[{"id": "1"}])), "a call of tools"),
+    "null": (openai(completion(None)), "not known to be finished (finish_reason: null)"),
+    "unknown": (openai(completion("pause_turn")), "not known to be finished (finish_reason: pause_turn)"),
+    "empty": (openai(completion(content=" ")), "the answer is empty"),
+    "http status": (openai({"status_code": 500, "body": completion()}), "the log says status 500"),
+    "status": (openai(completion(), status="failure"), "the log says status failure"),
+    "status, a float": (openai(completion(), status_code=429.0), "the log says status 429"),
+    "error": (openai(completion(), error={"code": 1}), "the log says that the call failed"),
+    "error inside": (openai({"error": {"message": "no"}}), "the log says that the call failed"),
+    "as text": (
+        {name: json.dumps(value) for name, value in openai(completion("length")).items()},
+        "cut off (finish_reason: length)",
+    ),
+    "anthropic, cut": (anthropic("max_tokens"), "cut off (stop_reason: max_tokens)"),
+    "anthropic, context": (anthropic("model_context_window_exceeded"), "cut off"),
+    "anthropic, tools": (anthropic("tool_use", {"type": "text", "text": "Looking."}, TOOL), "a call of tools"),
+    "anthropic, refusal": (anthropic("refusal"), "held back by a filter"),
+    "anthropic, paused": (anthropic("pause_turn"), "not known to be finished"),
+    "anthropic, null": (anthropic(None), "not known to be finished"),
+    "gemini, cut": (gemini("MAX_TOKENS"), "cut off (finish_reason: MAX_TOKENS)"),
+    "gemini, filter": (gemini("SAFETY"), "held back by a filter"),
+    "gemini, tools": (gemini("STOP", {"functionCall": {"name": "look"}}), "a call of tools"),
+    "gemini, prompt": (
+        gemini("STOP") | {"response": {"promptFeedback": {"blockReason": "SAFETY"}}}, "held back by a filter"
+    ),
+    "responses, cut": (responses("incomplete"), "the log says status incomplete"),
+    "responses, tools": (responses("completed", {"type": "function_call", "name": "look"}), "a call of tools"),
+    "responses, refusal": (
+        responses("completed", {"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}),
+        "held back by a filter",
+    ),
+    "a flat row": ({"prompt": "Which city?", "response": "Li", "finish_reason": "length"}, "cut off"),
+    "a turn of tools": (
+        {"messages": [*ASKED, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
+        "a turn calls tools",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_WHOLE)
+def test_an_answer_that_its_log_calls_unfinished_is_set_aside(name: str) -> None:
+    row, why = NOT_WHOLE[name]
+    with pytest.raises(SetAside) as told:
+        read_example(row, "log.jsonl:7")
+    assert why in told.value.reason
+    assert str(told.value).startswith("log.jsonl:7: ")
+
+
+def test_what_is_no_log_is_refused_and_not_set_aside() -> None:
+    for row in (
+        openai({"text": "Lima"}),
+        openai({"choices": []}),
+        openai(3),
+        anthropic("end_turn", TOOL) | {"request": 1},
+    ):
+        with pytest.raises(InputError) as told:
+            read_example(row, "log.jsonl:7")
+        assert not isinstance(told.value, SetAside), row
+        assert "no OpenAI log: it needs request.messages" in str(told.value)
+
+
+def loaded(experiment: Experiment, rows: list[dict[str, Any]]) -> CoverageDataset:
+    Path("log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    experiment.data = Data(DataSource.file, path="log.jsonl", dev_rows=5, test_rows=5)
+    experiment.protocol.gate_split = GateSplit.dev
+    return load_coverage(experiment, [])
+
+
+def numbered(number: int, reason: str, model: str = "gpt-4o-2024-08-06", **response: Any) -> dict[str, Any]:
+    asked = [{"role": "user", "content": f"What about invoice {number * 7919} of {number}?"}]
+    request = {"model": "gpt-4o", "messages": asked}
+    return {"request": request, "response": completion(reason) | {"model": model} | response}
+
+
+def test_what_is_set_aside_is_counted_by_reason_with_the_first_place(experiment: Experiment) -> None:
+    reasons = ["stop", "length", "content_filter"]
+    dataset = loaded(experiment, [numbered(n, reasons[n % 3]) for n in range(60)])
+    assert dataset.account is not None
+    assert dataset.account.read == 60
+    assert sum(dataset.account.used.values()) == 20 == sum(len(getattr(dataset, name)) for name in dataset.account.used)
+    assert dataset.account.lines() == [
+        "data: 60 rows of log.jsonl, 20 used, 40 left out:",
+        "  20: the answer is cut off (finish_reason: length); first log.jsonl:2",
+        "  20: the answer is held back by a filter (finish_reason: content_filter); first log.jsonl:3",
+    ]
+
+
+def test_a_log_of_cut_answers_alone_is_refused_with_the_count(experiment: Experiment) -> None:
+    with pytest.raises(InputError, match=r"log\.jsonl: no row can be used \(30: the answer is cut off .*log\.jsonl:1"):
+        loaded(experiment, [numbered(n, "length") for n in range(30)])
+
+
+def test_other_models_more_answers_and_tools_are_told(experiment: Experiment) -> None:
+    rows = [numbered(n, "stop", "gpt-4o-mini" if n < 4 else "gpt-4o-2024-08-06") for n in range(40)]
+    rows[0]["response"]["choices"] *= 3
+    rows[1]["request"]["tools"] = [{"type": "function"}]
+    dataset = loaded(experiment, rows)
+    assert dataset.account is not None
+    assert dataset.account.notes == (
+        "2 models answered: gpt-4o-2024-08-06 (36), gpt-4o-mini (4).",
+        "rows with an answer of gpt-4o-mini where gpt-4o was asked: 4.",
+        "rows with 2 more answers, which are not read: 1.",
+        "rows with tools offered, which the local model won't have: 1.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "other"),
+    [
+        ("gpt-4o", "gpt-4o-2024-08-06", False),
+        ("claude-sonnet", "claude-sonnet@20250101", False),
+        ("gpt-4o", "gpt-4o-mini", True),
+        ("gpt-4o", "llama", True),
+        ("", "llama", False),
+    ],
+)
+def test_a_dated_version_is_the_same_model(asked: str, answered: str, other: bool) -> None:
+    assert is_another(asked, answered) is other
