@@ -3,14 +3,16 @@
     python benchmarks/judge_economy.py             everything, about a quarter of an hour
     python benchmarks/judge_economy.py --quick     fewer draws, within a minute
 
-Three parts. *Archived*: the verdicts of every iteration of the rehearsals kept in results/pocket_*/runs.tar.xz that
+Four parts. *Archived*: the verdicts of every iteration of the rehearsals kept in results/pocket_*/runs.tar.xz that
 was judged in full are handed out in rounds, as a run would ask for them; saved is the share of verdicts that were never
 asked for, changed is how often the gate decides otherwise than on all of them. Studies without a gate are given the
 default one.
 *Simulated*: runs of six iterations in worlds whose truth is known (worlds.py), with a judge who is asked once and one
 who is asked ten times: rising models, and models that never reach the gate (truth 89), whose false acceptance has to
-stay what it is. *Two tiers*: a cheap judge on all answers and a dear one on a quarter of them: how often the limits
-miss the truth, how wide they are beside those of a dear judge on all answers, how many dear calls equal width takes.
+stay what it is. *Plateaus*: runs of models that stay at 80, or rise, which end once two iterations in a row have
+gained less than 2 points; what is asked for afterwards, as a plateau is called on all prompts alone, counts. *Two
+tiers*: a cheap judge on all answers and a dear one on a quarter of them: how often the limits miss the truth, how wide
+they are beside those of a dear judge on all answers, how many dear calls equal width takes.
 
 The figure is the share of calls saved on the archived iterations, in percent.
 """
@@ -31,7 +33,11 @@ import numpy as np
 from measure import ROOT, Options, Result, conclude, options, say
 from worlds import NOISE, WORLDS, Floats, answered, draw_run, judged
 
-from llamaduo.config import Judge
+from llamaduo.config import Judge, Loop
+from llamaduo.evidence.stop import SURE
+
+Asked = np.ndarray[Any, np.dtype[np.bool_]]
+"""Whether a prompt is judged, by repeat."""
 
 TARGET = (
     ">= 50% saved on archived iterations and of each kind of simulated runs, no archived decision changed; "
@@ -41,6 +47,7 @@ SIZE = Judge.round_prompts
 """Prompts in a round."""
 GATE, ERROR, LOOKS = 90.0, 0.05, 6
 RISING, NEVER = (62, 74, 82, 88, 93, 97), (89,) * LOOKS
+FLAT, PATIENCE, MIN_GAIN = (80,) * 5, Loop.patience, Loop.min_gain
 CHEAP_NOISE, CHEAP_BIAS = 6.0, 4.0
 
 
@@ -49,7 +56,10 @@ def main() -> None:
     load = os.getloadavg()
     if wanted.overrides:
         sys.exit("judge_economy: there is no run here whose settings could be changed; leave them out.")
-    raw = {"archived": archived(), "simulated": simulated(wanted.quick), "two_tiers": two_tiers(wanted.quick)}
+    raw = {
+        "archived": archived(), "simulated": simulated(wanted.quick), "plateaus": plateaus(wanted.quick),
+        "two_tiers": two_tiers(wanted.quick),
+    }  # fmt: skip
     conclude(result(raw, wanted), raw, wanted, load)
 
 
@@ -171,7 +181,8 @@ def looped(models: Floats) -> dict[str, float]:
     for number, scores in enumerate(models):
         if None not in ends.values():
             break
-        used, ended = economical(scores)
+        have = economical(scores)
+        used, ended = int(have.sum()) * scores.shape[1], accepted(scores, have)
         full = passes(scores.mean(1))
         if ends["all"] is None and ends["economy"] is None:
             asked, there = asked + used, there + scores.size
@@ -193,14 +204,19 @@ def passes(by_repeat: Floats) -> bool:
     return bool(log_chances(sums, np.ones_like(sums), GATE)[0] <= np.log(ERROR / LOOKS))
 
 
-def economical(scores: Floats) -> tuple[int, bool]:
-    """Return how many of (prompts, answers, repeats) are asked for, and whether the model passes."""
+def accepted(scores: Floats, have: Asked) -> bool:
+    """Tell whether the model passes by what was asked for."""
+    return bool(have[:, 0].all() and passes((scores.mean(1) * have).sum(1, keepdims=True) / have.sum(1, keepdims=True)))
+
+
+def economical(scores: Floats) -> Asked:
+    """Return which of (prompts, repeats) are asked for, of scores by (prompts, answers, repeats)."""
     from llamaduo.evidence.bounded import lower_limit
     from llamaduo.evidence.economy import Claim, Known, enough, rounds
 
-    prompts, answers, repeats = scores.shape
-    level = ERROR / LOOKS
-    claim = Claim(GATE, level, lambda sums, sizes: lower_limit(sums, sizes, level))
+    prompts, _, repeats = scores.shape
+    error = ERROR / LOOKS
+    claim = Claim(GATE, error, lambda sums, sizes: lower_limit(sums, sizes, error))
     have = np.zeros((prompts, repeats), dtype=bool)
     means = scores.mean(1)
     for part in rounds([(str(at),) for at in range(prompts)], repeats=repeats, size=SIZE):
@@ -211,7 +227,75 @@ def economical(scores: Floats) -> tuple[int, bool]:
         found = Known(sums, np.ones(len(sums)), np.ones(int((~known).sum())), pairs)
         if enough({"precision": found}, {"precision": claim}, done=int(have[known].sum(1).min()), repeats=repeats):
             break
-    return int(have.sum()) * answers, bool(known.all() and passes(sums[:, None]))
+    return have
+
+
+def plateaus(quick: bool) -> list[dict[str, Any]]:
+    """Run loops of models that gain nothing, or much, until two iterations in a row have gained less than 2 points."""
+    n = 8 if quick else 100
+    made = []
+    for world, prompts, repeats in product(WORLDS, (64,) if quick else (64, 200), (1, 10)):
+        for kind, truths in (("flat", FLAT), ("rising", RISING[: len(FLAT)])):
+            rng = np.random.default_rng([prompts, repeats, WORLDS.index(world), len(kind)])
+            scores = draw_run(world, truths, n=n, prompts=prompts, answers=4, repeats=repeats, alike=0.5, rng=rng)
+            loops = [until_plateau(run) for run in scores]
+            row = {"world": world, "prompts": prompts, "repeats": repeats, "models": kind, "runs": n}
+            made.append(row | {key: float(np.mean([loop[key] for loop in loops])) for key in loops[0]})
+            say(f"plateaus: {json.dumps(made[-1])}")
+    return made
+
+
+def until_plateau(models: Floats) -> dict[str, float]:
+    """Go through (iterations, prompts, answers, repeats) until a plateau, by both ways of asking.
+
+    `at_first` is the share that is left out before the rest is asked for, once each, where there may be a plateau.
+    """
+    means = models.mean(2)
+    everything = [np.ones(part.shape, dtype=bool) for part in means]
+    full = next((n for n in range(len(means)) if flat(means, everything, n)), None)
+    have: list[Asked] = []
+    ended, first = None, 0
+    while ended is None and len(have) < len(models):
+        number = len(have)
+        have.append(economical(models[number]))
+        first += int(have[-1].sum())
+        if flat(means, have, number):
+            for late in (best_before(means, have, number), *range(number + 1 - PATIENCE, number + 1)):
+                have[late][:, 0] = True
+            ended = number if flat(means, have, number) else None
+    asked, there = sum(int(part.sum()) for part in have), len(have) * have[0].size
+    return {"saved": 1 - asked / there, "at_first": 1 - first / there, "changed": float(full != ended)}
+
+
+def flat(means: Floats, have: Sequence[Asked], number: int) -> bool:
+    """Tell whether the iterations up to a number may end at a plateau, by what is asked of (prompts, repeats)."""
+    if number < PATIENCE:
+        return False
+    before = best_before(means, have, number)
+    lately = [gains(means, have, late, before) for late in range(number + 1 - PATIENCE, number + 1)]
+    return all(found.mean() - doubt(found, means.shape[1]) < MIN_GAIN for found in lately)
+
+
+def doubt(found: Floats, prompts: int) -> float:
+    """Return by how much a mean of gains may be less over all prompts."""
+    if len(found) == prompts:
+        return 0.0
+    return float(SURE * found.std(ddof=1) / np.sqrt(len(found)))
+
+
+def best_before(means: Floats, have: Sequence[Asked], number: int) -> int:
+    """Return the best of the iterations before the last ones, the earliest of equals."""
+    chosen = 0
+    for earlier in range(1, number + 1 - PATIENCE):
+        chosen = earlier if gains(means, have, earlier, chosen).mean() > 0 else chosen
+    return chosen
+
+
+def gains(means: Floats, have: Sequence[Asked], later: int, earlier: int) -> Floats:
+    """Return the gains between two iterations of the prompts that are judged in both."""
+    both = have[later][:, 0] & have[earlier][:, 0]
+    known = [(means[at] * have[at]).sum(1)[both] / have[at].sum(1)[both] for at in (later, earlier)]
+    return known[0] - known[1]
 
 
 def two_tiers(quick: bool) -> list[dict[str, Any]]:
@@ -265,7 +349,7 @@ def result(raw: dict[str, list[dict[str, Any]]], wanted: Options) -> Result:
     first, once = raw["archived"]
     rising = [row for row in raw["simulated"] if row["models"] == "rising"]
     never = [row for row in raw["simulated"] if row["models"] == "never"]
-    tiers = raw["two_tiers"]
+    tiers, ended = raw["two_tiers"], raw["plateaus"]
     saved = {
         f"{kind}, M={repeats}": round(100 * float(np.mean([r["saved"] for r in rows if r["repeats"] == repeats])), 1)
         for kind, rows in (("rising", rising), ("never", never))
@@ -275,9 +359,17 @@ def result(raw: dict[str, list[dict[str, Any]]], wanted: Options) -> Result:
         world: round(100 * float(np.mean([row["fewer_dear_calls"] for row in tiers if row["world"] == world])), 1)
         for world in WORLDS
     }
+    plateaus_saved = {
+        f"{kind}, M={repeats}": round(
+            100 * float(np.mean([r["saved"] for r in ended if (r["models"], r["repeats"]) == (kind, repeats)])), 1
+        )
+        for kind in ("flat", "rising")
+        for repeats in (1, 10)
+    }
     spread = {
         "archived_saved_once": round(100 * once["saved"], 1), "archived_changed": first["changed"] + once["changed"],
         "simulated_saved": saved, "simulated_changed": round(float(np.mean([r["changed"] for r in rising + never])), 5),
+        "plateaus_saved": plateaus_saved, "plateaus_changed": round(float(np.mean([r["changed"] for r in ended])), 5),
         "false_acceptance": max(row["accepted"] for row in never),
         "false_acceptance_all": max(row["accepted_all"] for row in never),
         "fewer_dear_calls": fewer, "fewest_fewer_dear_calls": min(row["fewer_dear_calls"] for row in tiers),

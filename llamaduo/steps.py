@@ -45,7 +45,7 @@ from llamaduo.evidence import gate, reach
 from llamaduo.evidence.economy import Round
 from llamaduo.evidence.reference import METRICS
 from llamaduo.evidence.scorecard import clusters, of_answers, score, unanswered, unscored
-from llamaduo.evidence.stop import Scores, best, by_means, gained, stop_reason
+from llamaduo.evidence.stop import Scores, best, by_means, gained, least_gained, stop_reason
 from llamaduo.evidence.watch import Watch
 from llamaduo.local.memory import refuse_if_too_large
 from llamaduo.local.vllm_server import program
@@ -354,9 +354,16 @@ class Steps:
             return by_means(later, earlier)
         return gained(self._tables[later.iteration], self._tables[earlier.iteration])
 
+    def least_gain(self, later: Iteration, earlier: Iteration) -> float:
+        """Return the least that the gain may be over all prompts."""
+        if all(not one.unjudged or one.iteration in self._completed for one in (later, earlier)):
+            return self.gain(later, earlier)
+        return least_gained(self._tables[later.iteration], self._tables[earlier.iteration])
+
     def stop_reason(self) -> str | None:
         """Return which rule ends the loop now, or None to go on."""
-        return stop_reason(self.history, self.experiment.loop, self.experiment.judge.max_unscored, self.gain)
+        unscored = self.experiment.judge.max_unscored
+        return stop_reason(self.history, self.experiment.loop, unscored, self.gain, self.least_gain)
 
     def _refuse_if_unreadable(self, verdicts: list[Verdict]) -> None:
         dear, limit = self.experiment.judge.dear, self.experiment.judge.max_unscored

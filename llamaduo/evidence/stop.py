@@ -3,14 +3,17 @@
 passed           every score that the gate asks for exists and reaches it
 max_iterations   the last iteration (or the last fixed volume) is done
 plateau          `patience` iterations in a row each gained less than `min_gain` over the best before them
+                 (where not all prompts are judged: may have gained less; the rest is judged, then it is asked again)
 no_new_data      synthesis is off, or curation left nothing: asked by the loop after these
 budget           the next call could pass the budget: raised by the service
 """
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 
 from llamaduo.config import Loop
 from llamaduo.evidence.scorecard import Answer
@@ -18,6 +21,9 @@ from llamaduo.records import Iteration
 
 Gain = Callable[[Iteration, Iteration], float]
 """By how many points the first of two iterations is better."""
+
+SURE = 1.28
+"""Standard errors by which a gain over some of the prompts has to be above `min_gain` to rule a plateau out."""
 
 
 def passes(iteration: Iteration, max_unanswered: float) -> bool:
@@ -54,6 +60,31 @@ def gained(later: Scores, earlier: Scores) -> float:
     return mean(later) - mean(earlier)
 
 
+def least_gained(later: Scores, earlier: Scores) -> float:
+    """Return the least that the gain over all prompts may be, by the prompts judged in both: `SURE` errors less."""
+    gains = _gains(later, earlier)
+    if len(gains) < 2:
+        return -math.inf
+    return gained(later, earlier) - SURE * stdev(gains) / math.sqrt(len(gains))
+
+
+def _gains(later: Scores, earlier: Scores) -> list[float]:
+    """Return by prompt the gain over the scores that both sides have of it."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for name in later.keys() & earlier.keys():
+        ours, theirs = (_by_prompt(scores[name]) for scores in (later, earlier))
+        for prompt in ours.keys() & theirs.keys():
+            found[prompt].append(fmean(ours[prompt]) - fmean(theirs[prompt]))
+    return [fmean(gains) for gains in found.values()]
+
+
+def _by_prompt(table: Mapping[Answer, float]) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for (prompt, _), value in table.items():
+        values[prompt].append(value)
+    return values
+
+
 def best(history: Sequence[Iteration], gain: Gain = by_means) -> int:
     """Return the number of the iteration with the highest overall score, the earliest of equals."""
     chosen = history[0]
@@ -63,8 +94,17 @@ def best(history: Sequence[Iteration], gain: Gain = by_means) -> int:
     return chosen.iteration
 
 
-def stop_reason(history: Sequence[Iteration], loop: Loop, max_unanswered: float, gain: Gain = by_means) -> str | None:
-    """Return which rule ends the loop after the last iteration of `history`, or None to go on."""
+def stop_reason(
+    history: Sequence[Iteration],
+    loop: Loop,
+    max_unanswered: float,
+    gain: Gain = by_means,
+    least_gain: Gain | None = None,
+) -> str | None:
+    """Return which rule ends the loop after the last iteration of `history`, or None to go on.
+
+    `least_gain` is the least that a gain may be, where that is not the gain itself.
+    """
     if passes(history[-1], max_unanswered):
         return "passed"
     limit = min(loop.max_iterations, len(loop.growth.volumes) or loop.max_iterations)
@@ -72,6 +112,7 @@ def stop_reason(history: Sequence[Iteration], loop: Loop, max_unanswered: float,
         return "max_iterations"
     if loop.patience and len(history) > loop.patience:
         before = history[best(history[: -loop.patience], gain)]
-        if all(gain(iteration, before) < loop.min_gain for iteration in history[-loop.patience :]):
+        least = least_gain or gain
+        if all(least(iteration, before) < loop.min_gain for iteration in history[-loop.patience :]):
             return "plateau"
     return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from sample_records import iteration
 
 from llamaduo.config import Loop
-from llamaduo.evidence.stop import best, gained, stop_reason
+from llamaduo.evidence.stop import Scores, best, gained, least_gained, stop_reason
 from llamaduo.records import Iteration
 
 
@@ -37,6 +39,28 @@ def test_best_and_plateau_go_by_the_gain_that_is_given() -> None:
     loop = Loop(max_iterations=9, patience=2)
     assert stop_reason(history, loop, 0.1) == "plateau"
     assert stop_reason(history, loop, 0.1, gain) is None
+
+
+def test_a_plateau_is_ruled_out_only_by_gains_that_are_sure() -> None:
+    """Few prompts are judged, and one of them is lucky: the rest has to be asked before the run goes on."""
+    before = table(a=80.0, b=80.0, c=80.0, d=80.0)
+    lucky, sure = table(a=80.0, b=80.0, c=80.0, d=100.0), table(a=85.0, b=84.0, c=86.0, d=85.0)
+    assert gained(lucky, before) == pytest.approx(5)
+    assert least_gained(lucky, before) < 2 < least_gained(sure, before) < gained(sure, before)
+    assert least_gained(table(a=99.0), table(a=1.0)) == -math.inf
+    history = [iteration(number, similarity=80.0, precision=80.0) for number in range(3)]
+    loop = Loop(max_iterations=9, patience=2)
+    for latest, expected in ((lucky, "plateau"), (sure, None)):
+        scores = [before, before, latest]
+
+        def gain(later: Iteration, earlier: Iteration, scores: list[Scores] = scores) -> float:
+            return gained(scores[later.iteration], scores[earlier.iteration])
+
+        def least(later: Iteration, earlier: Iteration, scores: list[Scores] = scores) -> float:
+            return least_gained(scores[later.iteration], scores[earlier.iteration])
+
+        assert stop_reason(history, loop, 0.1, gain) is None
+        assert stop_reason(history, loop, 0.1, gain, least) == expected
 
 
 def test_the_earliest_of_equals_is_best() -> None:
