@@ -34,7 +34,7 @@ from llamaduo.config import (
     plain,
 )
 from llamaduo.environment import gpus
-from llamaduo.errors import PICKLE, InputError
+from llamaduo.errors import PICKLE, InputError, not_there
 from llamaduo.redaction import literal_key, name_secret, refusal
 
 _POCKET_TASKS = ("classification", "closed_qa", "coding", "summarization")
@@ -189,7 +189,8 @@ def _rubric_problems(judge: Judge) -> list[str]:
     found = []
     if has_own_rubric(judge):
         if not Path(judge.prompt).is_file():
-            found.append(f"judge.prompt={judge.prompt}: neither blind nor paper, and no such file; name a text file.")
+            what = "and a folder" if Path(judge.prompt).is_dir() else "and no such file"
+            found.append(f"judge.prompt={judge.prompt}: neither blind nor paper, {what}; name a text file.")
         else:
             try:
                 found += [
@@ -425,7 +426,7 @@ def _folder_problems(key: str, path: str | None, is_model: bool) -> list[str]:
     folder = Path(path)
     if not folder.is_dir():
         looks_like_one = path.startswith(("/", ".", "~")) or path.count("/") > 1
-        return [f"{key}={path}: no such folder."] if looks_like_one else []
+        return [f"{key}={not_there(folder, 'folder')}"] if looks_like_one or folder.exists() else []
     if is_model and not (folder / "config.json").is_file():
         return [f"{key}={path}: this folder has no config.json, so it is no model's."]
     if is_model and any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):

@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     redact_logs()
     try:
         _refuse_keys(arguments)
+        arguments = [_at_home(argument) for argument in arguments]
         code = _dispatch(arguments)
         print(end="", flush=True)
         return code
@@ -108,6 +109,12 @@ def _refuse_keys(arguments: list[str]) -> None:
         if variable:
             name = redact_message(argument.partition("=")[0]) if "=" in argument else "the command line"
             raise ConfigError(refusal(name, variable))
+
+
+def _at_home(argument: str) -> str:
+    """Return an argument with the home folder in place of a `~` that the shell has left: `~/x`, `--archive=~/x`."""
+    option, path = re.fullmatch(r"(-[\w-]+=)?(.*)", argument, re.DOTALL).groups("")  # type: ignore[union-attr]
+    return option + os.path.expanduser(path) if path == "~" or path.startswith("~/") else argument
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import difflib
 import io
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,14 +23,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
-from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -39,7 +41,9 @@ from yaml import YAMLError
 from llamaduo.checks import problems
 from llamaduo.config import Experiment
 from llamaduo.errors import ConfigError, InputError
+from llamaduo.overrides import read, refuse_sweeps, several, unread
 from llamaduo.redaction import name_secret, redact_message
+from llamaduo.settled import settle
 
 _PACKAGES = {
     "joblib": "hydra-joblib-launcher",
@@ -112,6 +116,7 @@ def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Nam
     wrong = [text for text in args.overrides if "=" not in text and not text.startswith("~")]
     if wrong:
         raise ConfigError(f"{wrong[0]}: not an override; write key=value, such as task=coding.")
+    args.overrides = read(args.overrides, sweeps=args.multirun)
     return args
 
 
@@ -120,11 +125,35 @@ def _hydra(config_dir: str | None) -> Hydra:
     ConfigStore.instance().store(name="schema", node=Experiment)
     search = create_config_search_path(str(conf_dir()))
     if config_dir is not None:
-        if not Path(config_dir).is_dir():
-            raise ConfigError(f"-cd {config_dir}: no such folder.")
-        search.prepend("command-line", f"file://{Path(config_dir).resolve()}", SearchPathQuery(provider="schema"))
+        place = Path(os.path.expanduser(config_dir))
+        if not place.is_dir():
+            what = (
+                "is a file; name the folder it lies in, and the file with -cn" if place.exists() else "no such folder"
+            )
+            raise ConfigError(f"-cd {config_dir}: {what}.")
+        search.prepend("command-line", f"file://{place.resolve()}", SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
-    return Hydra.create_main_hydra2(task_name="llamaduo", config_search_path=search)
+    hydra = Hydra(task_name="llamaduo", config_loader=_Loader(config_search_path=search))
+    GlobalHydra.instance().initialize(hydra)
+    return hydra
+
+
+class _Loader(ConfigLoaderImpl):
+    """Hydra's loader, which composes each job of a sweep once in a process."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self._jobs: dict[tuple[str, ...], DictConfig] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_jobs": {}}  # a job on its way to another process composes itself there
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Return the configuration of a job."""
+        name = tuple(sweep_overrides)
+        if name not in self._jobs:
+            self._jobs[name] = settle(super().load_sweep_config(master_config, sweep_overrides))
+        return self._jobs[name].copy()
 
 
 def _composed(hydra: Hydra, parser: argparse.ArgumentParser, args: argparse.Namespace) -> Composed | None:
@@ -141,15 +170,30 @@ def _composed(hydra: Hydra, parser: argparse.ArgumentParser, args: argparse.Name
         with _redacted():
             hydra.app_help(config_name=name, args_parser=parser, args=args)
         return None
-    if args.multirun or hydra.get_mode(config_name=name, overrides=overrides) is RunMode.MULTIRUN:
-        return _sweep(hydra, name, overrides)
-    config = hydra.compose_config(name, overrides, run_mode=RunMode.RUN, with_log_configuration=False)
+    config = _config(hydra, name, overrides, sweeps=args.multirun)
+    if config.hydra.mode is RunMode.MULTIRUN:
+        return _sweep(hydra, name, config)
     return Composed(checked([config]), None)
+
+
+def _config(hydra: Hydra, name: str, arguments: list[str], *, sweeps: bool) -> DictConfig:
+    """Compose the configuration of a run, or that of a sweep, which `hydra.mode` then says."""
+    config = hydra.compose_config(
+        name, arguments, run_mode=RunMode.MULTIRUN, with_log_configuration=False, validate_sweep_overrides=False
+    )
+    if sweeps:
+        config.hydra.mode = RunMode.MULTIRUN
+    elif config.hydra.mode is not RunMode.MULTIRUN:
+        refuse_sweeps(arguments)
+    return settle(config)
 
 
 def _show(hydra: Hydra, name: str, args: argparse.Namespace) -> None:
     """Print the configuration; those of a sweep's jobs are YAML documents that begin with their overrides."""
-    for overrides in _jobs(hydra, name, args.overrides).overrides if args.multirun else [args.overrides]:
+    jobs = [args.overrides]
+    if args.multirun:
+        jobs = _jobs(hydra, _config(hydra, name, args.overrides, sweeps=True)).overrides
+    for overrides in jobs:
         if args.multirun:
             print(f"--- # {' '.join(overrides)}")
         hydra.show_cfg(name, overrides, cfg_type=args.cfg, package=args.package, resolve=args.resolve)
@@ -191,10 +235,9 @@ class _Collect(Launcher):
         return done
 
 
-def _sweep(hydra: Hydra, name: str, overrides: list[str]) -> Composed:
+def _sweep(hydra: Hydra, name: str, config: DictConfig) -> Composed:
     """Compose every job of a sweep, check them all, and return how to run them."""
-    jobs = _jobs(hydra, name, overrides)
-    config = hydra.compose_config(name, overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+    jobs = _jobs(hydra, config)
 
     def launch(task: Task, numbers: Sequence[int]) -> None:
         GlobalHydra.instance().initialize(hydra)
@@ -219,14 +262,13 @@ def _typed(task: Task, config: DictConfig) -> None:
     task(to_experiment(config))
 
 
-def _jobs(hydra: Hydra, name: str, overrides: list[str]) -> _Collect:
+def _jobs(hydra: Hydra, config: DictConfig) -> _Collect:
     """Compose every job of a sweep; what Hydra's sweeper writes on the way goes to a folder that is thrown away."""
     with tempfile.TemporaryDirectory() as scratch:
-        config = hydra.compose_config(
-            name, [*overrides, f"hydra.sweep.dir={scratch}"], run_mode=RunMode.MULTIRUN, with_log_configuration=False
-        )
+        apart = config.copy()
+        apart.hydra.sweep.dir = scratch
         sweeper: Any = Plugins.instance().instantiate_sweeper(
-            config=config,
+            config=apart,
             hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=_no_callbacks()),
             task_function=lambda _: None,
         )
@@ -314,6 +356,10 @@ def _nearest(word: str, choices: Iterable[str]) -> str:
 
 def _explained(error: Exception) -> str:  # noqa: PLR0911
     """Return one or two lines for one of Hydra's or OmegaConf's errors."""
+    if isinstance(error, OverrideParseException):
+        return f"{unread(error.override)}"
+    if ambiguous := re.match(r"Ambiguous value for argument '([^=']+)=(.*)'\n", f"{error}"):
+        return several(*ambiguous.groups())
     chain: list[BaseException] = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
@@ -332,6 +378,9 @@ def _explained(error: Exception) -> str:  # noqa: PLR0911
             return f"{key[1]}: there is no such key.{_nearest(key[1], _keys(Experiment))}"
     if group := re.search(r"Could not find '([^']+)'|Cannot find primary config '([^']+)'", text):
         return f"{group[1] or group[2]}: there is no such configuration; see -cd and -cn."
+    if named := re.search(r"Interpolation key '([^']+)' not found\n\s+full_key: (\S+)", text):
+        mended = f"write \\${{{named[1]}}} where the text itself is meant"
+        return f"{named[2]}: ${{{named[1]}}} refers to a key that there isn't; {mended}."
     if wrong := re.search(r"([^\n]+)\n\s+full_key: (\S+)", text):
         return f"{wrong[2]}: {wrong[1].strip()}."
     lines = [line.strip() for line in text.splitlines() if line.strip()]

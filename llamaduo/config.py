@@ -310,8 +310,8 @@ class Task:
     """What the prompts ask for."""
 
     name: str = MISSING
-    topic: str = MISSING
-    """How the synthesis prompt names it."""
+    topic: Optional[str] = MISSING
+    """How the synthesis prompt names it; null, as for data of your own, names none."""
     category: str = MISSING
     """The category of the No Robots data set."""
     train_rows: int = MISSING
@@ -663,6 +663,12 @@ def _drop(tree: dict[str, Any], path: str) -> None:
         tree = tree.get(parent) or {}
     tree.pop(leaf, None)
 
+
+PATHS = (
+    "data.path", "local_model.path", "local_model.tokenizer", "judge.prompt", "infer.vllm", "service.journal",
+    "runtime.results", "runtime.cache", "runtime.accelerate",
+)  # fmt: skip
+"""Keys that hold a file or a folder; some of them may hold a name in its place."""
 
 _POCKET = "pocket:"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llamaduo.errors import ConfigError, InputError
+from llamaduo.errors import ConfigError, InputError, not_there
 from llamaduo.service.journal import Journal, default_path
 from llamaduo.service.ledger import export, spend, take_in, verify
 
@@ -29,6 +29,8 @@ def journal(arguments: list[str], console: Console) -> int:
         case ["export", file]:
             console.print(f"{export(_existing(path), Path(file)):,} requests: {file}")
         case ["import", file]:
+            if not Path(file).is_file():
+                raise InputError(not_there(Path(file), "file"))
             _import(path, Path(file), console)
         case ["verify"]:
             _verify(_existing(path), console)
@@ -38,6 +40,8 @@ def journal(arguments: list[str], console: Console) -> int:
 
 
 def _existing(path: Path) -> Journal:
+    if path.is_dir():
+        raise InputError(f"journal {not_there(path, 'file')}")
     if not path.is_file():
         raise InputError(f"journal {path}: no such file; nothing has been asked yet.")
     return Journal(path, read_only=True)

@@ -167,7 +167,8 @@ def _outlook(experiment: Experiment, dataset: CoverageDataset) -> list[str]:
     refused = reach.refusal(experiment, prompts, test)
     account = dataset.account
     data = account.lines() if account and len(account.lines()) > 1 else []
-    return data + ([refused] if refused else reach.outlook(experiment, prompts, test))
+    told = data + reach.left_out(experiment)
+    return told + ([refused] if refused else reach.outlook(experiment, prompts, test))
 
 
 def _journal(experiment: Experiment) -> Journal | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import warnings
 from collections import Counter
@@ -151,7 +152,7 @@ class Steps:
 
     def _outlook(self) -> list[str]:
         """Return what the gate can see with so many prompts; raises InputError where it can only buy data in vain."""
-        return gate_outlook(self.experiment, self.dataset)
+        return [*odd_stops(self.experiment.infer.stop), *gate_outlook(self.experiment, self.dataset)]
 
     def volume(self, number: int) -> int:
         """Return how many synthetic rows iteration `number` wants."""
@@ -598,6 +599,15 @@ def answering(experiment: Experiment, beside: Beside | None) -> Infer:
     return replace(infer, shots=FEW_SHOTS) if beside is Beside.few_shot else infer
 
 
+def odd_stops(stops: Sequence[str]) -> list[str]:
+    """Return a sentence on stop strings with a backslash where a line break may be meant."""
+    odd = [text for text in stops if re.search(r"\\[ntr]", text)]
+    told = (
+        f'infer.stop: {", ".join(odd)}: a backslash and a letter, no line break; in YAML "\\n" in double quotes is one.'
+    )
+    return [told] if odd else []
+
+
 def gate_outlook(experiment: Experiment, dataset: CoverageDataset) -> list[str]:
     """Return what the gate can see with so many prompts, a sentence each.
 
@@ -608,7 +618,8 @@ def gate_outlook(experiment: Experiment, dataset: CoverageDataset) -> list[str]:
     refused = reach.refusal(experiment, prompts, test)
     if refused and experiment.synthesis.enabled:
         raise InputError(refused)
-    return [f"No model can pass: {refused}"] if refused else reach.outlook(experiment, prompts, test)
+    told = [f"No model can pass: {refused}"] if refused else reach.outlook(experiment, prompts, test)
+    return [*reach.left_out(experiment), *told]
 
 
 def clusters_of(examples: tuple[Example, ...]) -> int:

@@ -9,13 +9,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import OmegaConf
 
 from llamaduo.compose import Composed, compose
 from llamaduo.config import Experiment, JudgeKind, Start, WandbMode, fingerprint
 from llamaduo.errors import ConfigError
+from llamaduo.evidence.reach import left_out
 
 
 def composed(*argv: str) -> Composed:
@@ -157,6 +160,59 @@ def test_a_value_that_was_left_open_is_asked_for() -> None:
     found = error_of("judge=endpoint", "service_llm=endpoint")
     assert "judge.panel.endpoint.model is not set: add judge.panel.endpoint.model=VALUE." in found
     assert "service_llm.model is not set: add service_llm.model=VALUE." in found
+
+
+class TestComposedOnce:
+    @pytest.fixture
+    def composings(self, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+        found: list[list[str]] = []
+        loads = ConfigLoaderImpl.load_configuration
+
+        def counted(self: ConfigLoaderImpl, config_name: str, overrides: list[str], *args: Any, **more: Any) -> Any:
+            found.append(overrides)
+            return loads(self, config_name, overrides, *args, **more)
+
+        monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
+        return found
+
+    def test_a_command(self, composings: list[list[str]]) -> None:
+        composed("task=coding")
+        assert len(composings) == 1
+
+    def test_a_typo(self, composings: list[list[str]]) -> None:
+        error_of("task=codin")
+        assert len(composings) == 1
+
+    def test_a_sweep_and_each_of_its_runs_launching_included(self, composings: list[list[str]]) -> None:
+        found = composed("-m", "task=coding,closed_qa", "train.lora_r=4,8")
+        assert len(composings) == 1 + 4
+        assert found.sweep is not None
+        seen: list[Experiment] = []
+        found.sweep.launch(seen.append, [0, 1, 2, 3])
+        assert seen == found.experiments
+        assert len(composings) == 1 + 4
+
+
+class TestReferenceAsTheJudge:
+    def test_the_gate_asks_for_what_it_can_give_and_says_so(self) -> None:
+        (experiment,) = composed("judge=reference", "synthesis=none").experiments
+        assert (experiment.loop.gate.similarity, experiment.loop.gate.precision) == (90, None)
+        assert left_out(experiment) == ["judge=reference gives no precision: the gate asks for similarity alone."]
+
+    def test_it_may_be_enough_for_synthetic_data(self) -> None:
+        assert composed("judge=reference").experiments[0].synthesis.enabled
+
+    def test_a_precision_that_is_asked_for_all_the_same_is_told_to_be_out_of_reach(self) -> None:
+        (experiment,) = composed("judge=reference", "synthesis=none", "loop.gate.precision=80").experiments
+        (told,) = left_out(experiment)
+        assert told.startswith("No model can pass: loop.gate.precision=80")
+
+    def test_without_similarity_there_is_no_gate(self) -> None:
+        (experiment,) = composed("judge=reference", "synthesis=none", "loop.gate.similarity=null").experiments
+        assert left_out(experiment) == ["judge=reference gives no precision: there is no gate."]
+
+    def test_another_judges_gate_is_as_it_was(self) -> None:
+        assert composed("judge=pocket_panel").experiments[0].loop.gate.precision == 90
 
 
 class TestSweep:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from llamaduo.config import Experiment, GateAgainst, GateMethod, GateRule, GateSplit
+from llamaduo.config import Experiment, GateAgainst, GateMethod, GateRule, GateSplit, JudgeKind
 from llamaduo.evidence.bounded import fewest, lower_limit
 from llamaduo.evidence.gate import (
     FEWEST_ASSUMED,
@@ -82,6 +82,20 @@ def prompts_needed(experiment: Experiment) -> int | None:
             alone if gate.method is GateMethod.guaranteed else min(FEWEST_ASSUMED, enough(gate.margin, error) or alone)
         )
     return fewest(_highest(experiment), error)
+
+
+def left_out(experiment: Experiment) -> list[str]:
+    """Return what the gate can't ask for since the judge doesn't give it, in a sentence; nothing where it gives all."""
+    gate = experiment.loop.gate
+    if experiment.judge.kind is not JudgeKind.reference:
+        return []
+    if gate.precision is not None:
+        return [
+            f"No model can pass: loop.gate.precision={gate.precision:g} asks for what judge=reference doesn't give; "
+            "take loop.gate.precision=null."
+        ]
+    alone = "the gate asks for similarity alone" if asked(gate) else "there is no gate"
+    return [f"judge=reference gives no precision: {alone}."]
 
 
 def outlook(experiment: Experiment, prompts: int, test: int) -> list[str]:

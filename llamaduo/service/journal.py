@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 def home() -> Path:
     """Return `$LLAMADUO_HOME`, or `~/.llamaduo`: what all runs share."""
-    return Path(os.environ.get("LLAMADUO_HOME") or Path.home() / ".llamaduo")
+    return Path(os.path.expanduser(os.environ.get("LLAMADUO_HOME") or "~/.llamaduo"))
 
 
 def default_path() -> Path:

@@ -59,6 +59,8 @@ PAIRS_SCHEMA: dict[str, Any] = {
 """JSON schema of the reply that the `default` synthesis prompt asks for."""
 
 
+_TOPIC = "The topic is $topic. "
+"""The sentence that names the topic in both synthesis prompts."""
 _SHIPPED = frozenset(prompt.value for prompt in JudgePrompt)
 
 
@@ -114,12 +116,12 @@ def judge_prompt(variant: str, *, instruction: str, reference: str, candidate: s
     )
 
 
-def synthesis_prompt(variant: str, *, instruction: str, response: str, topic: str, count: int) -> str:
-    """Return the synthesis prompt of a variant (`default` or `paper`) for one seed pair.
+def synthesis_prompt(variant: str, *, instruction: str, response: str, topic: str | None, count: int) -> str:
+    """Return the synthesis prompt of a variant (`default` or `paper`) for one seed pair; without a topic it names none.
 
     The paper's prompt names no count: how many pairs come back is the model's choice.
     """
-    mark = _mark(instruction, response)
-    return Template(_template(f"synthesis_{variant}")).substitute(
-        mark=mark, instruction=instruction, response=response, topic=topic, count=count
-    )
+    mark, text = _mark(instruction, response), _template(f"synthesis_{variant}")
+    if topic is None:
+        text = text.replace(_TOPIC, "")
+    return Template(text).substitute(mark=mark, instruction=instruction, response=response, topic=topic, count=count)

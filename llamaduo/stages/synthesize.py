@@ -61,7 +61,7 @@ def requests(
     *,
     llm: ServiceLLM,
     config: Synthesis,
-    topic: str,
+    topic: str | None,
     first_request: int,
     seed: int,
 ) -> list[tuple[Example, Request]]:

@@ -32,7 +32,9 @@ def open_study(name: str) -> Summaries:
     """Return the study in `results/NAME`, looked for here and in the folders above; `LLAMADUO_STUDY` goes first."""
     named = os.environ.get("LLAMADUO_STUDY")
     here = Path.cwd()
-    places = [Path(named)] if named else [above / "results" / name for above in (here, *here.parents)]
+    places = (
+        [Path(os.path.expanduser(named))] if named else [above / "results" / name for above in (here, *here.parents)]
+    )
     for place in places:
         if place.is_dir():
             return Summaries(place)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llamaduo.errors import InputError
+from llamaduo.errors import InputError, not_there
 from llamaduo.folders import files_below
 from llamaduo.records import Iteration, RunState
 from llamaduo.run_dir import read_state
@@ -58,7 +58,7 @@ class RunRecord:
 def read_runs(root: Path) -> list[RunRecord]:
     """Return the runs at or below a folder, by path, symbolic links followed; raises InputError if there is none."""
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder.")
+        raise InputError(not_there(root, "folder"))
     found = [file.parent for file in files_below(root, "state.json") if (file.parent / "config.yaml").exists()]
     if not found:
         raise InputError(f"{root}: no run folder in it; a run has a config.yaml and a state.json.")

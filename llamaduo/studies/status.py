@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamaduo.errors import InputError
+from llamaduo.errors import InputError, not_there
 from llamaduo.run_dir import read_state
 from llamaduo.studies.grid import FAILED, Cell, lives, read_grid, read_note
 
@@ -96,7 +96,7 @@ def status(directory: str) -> Status:
     """Return where the runs at or below a folder stand; raises InputError if there is none."""
     root = Path(directory)
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder.")
+        raise InputError(not_there(root, "folder"))
     cells = _with_time_left([_cell(folder, planned) for folder, planned in _runs(root)])
     if not cells:
         raise InputError(f"{root}: no run folder and no grid.json in it; see runtime.results and study.")

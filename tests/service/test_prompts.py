@@ -181,3 +181,11 @@ def test_a_hash_changes_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert template_hash("judge_blind") == before
     text["judge_blind"] += " "
     assert template_hash("judge_blind") != before
+
+
+@pytest.mark.parametrize("variant", ["default", "paper"])
+def test_without_a_topic_no_prompt_names_one(variant: str) -> None:
+    with_one = synthesis_prompt(variant, instruction="I", response="R", topic="Coding", count=8)
+    without = synthesis_prompt(variant, instruction="I", response="R", topic=None, count=8)
+    assert "topic" not in without
+    assert without == with_one.replace("The topic is Coding. ", "")
