@@ -176,7 +176,7 @@ class Audit:
             price = tariff(llm, self._experiment.prices)
             about = sum(price.cost(round(one.characters / _CHARACTERS_A_TOKEN), _VERDICT_TOKENS) for one in left)
             reasks = 1 + self._experiment.judge.reasks
-            most = reasks * sum(price.cost(one.longest_prompt, llm.max_tokens) for one in left)
+            most = reasks * sum(price.cost(one.longest_prompt, one.longest_reply) for one in left)
             held = f", {len(distinct) - len(left):,} of them in the journal" if len(left) < len(distinct) else ""
             lines.append(
                 f"  {name}: {len(distinct):,} calls{held}; about ${about:,.2f}, ${most:,.2f} at the very most."

@@ -263,6 +263,9 @@ def _llm_problems(path: str, llm: ServiceLLM) -> list[str]:
             f"{path}.batch: {llm.provider} has no batch API that llamaduo knows; only openai and compatible do."
         )
     found += _address_problems(path, llm)
+    if llm.provider == "anthropic" and llm.send_seed:
+        found.append(f"{path}.send_seed: Anthropic takes no seed; set {path}.send_seed=false.")
+    found += _limit_problems(path, llm)
     found += [
         f"{path}.parameters.{name}: has a field of its own, or is llamaduo's to set."
         for name in _OURS
@@ -285,9 +288,27 @@ def _llm_problems(path: str, llm: ServiceLLM) -> list[str]:
 
 
 _OURS = (
-    "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "seed", "response_format", "stream", "n",
+    "model", "messages", "temperature", "seed", "response_format", "stream", "n",
     "timeout", "api_base", "base_url", "num_retries", "max_retries", "metadata", "mock_response", "fallbacks",
 )  # fmt: skip
+
+
+def _limit_problems(path: str, llm: ServiceLLM) -> list[str]:
+    """Look at a limit of replies that goes out under another name than `max_tokens`, or without guessing it."""
+    places = {f"{path}.parameters": llm.parameters, f"{path}.parameters.extra_body": llm.parameters.get("extra_body")}
+    given = {
+        f"{place}.{name}": found[name]
+        for place, found in places.items()
+        for name in ("max_tokens", "max_completion_tokens")
+        if isinstance(found, dict) and found.get(name) is not None
+    }
+    wrong = [
+        f"{name}={value}: must be a number of tokens, at least 1."
+        for name, value in given.items()
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1
+    ]
+    two = [f"{' and '.join(given)} are one limit: set one of them; it takes the place of max_tokens."]
+    return wrong or (two if len(given) > 1 else [])
 
 
 _OTHER_PRICES = ("service_tier", "max_output_tokens", "best_of", "tools", "functions", "web_search_options")

@@ -117,7 +117,12 @@ def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Nam
     if wrong:
         raise ConfigError(f"{wrong[0]}: not an override; write key=value, such as task=coding.")
     args.overrides = read(args.overrides, sweeps=args.multirun)
+    args.overrides = [f"++{text}" if _A_PARAMETER.match(text) else text for text in args.overrides]
     return args
+
+
+_A_PARAMETER = re.compile(r"(service_llm|infer\.server|judge\.panel\.[^.=]+)\.parameters\.[^=]+=")
+"""An override of a service LLM's free-form parameters: any name may be set there, new or not."""
 
 
 def _hydra(config_dir: str | None) -> Hydra:

@@ -28,6 +28,7 @@ from llamaduo.gpu_time import rendered as rendered_hours
 from llamaduo.loop import finished, run_folder
 from llamaduo.records import CoverageDataset, Example, Prediction
 from llamaduo.service import answers
+from llamaduo.service.bodies import most_tokens
 from llamaduo.service.client import Request
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import Tariff, retirement_warning, tariff
@@ -179,7 +180,7 @@ def _journal(experiment: Experiment) -> Journal | None:
 def _line(lines: Lines, stage: str, llm: ServiceLLM, experiment: Experiment) -> Line:
     """Return the line of a stage and a service LLM; one of another model, address or price has a line of its own."""
     price = tariff(llm, experiment.prices)
-    key = (stage, llm.name, llm.provider, llm.base_url, llm.model, llm.max_tokens, price)
+    key = (stage, llm.name, llm.provider, llm.base_url, llm.model, most_tokens(llm), price)
     return lines.setdefault(key, Line(stage, llm, price))
 
 
@@ -201,7 +202,7 @@ def _count_synthesis(
             (0, 1) if number == 0 else (1,), calls=1, held=int(held), characters=0 if held else len(request.prompt)
         )
         if not held:
-            line.ceiling_usd += SYNTHESIS_ROUNDS * line.tariff.cost(request.longest_prompt, request.llm.max_tokens)
+            line.ceiling_usd += SYNTHESIS_ROUNDS * line.tariff.cost(request.longest_prompt, request.longest_reply)
 
 
 def _synthesis_requests(experiment: Experiment, dataset: CoverageDataset) -> Iterator[tuple[int, Request]]:
@@ -241,7 +242,7 @@ def _count_answers(
                 seen.add(request.key)
                 new = 0 if held else 1
                 line.add(figures, calls=times, held=times - new, characters=new * request.characters)
-                line.ceiling_usd += new * line.tariff.cost(request.longest_prompt, request.llm.max_tokens)
+                line.ceiling_usd += new * line.tariff.cost(request.longest_prompt, request.longest_reply)
 
 
 Splits = list[tuple[tuple[Example, ...], tuple[int, ...], int]]
@@ -278,7 +279,7 @@ def _count_judging(experiment: Experiment, dataset: CoverageDataset, lines: Line
             left = (calls - held) / calls if calls else 0.0
             characters = left * each * sum(len(request.prompt) for request in requests)
             line.add(figures, calls=calls, held=held, characters=characters)
-            worst = sum(line.tariff.cost(request.longest_prompt, llm.max_tokens) for request in requests)
+            worst = sum(line.tariff.cost(request.longest_prompt, request.longest_reply) for request in requests)
             line.ceiling_usd += left * each * worst * (1 + experiment.judge.reasks)
         _spare(experiment, dataset, line)
 
@@ -350,7 +351,7 @@ def _experience(journal: Journal | None, line: Line, experiment: Experiment, dat
         return Experience(_CHARACTERS_A_TOKEN, _VERDICT_TOKENS, 0)
     if line.stage == "infer":
         response = sum(len(e.response) for e in dataset.train) / len(dataset.train) / _CHARACTERS_A_TOKEN
-        return Experience(_CHARACTERS_A_TOKEN, min(response, line.llm.max_tokens), 0)
+        return Experience(_CHARACTERS_A_TOKEN, min(response, most_tokens(line.llm)), 0)
     pair = sum(len(e.prompt) + len(e.response) + 40 for e in dataset.train) / len(dataset.train)
     return Experience(_CHARACTERS_A_TOKEN, experiment.synthesis.pairs_per_request * pair / _CHARACTERS_A_TOKEN, 0)
 

@@ -59,6 +59,24 @@ def test_overrides_reach_every_depth_with_their_types() -> None:
     assert experiment.loop.growth.volumes == [10, 20]
     assert experiment.judge.panel["pocket_judge"].max_tokens == 9
     assert experiment.service_llm.parameters == {"error_rate": 0.25, "top_p": 0.5}
+
+
+def test_parameters_of_any_name_need_no_plus(compose_experiment: Callable[..., Experiment]) -> None:
+    Path("rows.jsonl").write_text('{"prompt": "p", "response": "r"}\n')
+    experiment = compose_experiment(
+        *("data=file", "data.path=rows.jsonl", "synthesis=none", "train=none", "infer=endpoint", "judge=endpoint"),
+        *(f"infer.server.{field}" for field in ("base_url=http://h/v1", "model=m", "parameters.min_p=0.1")),
+        *(f"judge.panel.endpoint.{field}" for field in ("base_url=http://h/v1", "model=m", "parameters.top_p=0.9")),
+        "judge.panel.endpoint.parameters.extra_body.chat_template_kwargs={enable_thinking: false}",
+        "service_llm.parameters.reasoning_effort=low",
+    )
+    assert experiment.service_llm.parameters["reasoning_effort"] == "low"
+    assert experiment.infer.server is not None
+    assert experiment.infer.server.parameters["min_p"] == 0.1
+    assert experiment.judge.panel["endpoint"].parameters == {
+        "top_p": 0.9,
+        "extra_body": {"chat_template_kwargs": {"enable_thinking": False}},
+    }
     assert experiment.loop.start is Start.last
     assert experiment.tracking.wandb is WandbMode.auto
 

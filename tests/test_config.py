@@ -383,7 +383,16 @@ ONE_BY_ONE: list[tuple[dict[str, Any], str]] = [
     ({f"{JUDGE}.batch_poll_s": 0.0}, f"{JUDGE}.batch_poll_s=0.0: must be above 0."),
     ({"service_llm.batch_poll_s": float("inf")}, "service_llm.batch_poll_s=inf: must be above 0."),
     ({"service_llm.batch": True}, "service_llm.batch: pocket has no batch API that llamaduo knows"),
-    ({"service_llm.parameters": {"max_tokens": 3}}, "service_llm.parameters.max_tokens: has a field of its own"),
+    ({"service_llm.parameters": {"max_tokens": "3"}}, "service_llm.parameters.max_tokens=3: must be a number"),
+    ({"service_llm.parameters": {"max_completion_tokens": 0}}, "service_llm.parameters.max_completion_tokens=0: must"),
+    (
+        {"service_llm.parameters": {"max_completion_tokens": 9, "extra_body": {"max_tokens": 9}}},
+        "parameters.max_completion_tokens and service_llm.parameters.extra_body.max_tokens are one limit",
+    ),
+    (
+        {"service_llm.provider": "anthropic", "service_llm.send_seed": True},
+        "service_llm.send_seed: Anthropic takes no seed; set service_llm.send_seed=false.",
+    ),
     ({"service_llm.parameters": {"response_format": {}}}, "service_llm.parameters.response_format: has a field"),
     ({"service_llm.parameters": {"mock_response": "x"}}, "service_llm.parameters.mock_response: has a field"),
     ({"service.study_budget_usd": -1.0}, "service.study_budget_usd=-1.0: must be at least 0."),

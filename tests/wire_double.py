@@ -75,6 +75,8 @@ class Settings:
     hang_s: float = 3600.0
     says: str = "echo"
     """echo, judge (a verdict), pocket (the pocket LLM's reply) or text:SOMETHING."""
+    bodies: dict[str, str] = field(default_factory=dict)
+    """The very body to answer with, billed, by a text that the prompt contains."""
     finish_reason: str = "stop"
     """In OpenAI's words: stop, length (the text loses its last third) or content_filter."""
     echo_secrets: bool = False
@@ -472,7 +474,7 @@ class Server:
             prompt = wire.prompt(body)
         except (ValueError, LookupError, AttributeError, TypeError, ConnectionError) as error:
             return self._trouble(wire, "400", number, request, f"{_MESSAGES['400']} {error!r}")
-        told = body_hash(model, body)
+        told = body_hash(model if wire is OpenAI else f"{wire.name}/{model}", body)
         call: dict[str, Any] = {"at": arrived, "provider": wire.name, "body": told, "again": self._arrivals[told]}
         call |= {"attempt": None, "fault": None, "latency": 0.0, "status": None, "answered": None, "billed": False}
         self._arrivals[told] += 1
@@ -503,7 +505,8 @@ class Server:
         if kind in STATUSES or kind in REFUSALS:
             return self._trouble(wire, kind, asked.number, request, call=call)
         answer, payload = self._said(request, wire, kind, asked)
-        body = json.dumps(payload).encode()
+        given = next((body for text, body in self.settings.bodies.items() if text in asked.prompt), None)
+        body = (json.dumps(payload) if given is None else given).encode(errors="surrogateescape")
         self._charge(call, asked.model, answer, kind or "ok")
         if kind == "hang":
             await asyncio.sleep(self.settings.hang_s)

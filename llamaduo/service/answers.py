@@ -5,7 +5,7 @@
 Reads examples; returns a `Prediction` for every (prompt, sample), in order. Each one is a request of its own, whose
 repeat number is drawn from the run's seed, the prompt and the sample; a server that takes a seed is sent this number.
 So no answer is taken for another one, and a run with another seed gets others. What is no answer (a call that
-failed, a reply that the server did not finish) has no text, and its finish_reason says why.
+failed, thoughts alone, a tool's call) has no text, and its finish_reason says why.
 """
 
 from __future__ import annotations
@@ -17,10 +17,17 @@ from collections.abc import Sequence
 from llamaduo.config import Infer, ServiceLLM
 from llamaduo.records import ANSWERED, Example, Prediction
 from llamaduo.service.client import Failure, Outcome, Progress, Request, Service
+from llamaduo.service.reading import NO_CHOICES, NO_CONTENT
+from llamaduo.service.refusals import TOO_LONG
 
-_NO_ANSWER = {"content_filter": "refused", "refusal": "refused", "no_choices": "no_reply"}
-"""What a server's finish reason makes of its reply; any other one but `stop` and `length`: `unfinished`."""
-_TOO_LONG = "ContextWindowExceededError"
+_NO_ANSWER = {
+    "content_filter": "refused",
+    "refusal": "refused",
+    NO_CHOICES: "no_reply",
+    **dict.fromkeys((NO_CONTENT, "tool_calls", "error", "abort", "aborted", "cancelled"), "unfinished"),
+}
+"""What makes a reply no answer; any other word but `stop` counts as `length`: it is not known to be finished."""
+_TOO_LONG = (TOO_LONG, "ContextWindowExceededError")
 
 
 def server_answers(
@@ -106,7 +113,7 @@ def _prediction(example: Example, sample: int, outcome: Outcome) -> Prediction:
 
 def _finish_reason(outcome: Outcome) -> str:
     if isinstance(outcome, Failure):
-        return "prompt_too_long" if _TOO_LONG in outcome.message else outcome.reason
+        return "prompt_too_long" if any(words in outcome.message for words in _TOO_LONG) else outcome.reason
     if outcome.finish_reason in ANSWERED:
         return outcome.finish_reason
-    return _NO_ANSWER.get(outcome.finish_reason, "unfinished")
+    return _NO_ANSWER.get(outcome.finish_reason, "length")

@@ -7,16 +7,18 @@ at the most it can have cost.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llamaduo.errors import BudgetError
 from llamaduo.service.liveness import alive
+from llamaduo.service.reading import read
 from llamaduo.service.schema import INSERT_ATTEMPT, INSERT_REPLY, REPLY, SELECT_REPLY, checksum
 
 _ADD_SPENT = "INSERT INTO spent (scope, usd) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET usd = usd + excluded.usd"
@@ -29,9 +31,9 @@ class Reply:
     key: str
     """The request's key in the journal."""
     text: str
-    """The message's content, as it came."""
+    """What was answered, without the thoughts before it."""
     finish_reason: str
-    """The provider's word for why the reply ended: stop, length, content_filter ..."""
+    """Why the reply ended: stop, length, content_filter ..., or the provider's own word (`reading.py`)."""
     prompt_tokens: int
     """Tokens sent, as billed."""
     completion_tokens: int
@@ -40,6 +42,8 @@ class Reply:
     """Its price."""
     before: tuple[Reply, ...] = field(default=(), compare=False)
     """Unreadable replies after which this one was asked for."""
+    model: str = field(default="", compare=False)
+    """Which model says it answered; empty where that is not told."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def begin(
     """Open an attempt and return its number, or what speaks against it."""
     row = db.execute(f"{SELECT_REPLY} WHERE key = ?", (attempt.key,)).fetchone()
     if row and checksum(*row[:-1]) == row[-1]:
-        return Reply(*row[: len(REPLY)])
+        return stored_reply(row)
     if row:
         set_aside(db, attempt.key)
     open_ones = "SELECT id, owner, batch, worst_usd FROM attempts WHERE key = ? AND outcome IS NULL"
@@ -115,6 +119,12 @@ def begin(
     )  # fmt: skip
     (number,) = db.execute(INSERT_ATTEMPT, values).fetchone()
     return int(number)
+
+
+def stored_reply(row: Sequence[Any]) -> Reply:
+    """Return the reply in a row of `SELECT_REPLY`."""
+    *_, raw, _ = row
+    return dataclasses.replace(Reply(*row[: len(REPLY)]), model=read(raw).model)
 
 
 def study_of(run: str) -> str:

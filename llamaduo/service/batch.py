@@ -24,7 +24,8 @@ from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short, no
 from llamaduo.service.journal import Journal
 from llamaduo.service.liveness import alive
 from llamaduo.service.prices import Tariff
-from llamaduo.service.transport import batch_body, batch_call, billed
+from llamaduo.service.reading import form_of, parsed, read
+from llamaduo.service.transport import batch_body, batch_call
 
 if TYPE_CHECKING:
     from llamaduo.service.client import Request
@@ -117,7 +118,7 @@ class Batches:
         return left
 
     def _wish(self, request: Request, batch: str) -> Attempt:
-        worst = self._tariff.cost(request.longest_prompt, self._llm.max_tokens, batch=True)
+        worst = self._tariff.cost(request.longest_prompt, request.longest_reply, batch=True)
         llm = f"{self._llm.provider}/{self._llm.model}"
         return Attempt(request.key, request.sent, self._run, request.stage, llm, worst, batch)
 
@@ -204,7 +205,7 @@ class Batches:
 
     async def _collect(self, batch: str) -> bool:
         remote_id = await self._remote_id(batch)
-        lines: dict[str, dict[str, Any]] = {}
+        lines: dict[str, str] = {}
         completed = False
         if remote_id is not None:
             remote = await self._ended(remote_id)
@@ -215,7 +216,7 @@ class Batches:
             line = lines.get(key)
             reply = self._reply(key, line, worst) if line else None
             if line and reply:
-                await self._journal.record(attempt, reply, redact_reply(json.dumps(line)))
+                await self._journal.record(attempt, reply, redact_reply(line))
             elif _answered(line) if line else completed:
                 await self._journal.fail(attempt, cost_usd=worst, outcome="unknown")
             else:
@@ -241,35 +242,26 @@ class Batches:
                 return remote
             await asyncio.sleep(self._llm.batch_poll_s)
 
-    async def _lines(self, file: str) -> dict[str, dict[str, Any]]:
-        """Return the rows of a result file by their key; a line that is no JSON object is left out."""
+    async def _lines(self, file: str) -> dict[str, str]:
+        """Return the rows of a result file, as they came, by their key; one that is no JSON object is left out."""
         content = await self._patiently(lambda: batch_call(self._llm, "files.content", file_id=file))
         found = {}
         for line in content.text.split("\n"):  # splitlines would cut a reply at its U+2028
-            try:
-                row = json.loads(line)
-                found[str(row["custom_id"])] = row
-            except (ValueError, KeyError, TypeError):
-                continue
+            row = parsed(line)
+            if isinstance(row, Mapping) and "custom_id" in row:
+                found[str(row["custom_id"])] = line.encode("utf-8", "replace").decode()
         return found
 
-    def _reply(self, key: str, line: Mapping[str, Any], worst: float) -> Reply | None:
+    def _reply(self, key: str, line: str, worst: float) -> Reply | None:
         """Return the reply in a row of a result file, None if it holds an error."""
-        try:
-            response = line["response"]
-            if response["status_code"] != 200:
-                return None
-            body = response["body"]
-            choice = (body.get("choices") or [{}])[0]
-            text = (choice.get("message") or {}).get("content") or ""
-            text = text.encode("utf-8", "replace").decode()
-            tokens = billed(body.get("usage"))
-        except (KeyError, TypeError, AttributeError, ValueError):
+        response = parsed(line).get("response")
+        if not isinstance(response, Mapping) or response.get("status_code") != 200 or not form_of(response.get("body")):
             return None
-        cost = float(self._tariff.cost(*tokens, batch=True) if tokens[0] and (tokens[1] or not text) else worst)
-        finish_reason = str(choice.get("finish_reason") or ("unknown" if choice else "no_choices"))
-        finish_reason = finish_reason.encode("utf-8", "replace").decode()
-        return Reply(key, redact_reply(text), finish_reason, *tokens, cost)
+        said = read(line)
+        tokens = said.prompt_tokens, said.completion_tokens
+        told = tokens[0] and (tokens[1] or not (said.text or said.thoughts))
+        cost = float(self._tariff.cost(*tokens, batch=True) if told else worst)
+        return Reply(key, redact_reply(said.text), said.finish_reason, *tokens, cost, model=said.model)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try something that may be tried again, as often as the service LLM's `max_attempts` says."""
@@ -283,7 +275,7 @@ class Batches:
         raise AssertionError("max_attempts is at least 1")
 
 
-def _answered(line: Mapping[str, Any]) -> bool:
+def _answered(line: str) -> bool:
     """Tell whether a row of a result file is that of a request which was carried out, and so was billed."""
-    response = line.get("response")
+    response = parsed(line).get("response")
     return isinstance(response, Mapping) and response.get("status_code") == 200

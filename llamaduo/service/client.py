@@ -27,23 +27,17 @@ from typing import Any
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
 from llamaduo.redaction import redact_reply
+from llamaduo.service.answered_by import AnsweredBy
 from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short, no_money
 from llamaduo.service.batch import Batches
+from llamaduo.service.bodies import most_tokens, parameters
 from llamaduo.service.journal import Journal
 from llamaduo.service.limits import Gate
 from llamaduo.service.prices import tariff
+from llamaduo.service.reading import read
+from llamaduo.service.refusals import NoReplyError, PerhapsRefusedError, RefusedError, UnknownOutcomeError
 from llamaduo.service.schema import request_key
-from llamaduo.service.transport import (
-    RefusedError,
-    UnknownOutcomeError,
-    api_key,
-    billed,
-    call,
-    content,
-    hang_up,
-    messages,
-    parameters,
-)
+from llamaduo.service.transport import api_key, call, hang_up, messages
 
 Progress = Callable[[int, int], None]
 """Takes how many are done and how many there are."""
@@ -105,6 +99,11 @@ class Request:
         earlier = sum(len(turn["content"].encode(errors="replace")) + 64 for turn in self.earlier)
         return len(self.prompt.encode(errors="replace")) + earlier + schema + 64
 
+    @property
+    def longest_reply(self) -> int:
+        """The most tokens that the reply may have."""
+        return most_tokens(self.llm)
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -162,6 +161,11 @@ class Service:
         self._gates: dict[tuple[str | None, ...], Gate] = {}
         self._batches: dict[str, Batches] = {}
         self._failed_in_a_row: Counter[str] = Counter()
+        self._answered: set[str] = set()
+        """What has been answered, by `_way`: asked like this, a service LLM takes requests."""
+        self._answered_by = AnsweredBy()
+        self.last_failure = ""
+        """What was said of the last request that got no usable reply."""
         self._stopping = False
         self._grace_s = _GRACE_S
         self._patience_s = 0.0
@@ -185,7 +189,7 @@ class Service:
     @property
     def notes(self) -> list[str]:
         """What a reader should know about the state in which the journal was found."""
-        return self._journal.notes
+        return [*self._journal.notes, *self._answered_by.notes()]
 
     def close(self) -> None:
         """Close the event loop, the limits and the journal."""
@@ -288,6 +292,7 @@ class Service:
                     raise
         stored = self._journal.find(request.key)
         if stored:
+            self._take_down(request, stored)
             return stored
         shared = self._shared[request.key] = asyncio.get_running_loop().create_future()
         try:
@@ -310,6 +315,7 @@ class Service:
         if request.llm.batch:
             reply = await self._batch(request.llm).ask(request)
             if reply is not None:
+                self._take_down(request, reply)
                 return reply
             if not request.llm.batch_fallback:
                 await self._journal.give_up(request.key, "no_reply: its batch brought none")
@@ -320,6 +326,7 @@ class Service:
         """Return the failure that the journal has for a request; anything else is a miss."""
         reason, _, message = (self._journal.failure(request.key) or "").partition(": ")
         if reason:
+            self.last_failure = message
             return Failure(request.key, reason, message)
         raise ServiceError(
             f"replay: the journal {self._journal.path} holds no reply of {request.llm.provider}/{request.llm.model} to "
@@ -350,10 +357,16 @@ class Service:
             try:
                 reply = await self._try(request, tries)
                 self._failed_in_a_row[llm.name] = 0
+                self._take_down(request, reply)
                 return reply
+            except PerhapsRefusedError as error:
+                if _way(request) not in self._answered:
+                    raise
+                return await self._refused(request, error)
             except RefusedError as error:
-                await self._journal.give_up(key, f"refused: {error}")
-                return Failure(key, "refused", str(error))
+                return await self._refused(request, error)
+            except NoReplyError as error:
+                return await self._given_up(request, error)
             except TransientError as error:
                 if tries == llm.max_attempts or self._stopping:
                     return await self._given_up(request, error)
@@ -361,8 +374,18 @@ class Service:
                 await asyncio.sleep(max(wait, error.retry_after))
         raise AssertionError("max_attempts is at least 1")
 
-    async def _given_up(self, request: Request, error: TransientError) -> Failure:
+    def _take_down(self, request: Request, reply: Reply) -> None:
+        self._answered.add(_way(request))
+        self._answered_by.count(request.llm, reply)
+
+    async def _refused(self, request: Request, error: RefusedError) -> Failure:
+        self.last_failure = str(error)
+        await self._journal.give_up(request.key, f"refused: {error}")
+        return Failure(request.key, "refused", str(error))
+
+    async def _given_up(self, request: Request, error: ServiceError) -> Failure:
         llm = request.llm
+        self.last_failure = str(error)
         self._failed_in_a_row[llm.name] += 1
         await self._journal.give_up(request.key, f"no_reply: {error}")
         if self._failed_in_a_row[llm.name] >= max(4, llm.concurrency):
@@ -376,15 +399,15 @@ class Service:
         """Send once, when limits and budgets allow it, unless somebody else does or has done so."""
         llm = request.llm
         price = tariff(llm, self._prices)
-        worst = price.cost(request.longest_prompt, llm.max_tokens)
+        worst = price.cost(request.longest_prompt, request.longest_reply)
         wish = Attempt(request.key, request.sent, self._run, request.stage, f"{llm.provider}/{llm.model}", worst)
-        tokens = request.characters // 4 + llm.max_tokens
+        tokens = request.characters // 4 + request.longest_reply
         while True:
             async with self._gate(llm).slot(tokens=tokens, tries=tries):
                 self._in_flight.add(asyncio.current_task())
                 try:
                     begun = await self._journal.begin(wish, self._caps)
-                    response = await self._send(request, begun, worst) if isinstance(begun, int) else None
+                    raw = await self._send(request, begun, worst) if isinstance(begun, int) else ""
                 except BaseException:
                     self._in_flight.discard(asyncio.current_task())
                     raise
@@ -392,7 +415,7 @@ class Service:
                 if isinstance(begun, Reply):
                     return begun
                 if isinstance(begun, int):
-                    return await self._record(request, begun, response, worst)
+                    return await self._record(request, begun, raw, worst)
             finally:
                 self._in_flight.discard(asyncio.current_task())
             await self._wait_for(begun, wish, llm)
@@ -413,7 +436,7 @@ class Service:
                     await asyncio.wait_for(self._settled.wait(), _LOOK_AGAIN_S)
                 self._settled.clear()
 
-    async def _send(self, request: Request, attempt: int, worst: float) -> Any:
+    async def _send(self, request: Request, attempt: int, worst: float) -> str:
         """Send, and settle at once what brought no reply."""
         if self._stopping:
             await self._journal.fail(attempt, cost_usd=0.0, outcome="failed")
@@ -422,7 +445,7 @@ class Service:
             return await call(
                 request.llm, request.prompt, schema=request.schema, seed=request.repeat, earlier=request.earlier
             )
-        except UnknownOutcomeError:
+        except (UnknownOutcomeError, NoReplyError):
             await self._journal.fail(attempt, cost_usd=worst, outcome="unknown")
             raise
         except Exception:
@@ -431,18 +454,23 @@ class Service:
         finally:
             self._settled.set()
 
-    async def _record(self, request: Request, attempt: int, response: Any, worst: float) -> Reply:
-        """Store the raw reply before anything reads it."""
-        prompt_tokens, completion_tokens = billed(getattr(response, "usage", None))
+    async def _record(self, request: Request, attempt: int, raw: str, worst: float) -> Reply:
+        """Store the raw reply, beside what it says."""
+        said = read(raw)
         price = tariff(request.llm, self._prices)
-        text, finish_reason = content(response)
-        told = prompt_tokens and (completion_tokens or not text)
-        paid = float(price.cost(prompt_tokens, completion_tokens) if told else worst)
-        reply = Reply(request.key, redact_reply(text), finish_reason, prompt_tokens, completion_tokens, paid)
-        raw = redact_reply(json.dumps(response.model_dump(), default=str))
-        await self._journal.record(attempt, reply, raw)
+        told = said.prompt_tokens and (said.completion_tokens or not (said.text or said.thoughts))
+        paid = float(price.cost(said.prompt_tokens, said.completion_tokens) if told else worst)
+        tokens = said.prompt_tokens, said.completion_tokens
+        reply = Reply(request.key, redact_reply(said.text), said.finish_reason, *tokens, paid, model=said.model)
+        await self._journal.record(attempt, reply, redact_reply(raw))
         self._settled.set()
         return reply
+
+
+def _way(request: Request) -> str:
+    """Return how a service LLM is asked, but for the words: who is answered once like this isn't asked in vain."""
+    sent = {name: value for name, value in request.sent.items() if name not in ("messages", "repeat", "seed")}
+    return json.dumps([request.stage, sent], sort_keys=True)
 
 
 async def _each(requests: Iterable[Request] | AsyncIterable[Request]) -> AsyncIterator[Request]:

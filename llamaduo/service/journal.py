@@ -36,7 +36,7 @@ from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short
 from llamaduo.service.liveness import Owner, alive, clear
 from llamaduo.service.one_host import claim, release
 from llamaduo.service.repair import copy_sound_rows, is_foreign, is_sound
-from llamaduo.service.schema import REPLY, SELECT_REPLY, checksum, connect, connect_read_only
+from llamaduo.service.schema import SELECT_REPLY, checksum, connect, connect_read_only
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ class Journal:
         if row is None:
             return None
         if checksum(*row[:-1]) == row[-1]:
-            return Reply(*row[: len(REPLY)])
+            return attempts.stored_reply(row)
         if not self._read_only:
             self._commit([partial(attempts.set_aside, key=key)])
             self.notes.append(f"journal: the reply to request {key[:8]} was damaged; it is set aside and bought again.")

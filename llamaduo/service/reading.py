@@ -65,7 +65,7 @@ class Said:
     completion_tokens: int
     """The same of the reply, thoughts included."""
     model: str
-    """Which model says it answered; empty where that is not told."""
+    """Which model says it answered; empty where no server told it."""
     thoughts: str
     """What was thought before the answer, where it is shown."""
 
@@ -98,7 +98,7 @@ def read_body(form: str, body: Any) -> Said:
 def parsed(text: str) -> Any:
     """Return the JSON value that a text is, None for what is none."""
     try:
-        return json.loads(text)
+        return json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return None
 
@@ -224,9 +224,8 @@ def _dumped(dump: Any) -> Said:
     """Return what litellm's dump says, text as it came: litellm says `stop` for every reason that it doesn't know."""
     choice = _at(dump, "choices", 0)
     tokens = billed(_at(dump, "usage"))
-    model = _at(dump, "model") or ""
     if not isinstance(choice, Mapping):
-        return _storable("", NO_CHOICES, tokens, model, "")
+        return _storable("", NO_CHOICES, tokens, "", "")
     text, thoughts = _parts(_at(choice, "message", "content"))
     told = _at(choice, "message", "reasoning_content")
     reason = choice.get("finish_reason") or "unknown"
@@ -239,7 +238,7 @@ def _dumped(dump: Any) -> Said:
             text, reason = str(refusal), "refusal"
         elif told and not text.strip():
             reason = NO_CONTENT
-    return _storable(text, str(reason), tokens, model, (told if isinstance(told, str) else "") + thoughts)
+    return _storable(text, str(reason), tokens, "", (told if isinstance(told, str) else "") + thoughts)
 
 
 # ---------------------------------------------------------------- text and thoughts
@@ -259,20 +258,17 @@ def _parts(content: Any) -> tuple[str, str]:
 
 
 def _part(part: Any) -> tuple[str, str]:
-    if isinstance(part, str) or part is None:
-        return part or "", ""
+    if isinstance(part, list):
+        return _parts(part)
     if not isinstance(part, Mapping):
-        return json.dumps(part), ""
-    kind = part.get("type")
-    if kind in ("thinking", "reasoning", "redacted_thinking") or part.get("thought") is True:
-        return "", _joined(
-            next((part[name] for name in ("thinking", "text", "reasoning", "summary") if part.get(name)), "")
-        )
+        return (part or "", "") if isinstance(part, str | None) else (json.dumps(part), "")
+    if part.get("type") in ("thinking", "reasoning", "redacted_thinking") or part.get("thought") is True:
+        shown = (part[name] for name in ("thinking", "text", "reasoning", "summary") if part.get(name))
+        return "", _joined(next(shown, ""))
     if isinstance(part.get("text"), str):
         return part["text"], ""
-    if kind is not None or any(name in part for name in ("functionCall", "inlineData", "executableCode")):
-        return "", ""  # a tool's call, a picture
-    return json.dumps(part, ensure_ascii=False) if part else "", ""
+    known = any(name in part for name in ("type", "text", "functionCall", "inlineData", "executableCode"))
+    return "" if known or not part else json.dumps(part, ensure_ascii=False), ""
 
 
 def _joined(content: Any) -> str:

@@ -23,8 +23,14 @@ from llamaduo.service.last_value import UnreadableError, Value, last_value, leni
 
 __all__ = ["Scores", "UnreadableError", "read_pairs", "read_scores"]
 
-_UNFINISHED = {"length": "truncated", "content_filter": "refused", "refusal": "refused", "no_choices": "no_reply"}
-"""What a finish reason other than `stop` makes of a reply; any other word: `unfinished`."""
+_UNFINISHED = {
+    "content_filter": "refused",
+    "refusal": "refused",
+    "no_choices": "no_reply",
+    "no_content": "empty",
+    **dict.fromkeys(("tool_calls", "function_call", "error"), "unfinished"),
+}
+"""What a finish reason other than `stop` makes of a reply; `length`, and any word that nobody knows: `truncated`."""
 _FORM, _PAIR_FORM = "one sentence", ("text", "text")
 """What stands for words in the forms that our prompts show: whoever repeats a form, zeros and all, says nothing."""
 
@@ -57,7 +63,7 @@ def read_scores(text: str, finish_reason: str, criteria: Sequence[str] = ()) -> 
     `criteria` names what was asked for beside similarity and precision: one that is missing leaves all unscored.
     """
     if finish_reason != "stop":
-        raise UnreadableError(_UNFINISHED.get(finish_reason, "unfinished"))
+        raise UnreadableError(_UNFINISHED.get(finish_reason, "truncated"))
     if not text.strip():
         raise UnreadableError("empty")
     tree = _object(text)

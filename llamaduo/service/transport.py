@@ -1,37 +1,39 @@
-"""One call to a service LLM through litellm: keys, options, and its exceptions made ours.
+"""One call to a service LLM: keys, the sending, and what came back, as the journal stores it.
 
-litellm is the transport and nothing more: no retries, no budget, no streaming, an explicit timeout.
+    raw = await call(llm, "a prompt", schema=None, seed=0)      # reading.read(raw) says what it says
+
+What goes to OpenAI-compatible servers, Anthropic and Gemini is made by `bodies.py`, and litellm's HTTP client sends it;
+everything else goes through litellm whole, a hook on its client keeping the body as it came. No retries, no budget, no
+streaming, an explicit timeout. Whatever a server answers with success is brought back, converted by nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
-import email.utils
+import json
 import logging
 import operator
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, NoReturn
 
 from llamaduo.config import ServiceLLM
-from llamaduo.errors import ConfigError, ServiceError, TransientError
+from llamaduo.errors import ConfigError, ServiceError
 from llamaduo.redaction import name_secret, redact
-
-_LONGEST_RETRY_AFTER = 900.0
-_MOST_TOKENS = 10**9
-
-
-class RefusedError(ServiceError):
-    """The provider refused this one request: its safety filter, or a prompt beyond its context."""
-
-
-class UnknownOutcomeError(TransientError):
-    """The request was sent and no whole answer came; it may have been billed all the same."""
-
+from llamaduo.service.bodies import ADDRESSES, encoded, is_own, key_header, parameters, sending_of, token_limits
+from llamaduo.service.exceptions import translated, waits
+from llamaduo.service.reading import NO_CHOICES, form_of, parsed, read_body
+from llamaduo.service.refusals import (
+    NoReplyError,
+    error_of,
+    error_under_success,
+    told,
+)
 
 _TEXT_PROGRAMS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {}
 
@@ -49,12 +51,14 @@ def load_litellm() -> Any:
     """Import litellm, quiet and offline, with the registered programs behind it."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
+    _trust_the_usual_certificates()
     import litellm
 
     litellm.suppress_debug_info = True
     litellm.disable_aiohttp_transport = False  # a quarter less processor time than its httpx transport
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
     _send_once()
+    _keep_bodies()
     known = {entry["provider"] for entry in litellm.custom_provider_map}
     for provider in _TEXT_PROGRAMS:
         if provider not in known:
@@ -74,6 +78,47 @@ def _send_once() -> None:
     AsyncHTTPHandler.single_connection_post_request = not_again
 
 
+def _trust_the_usual_certificates() -> None:
+    """Heed REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, a file or a folder, where SSL_CERT_FILE is unset."""
+    if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
+        return
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    if bundle and Path(bundle).exists():
+        os.environ["SSL_CERT_DIR" if Path(bundle).is_dir() else "SSL_CERT_FILE"] = bundle
+
+
+_ARRIVED: ContextVar[list[Any] | None] = ContextVar("_ARRIVED", default=None)
+"""The responses that came to a call of litellm's, the last one last."""
+
+
+def _keep_bodies() -> None:
+    """Hook the clients that litellm makes, so that what came is kept before anything converts it."""
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+    from litellm.llms.openai.common_utils import BaseOpenAILLM
+
+    if getattr(AsyncHTTPHandler.create_client, "hooked", False):
+        return
+
+    async def keep(response: Any) -> None:
+        arrived = _ARRIVED.get()
+        if arrived is not None:
+            await response.aread()
+            arrived.append(response)
+
+    def hooked(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*args: Any, **kwargs: Any) -> Any:
+            client = make(*args, **kwargs)
+            if client is not None:
+                client.event_hooks = {**client.event_hooks, "response": [*client.event_hooks["response"], keep]}
+            return client
+
+        made.hooked = True  # type: ignore[attr-defined]
+        return made
+
+    AsyncHTTPHandler.create_client = hooked(AsyncHTTPHandler.create_client)
+    BaseOpenAILLM._get_async_http_client = staticmethod(hooked(BaseOpenAILLM._get_async_http_client))
+
+
 def _behind_litellm(litellm: Any, provider: str) -> Any:
     class Program(litellm.CustomLLM):  # type: ignore[misc]
         async def acompletion(self, **call: Any) -> Any:
@@ -89,11 +134,22 @@ def _behind_litellm(litellm: Any, provider: str) -> Any:
     return Program()
 
 
+_OWN_CREDENTIALS = ("bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta")
+"""Providers that are reached with credentials of the cloud's own: AWS's variables or profile, Google's default ones."""
+_VARIABLES = {
+    "fireworks_ai": "FIREWORKS_API_KEY",
+    "huggingface": "HF_TOKEN",
+    "perplexity": "PERPLEXITYAI_API_KEY",
+    "together_ai": "TOGETHERAI_API_KEY",
+}
+"""Where a provider's usual variable is not its name's."""
+
+
 def key_variable(llm: ServiceLLM) -> str | None:
     """Return the environment variable that holds the key: the named one, or the provider's usual one."""
-    if llm.provider in _TEXT_PROGRAMS:
+    if llm.provider in _TEXT_PROGRAMS or (llm.provider in _OWN_CREDENTIALS and not llm.api_key_env):
         return None
-    variable = llm.api_key_env or f"{llm.provider.upper()}_API_KEY"
+    variable = llm.api_key_env or _VARIABLES.get(llm.provider, f"{llm.provider.upper()}_API_KEY")
     name_secret(variable)
     return variable
 
@@ -109,46 +165,9 @@ def api_key(llm: ServiceLLM) -> str | None:
     return key
 
 
-_FINISHED = {"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete"}
-
-
-def content(response: Any) -> tuple[str, str]:
-    """Return text and finish reason of a response, whatever it looks like; half a surrogate becomes `?`.
-
-    litellm says `stop` for every reason that it doesn't know: the provider's own word counts then.
-    """
-    if not response.choices:
-        return "", "no_choices"
-    choice = response.choices[0]
-    text = (choice.message.content if choice.message else None) or ""
-    reason = choice.finish_reason or "unknown"
-    if reason == "stop":
-        native = (getattr(choice, "provider_specific_fields", None) or {}).get("native_finish_reason")
-        refusal = (getattr(choice.message, "provider_specific_fields", None) or {}).get("refusal")
-        if isinstance(native, str) and native.lower() not in _FINISHED:
-            reason = native
-        elif refusal and not text:
-            text, reason = str(refusal), "refusal"
-    text, reason = (words.encode("utf-8", "replace").decode() for words in (text, reason))
-    return text, reason
-
-
-def billed(usage: Any) -> tuple[int, int]:
-    """Return how many tokens the prompt and the reply are billed at; 0 for a count that can't be."""
-    names = ("prompt_tokens", "completion_tokens")
-    told = (usage.get(name) if isinstance(usage, Mapping) else getattr(usage, name, None) for name in names)
-    prompt, reply = (int(n) if isinstance(n, int | float) and 0 < n < _MOST_TOKENS else 0 for n in told)
-    return prompt, reply
-
-
-def parameters(llm: ServiceLLM) -> dict[str, Any]:
-    """Return the configured parameters that are sent: null, which litellm leaves out, unsets one."""
-    return {name: value for name, value in llm.parameters.items() if value is not None}
-
-
 def options(llm: ServiceLLM, *, schema: Mapping[str, Any] | None, seed: int) -> dict[str, Any]:
     """Return what is sent beside model and messages; schema and seed go only to a service LLM that takes them."""
-    chosen: dict[str, Any] = {"max_tokens": llm.max_tokens, **parameters(llm)}
+    chosen: dict[str, Any] = {**({} if token_limits(llm) else {"max_tokens": llm.max_tokens}), **parameters(llm)}
     if llm.temperature is not None:
         chosen["temperature"] = llm.temperature
     if llm.send_seed:
@@ -159,19 +178,12 @@ def options(llm: ServiceLLM, *, schema: Mapping[str, Any] | None, seed: int) -> 
     return chosen
 
 
-_ADDRESSES = {
-    "openai": "https://api.openai.com/v1",
-    "anthropic": "https://api.anthropic.com",
-    "gemini": "https://generativelanguage.googleapis.com/v1beta",
-}
-"""Said in so many words, since litellm would let a variable of the environment change them, which no key covers."""
-
-
 def connection(llm: ServiceLLM) -> dict[str, Any]:
-    """Return how litellm reaches a service LLM: its key, its address, its patience."""
+    """Return how a library reaches a service LLM: its key, its address, its patience."""
+    key = api_key(llm)
     return {
-        "api_key": api_key(llm) or "none",
-        "api_base": llm.base_url or _ADDRESSES.get(llm.provider),
+        **({"api_key": key} if key else {}),
+        "api_base": llm.base_url or ADDRESSES.get(llm.provider),
         "timeout": llm.timeout_s,
         "max_retries": 0,
     }
@@ -189,22 +201,102 @@ async def call(
     schema: Mapping[str, Any] | None,
     seed: int,
     earlier: Sequence[Mapping[str, str]] = (),
-) -> Any:
-    """Make one litellm call and return its response.
+) -> str:
+    """Make one call and return the raw reply as the journal stores it, whatever it looks like.
 
-    Raises RefusedError, UnknownOutcomeError, TransientError or ServiceError.
+    Raises RefusedError, NoReplyError, UnknownOutcomeError, TransientError or ServiceError.
     """
+    if is_own(llm) and llm.provider not in _TEXT_PROGRAMS:
+        return await _own_call(llm, messages(prompt, earlier), schema=schema, seed=seed)
     litellm = load_litellm()
+    arrived: list[Any] = []
+    keeping = _ARRIVED.set(arrived)
     try:
-        return await litellm.acompletion(
+        response = await litellm.acompletion(
             model=f"{llm.provider}/{llm.model}",
             messages=messages(prompt, earlier),
             num_retries=0,
+            allowed_openai_params=[name for name in parameters(llm) if name not in ("extra_body", "extra_headers")],
             **connection(llm),
             **options(llm, schema=schema, seed=seed),
         )
     except Exception as error:
+        if not arrived:
+            raise translated(error, llm) from error
+        found = form_of(parsed(_text(arrived[-1])))
+        if found is None and arrived[-1].status_code < 300:
+            raise translated(error, llm) from error  # a format that nobody here reads
+        return _accepted(llm, found or "openai", arrived[-1])
+    finally:
+        _ARRIVED.reset(keeping)
+    dump = response.model_dump()
+    if not arrived:
+        return json.dumps(dump, default=str)
+    found = form_of(parsed(_text(arrived[-1])))
+    return _enveloped(found or "litellm", arrived[-1], None if found else dump)
+
+
+async def _own_call(
+    llm: ServiceLLM, turns: Sequence[Mapping[str, str]], *, schema: Mapping[str, Any] | None, seed: int
+) -> str:
+    """Send a body of ours by litellm's HTTP client."""
+    import httpx
+
+    key = api_key(llm)
+    sending = sending_of(llm, turns, schema=schema, seed=seed)
+    load_litellm()
+    from litellm.llms.custom_httpx.http_handler import get_async_httpx_client
+
+    client = get_async_httpx_client("llamaduo").client
+    headers = {"Content-Type": "application/json", **key_header(llm, key), **sending.headers}
+    try:
+        response = await client.post(
+            sending.url,
+            content=encoded(sending.body),
+            headers=headers,
+            timeout=httpx.Timeout(llm.timeout_s),
+            follow_redirects=False,
+        )
+    except Exception as error:
         raise translated(error, llm) from error
+    return _accepted(llm, sending.form, response)
+
+
+def _accepted(llm: ServiceLLM, form: str, response: Any) -> str:
+    """Return a server's reply as it is stored; raises what its status, or an error in its body, means."""
+    text = _text(response)
+    body = parsed(text)
+    if response.status_code >= 300:
+        if response.status_code < 400:
+            place = redact(response.headers.get("location", "nowhere"))
+            raise ServiceError(f"{llm.name}: {response.url} redirects to {place}; set base_url to where it lies.")
+        wait = max(waits(response.headers, text))
+        raise error_of(llm, response.status_code, text if body is None else body, retry_after=wait)
+    if form_of(body) is None or read_body(form, body).finish_reason == NO_CHOICES:
+        error = error_under_success(llm, body)
+        if error is not None:
+            raise error
+    if form_of(body) is None:
+        shown = told(text) or "nothing at all"
+        raise NoReplyError(f"{llm.name}: the server answered {response.status_code}, and no reply: {shown}")
+    return _enveloped(form, response, None)
+
+
+def _text(response: Any) -> str:
+    """Return a body as text; a byte that is no UTF-8 stays what it is, as half a surrogate."""
+    content: bytes = response.content
+    return content.decode("utf-8", "surrogateescape")
+
+
+_HEADERS = re.compile(r"date|content-type|(x-|openai-|anthropic-|apim-|cf-)?.*(request-id|processing-ms|model|version)")
+"""Headers that are stored: they tell which request it was, and who answered."""
+
+
+def _enveloped(form: str, response: Any, dump: Any) -> str:
+    """Return a body as the journal stores it: as it came, with its format, its status and the headers that matter."""
+    kept = {name: value for name, value in response.headers.items() if _HEADERS.fullmatch(name.lower())}
+    raw = {"format": form, "status": response.status_code, "headers": kept, "body": _text(response)}
+    return json.dumps(raw if dump is None else {**raw, "dump": dump}, default=str)
 
 
 def batch_body(
@@ -216,12 +308,7 @@ def batch_body(
     earlier: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
     """Return the body of one row of a batch: what `call` would send."""
-    chosen = load_litellm().get_optional_params(
-        model=llm.model, custom_llm_provider=llm.provider, **options(llm, schema=schema, seed=seed)
-    )
-    extra = chosen.pop("extra_body", None) or {}
-    chosen.pop("stream", None)
-    return {"model": llm.model, "messages": messages(prompt, earlier), **chosen, **extra}
+    return sending_of(llm, messages(prompt, earlier), schema=schema, seed=seed).body
 
 
 async def batch_call(llm: ServiceLLM, verb: str, **arguments: Any) -> Any:
@@ -233,7 +320,7 @@ async def batch_call(llm: ServiceLLM, verb: str, **arguments: Any) -> Any:
 
     known = connection(llm)
     sdk = openai.AsyncOpenAI(
-        api_key=known["api_key"], base_url=known["api_base"], timeout=known["timeout"], max_retries=0
+        api_key=known.get("api_key", "none"), base_url=known["api_base"], timeout=known["timeout"], max_retries=0
     )
     try:
         async with sdk:
@@ -253,106 +340,3 @@ async def hang_up() -> None:
         cache._remove_key(key)
         with contextlib.suppress(Exception):
             await client.close()
-
-
-_WORTH_ANOTHER_TRY = {408, 409, 429, 529}
-_PERHAPS_BILLED = {408, 502, 504, 522, 524}
-"""A gateway gave up waiting: whoever stands behind it may have gone on."""
-
-
-def translated(error: Exception, llm: ServiceLLM) -> ServiceError:
-    """Return our exception for one of litellm's, without any key in its text."""
-    text = redact(" ".join(str(error).split()))[:300].encode("utf-8", "replace").decode()
-    name = type(error).__name__
-    if name in ("ContentPolicyViolationError", "ContextWindowExceededError"):
-        return RefusedError(f"{llm.name} refused: {text}")
-    status = _status(error)
-    if status is None:
-        if _was_never_sent(error):
-            return TransientError(f"{llm.name}: {text}")
-        if name in ("Timeout", "APITimeoutError"):
-            text = f"timed out after {llm.timeout_s:g} s"
-        return UnknownOutcomeError(f"{llm.name}: {text}")
-    if status in _WORTH_ANOTHER_TRY or status >= 500:
-        wait = retry_after(error)
-        if wait > _LONGEST_RETRY_AFTER:
-            return ServiceError(f"{llm.name} asks to come back in {wait:,.0f} s: {text}; run the same command then.")
-        kind = UnknownOutcomeError if status in _PERHAPS_BILLED else TransientError
-        return kind(f"{llm.name}: {text}", retry_after=wait)
-    return ServiceError(f"{llm.name} refused the call ({name}, {status}): {text}")
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that led to it."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-
-
-def _ancestors(error: BaseException) -> set[str]:
-    """Return `package.Class` of an exception's class and its ancestors."""
-    return {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
-
-
-def _status(error: Exception) -> int | None:
-    """Return the HTTP status with which the server refused, None where it is not known that it did.
-
-    litellm makes up a status for everything else: 500 for a broken connection, 408 for its own timeout, 422 or 502
-    for an error under status 200. Without a response, and without anything that went wrong on the way to one, its
-    status is that of a call which it did not send, or which a program refused.
-    """
-    for link in _chain(error):
-        if "httpx.HTTPStatusError" in _ancestors(link):
-            return int(link.response.status_code)  # type: ignore[attr-defined]
-    made_up = {"litellm.APIConnectionError", "litellm.Timeout"}
-    if all(type(link).__module__ == "litellm.exceptions" and not _ancestors(link) & made_up for link in _chain(error)):
-        status = getattr(error, "status_code", None)
-        return status if isinstance(status, int) and status >= 400 else None
-    return None
-
-
-def _was_never_sent(error: Exception) -> bool:
-    """Tell whether no connection was made, so that nothing can have been billed.
-
-    litellm calls a connection that broke later a ConnectError too: where aiohttp says what happened, it counts.
-    """
-    unsent = {"aiohttp.ClientConnectorError", "aiohttp.ConnectionTimeoutError"}
-    told = [_ancestors(link) for link in _chain(error)]
-    if not any(name.startswith("aiohttp.") for names in told for name in names):
-        unsent = {"httpx.ConnectError", "httpx.ConnectTimeout", "httpx.PoolTimeout"}
-    return any(names & unsent for names in told)
-
-
-_GEMINI_DELAY = re.compile(r'retryDelay\\?"\s*:\s*\\?"(\d+(?:\.\d+)?)s', re.ASCII)
-
-
-def retry_after(error: Exception) -> float:
-    """Return the seconds that the server asks to wait, in whichever way it says so; 0 if it doesn't."""
-    waits = [0.0]
-    for link in _chain(error):
-        for headers in (getattr(link, "litellm_response_headers", None), _headers(link)):
-            waits += [_seconds(value) for value in [(headers or {}).get("retry-after")] if value]
-        waits += [float(found) for found in _GEMINI_DELAY.findall(str(link))]
-    return max(waits)
-
-
-def _headers(error: BaseException) -> Mapping[str, str] | None:
-    found: Mapping[str, str] | None = getattr(getattr(error, "response", None), "headers", None)
-    return found or getattr(error, "headers", None)
-
-
-def _seconds(value: str) -> float:
-    """Return the seconds of a Retry-After header, which is a number or a date."""
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return 0.0
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=datetime.UTC)
-    return max(0.0, (when - datetime.datetime.now(datetime.UTC)).total_seconds())

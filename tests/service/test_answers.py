@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -130,13 +131,50 @@ def test_answers_and_missing_ones_keep_the_cluster_of_their_prompt(double: Doubl
     assert [(p.cluster, p.text) for p in missing] == [("c0ffee", ""), ("c0ffee", ""), (None, ""), (None, "")]
 
 
-@pytest.mark.parametrize(("word", "reason"), [("content_filter", "refused"), ("abort", "unfinished")])
-def test_a_reply_that_the_server_did_not_finish_is_no_answer(
-    word: str, reason: str, answered: Answered, monkeypatch: pytest.MonkeyPatch
+def replying(monkeypatch: pytest.MonkeyPatch, message: dict[str, Any] | None, word: str | None) -> None:
+    """Let every call bring this message and this finish reason."""
+    body = {"choices": [{"message": message, "finish_reason": word}]}
+    raw = json.dumps({"format": "openai", "status": 200, "headers": {}, "body": json.dumps(body)})
+
+    async def reply(*_: Any, **__: Any) -> str:
+        return raw
+
+    monkeypatch.setattr("llamaduo.service.client.call", reply)
+
+
+@pytest.mark.parametrize(
+    ("message", "word", "reason"),
+    [
+        ({"content": "half a sen"}, "content_filter", "refused"),
+        ({"content": "half a sen"}, "abort", "unfinished"),
+        ({"content": None, "tool_calls": []}, "tool_calls", "unfinished"),
+        ({"content": None, "reasoning_content": "so the label is billing"}, "stop", "unfinished"),
+        ({"content": "", "reasoning_content": "so the la"}, "length", "unfinished"),
+        ({"content": "<think>so the label is billing"}, "stop", "unfinished"),
+        (None, "stop", "unfinished"),
+    ],
+)
+def test_what_the_server_did_not_finish_or_only_thought_is_no_answer(
+    message: Any, word: str, reason: str, answered: Answered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llamaduo.service.client.content", lambda response: ("half a sen", word))
+    replying(monkeypatch, message, word)
     (found,) = answered([example("a")], samples=1)
     assert (found.finish_reason, found.text, found.answered) == (reason, "", False)
+
+
+@pytest.mark.parametrize("word", [None, "", "model_context_window_exceeded", "a word that nobody knows"])
+def test_an_answer_that_is_not_known_to_be_finished_counts_as_cut(
+    word: str | None, answered: Answered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replying(monkeypatch, {"content": "half a sen"}, word)
+    (found,) = answered([example("a")], samples=1)
+    assert (found.finish_reason, found.text) == ("length", "half a sen")
+
+
+def test_thoughts_before_an_answer_are_no_part_of_it(answered: Answered, monkeypatch: pytest.MonkeyPatch) -> None:
+    replying(monkeypatch, {"content": "<think>so the label is</think>\n\nbilling"}, "stop")
+    (found,) = answered([example("a")], samples=1)
+    assert found.text == "billing"
 
 
 @pytest.mark.usefixtures("waits")

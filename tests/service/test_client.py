@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from litellm_faults import BY_STATUS, broken, fault, timeout
+from litellm_faults import broken, fault, timeout
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ConfigError, InputError, ServiceError
@@ -241,10 +241,8 @@ def test_a_reply_with_a_lone_surrogate_is_stored_too(
 def test_a_reply_without_choices_is_stored_and_unscored(
     llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import litellm
-
-    async def nothing(*_: Any, **__: Any) -> Any:
-        return litellm.ModelResponse(choices=[], usage=litellm.Usage(prompt_tokens=5, completion_tokens=0))
+    async def nothing(*_: Any, **__: Any) -> str:
+        return json.dumps({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 0}})
 
     monkeypatch.setattr(client, "call", nothing)
     (reply,) = open_service().ask([ask_for(llm(Program()))], silent)
@@ -300,14 +298,12 @@ def test_a_reply_without_a_usage_that_can_be_is_charged_at_its_worst(
     silent: Silent,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import litellm
-
     send = transport.call
 
-    async def free(*args: Any, **options: Any) -> Any:
-        response = await send(*args, **options)
-        response.usage = litellm.Usage(prompt_tokens=counts[0], completion_tokens=counts[1])
-        return response
+    async def free(*args: Any, **options: Any) -> str:
+        dump = json.loads(await send(*args, **options))
+        dump["usage"] = {"prompt_tokens": counts[0], "completion_tokens": counts[1]}
+        return json.dumps(dump)
 
     monkeypatch.setattr(client, "call", free)
     service = open_service()
@@ -370,7 +366,7 @@ def test_a_refusal_is_not_tried_again(
     status: int, llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float], tmp_path: Path
 ) -> None:
     program = Program(fault(status, "wrong model\nor key"))
-    with pytest.raises(ServiceError, match=rf"^fake refused the call \({BY_STATUS[status]}, {status}\): ") as caught:
+    with pytest.raises(ServiceError, match=rf"^fake refused the call \(.*, {status}\): ") as caught:
         open_service().ask([ask_for(llm(program))], silent)
     assert len(program.prompts) == 1
     assert waits == []
@@ -792,12 +788,9 @@ def test_the_first_miss_ends_a_replay_and_names_what_is_missing(
 def test_a_replay_needs_no_key_no_price_and_no_budget(
     open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import litellm
-
-    async def reply(*_: Any, **__: Any) -> Any:
-        message = litellm.Message(content="paid for")
-        usage = litellm.Usage(prompt_tokens=5, completion_tokens=2)
-        return litellm.ModelResponse(choices=[litellm.Choices(message=message, finish_reason="stop")], usage=usage)
+    async def reply(*_: Any, **__: Any) -> str:
+        choice = {"message": {"content": "paid for"}, "finish_reason": "stop"}
+        return json.dumps({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
 
     real = ServiceLLM(name="real", provider="openai", model="m", api_key_env="SOME_API_KEY", price=Price(1, 1, "t"))
     monkeypatch.setenv("SOME_API_KEY", "k")

@@ -146,7 +146,7 @@ def test_whatever_comes_is_read_without_a_fault_and_never_as_finished(form: str,
 
 def test_litellms_dump_reads_as_it_always_did() -> None:
     dump = openai({"content": "<think>hm</think>answer", "provider_specific_fields": {"refusal": None}})
-    assert read(json.dumps(dump)) == Said("<think>hm</think>answer", "stop", 3, 4, "m", "")
+    assert read(json.dumps(dump)) == Said("<think>hm</think>answer", "stop", 3, 4, "", "")
     dump["choices"][0]["provider_specific_fields"] = {"native_finish_reason": "PAUSED"}
     assert read(json.dumps(dump)).finish_reason == "PAUSED"
     assert read(json.dumps({"format": "litellm", "body": "?", "dump": dump})).finish_reason == "PAUSED"

@@ -90,7 +90,9 @@ def test_a_reply_cut_at_its_limit_is_truncated_however_well_it_reads(text: str) 
         ("content_filter", "refused"),
         ("refusal", "refused"),
         ("no_choices", "no_reply"),
-        *((word, "unfinished") for word in ("tool_calls", "function_call", "error", "unknown", "Stop", "stop ", "")),
+        ("no_content", "empty"),
+        *((word, "unfinished") for word in ("tool_calls", "function_call", "error")),
+        *((word, "truncated") for word in ("unknown", "a new word", "Stop", "stop ", "")),
     ],
 )
 def test_a_reply_that_did_not_finish_is_what_its_finish_reason_says(finish_reason: str, reason: str) -> None:

@@ -100,8 +100,8 @@ def schema_in(provider: str, body: dict[str, Any]) -> Any:
         assert told.get("strict", True) is True
         return told.get("schema")
     if provider == "anthropic":
-        return body.get("output_format", {}).get("schema")
-    return body["generationConfig"].get("response_json_schema")
+        return body.get("output_config", {}).get("format", {}).get("schema")
+    return body["generationConfig"].get("responseJsonSchema")
 
 
 @pytest.mark.parametrize("switched_on", [True, False])
@@ -130,7 +130,7 @@ def test_anthropic_takes_no_seed_and_a_configuration_that_sends_one_is_refused_b
     double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent
 ) -> None:
     service = open_service()
-    with pytest.raises(ServiceError, match=r"^anthropic refused the call \(UnsupportedParamsError, 400\).*seed"):
+    with pytest.raises(ConfigError, match=r"^anthropic: Anthropic takes no seed; set send_seed=false"):
         service.ask([ask_for(wired("anthropic", send_seed=True))], silent)
     assert double.bill()["calls"] == []
     assert service.spent_usd == 0
@@ -151,7 +151,7 @@ def test_the_key_is_in_its_header_and_nowhere_else_and_nothing_is_streamed(
     body = request["body"]
     assert not body.get("stream")
     assert key not in str(body)
-    assert body.get("max_tokens", body.get("generationConfig", {}).get("max_output_tokens")) == 64
+    assert body.get("max_tokens", body.get("generationConfig", {}).get("maxOutputTokens")) == 64
     assert "a prompt" in str(body)
     assert body.get("model", "m") == "m"
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import email.utils
 import json
+import os
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
+from http import HTTPStatus
+from pathlib import Path
 
 import httpx
 import pytest
-from litellm_faults import BY_STATUS, broken, fault, timeout
+from litellm_faults import broken, fault, timeout
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError, ServiceError, TransientError
 from llamaduo.service import transport
-from llamaduo.service.transport import RefusedError, UnknownOutcomeError, billed, content, retry_after, translated
+from llamaduo.service.exceptions import retry_after, translated
+from llamaduo.service.refusals import PerhapsRefusedError, RefusedError, UnknownOutcomeError
 
 LLM = ServiceLLM(name="the_llm", provider="openai", model="m", timeout_s=7.0)
 SECRET = "sk-secret-0123456789-abcdefghijklmnopqrstuvwxyz"
@@ -47,6 +50,36 @@ def test_a_key_comes_from_the_providers_usual_variable(
 def test_every_provider_has_a_usual_variable(provider: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, "k")
     assert transport.api_key(ServiceLLM(name="n", provider=provider, model="m")) == "k"
+
+
+@pytest.mark.parametrize("provider", ["bedrock", "vertex_ai", "sagemaker_chat"])
+def test_a_clouds_own_credentials_are_no_key_of_ours(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = ServiceLLM(name="n", provider=provider, model="m")
+    assert transport.api_key(known) is None
+    assert "api_key" not in transport.connection(known)
+    monkeypatch.setenv("OUR_KEY", "k")
+    assert transport.api_key(dataclasses.replace(known, api_key_env="OUR_KEY")) == "k"
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_the_usual_variables_of_certificates_are_heeded(
+    variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, "")  # what the code sets is taken back after the test
+    bundle = tmp_path / "ca.pem"
+    monkeypatch.setenv(variable, str(bundle))
+    transport._trust_the_usual_certificates()
+    assert os.environ["SSL_CERT_FILE"] == ""  # there is no such file
+    bundle.write_text("")
+    transport._trust_the_usual_certificates()
+    assert os.environ["SSL_CERT_FILE"] == str(bundle)
+    monkeypatch.setenv(variable, str(tmp_path))
+    transport._trust_the_usual_certificates()
+    assert (os.environ["SSL_CERT_FILE"], os.environ["SSL_CERT_DIR"]) == (str(bundle), "")  # what is set stays
+    monkeypatch.setenv("SSL_CERT_FILE", "")
+    transport._trust_the_usual_certificates()
+    assert os.environ["SSL_CERT_DIR"] == str(tmp_path)
 
 
 def test_a_key_that_is_not_required_may_be_missing() -> None:
@@ -90,8 +123,8 @@ def test_what_a_server_answers_with_in_trouble_was_not_billed_and_is_tried_again
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_what_a_server_refuses_is_final(status: int) -> None:
     found = translated(fault(status, "no\nsuch\tthing"), LLM)
-    assert type(found) is ServiceError
-    assert str(found).startswith(f"the_llm refused the call ({BY_STATUS[status]}, {status}): ")
+    assert type(found) is (PerhapsRefusedError if status == 400 else ServiceError)
+    assert str(found).startswith(f"the_llm refused the call ({HTTPStatus(status).phrase}, {status}): ")
     assert "no such thing" in str(found)
 
 
@@ -184,47 +217,6 @@ def test_the_wait_goes_with_the_exception_and_one_of_hours_ends_the_stage() -> N
     found = translated(fault(503, **{"retry-after": "901"}), LLM)
     assert type(found) is ServiceError
     assert str(found).startswith("the_llm asks to come back in 901 s: ")
-
-
-# ---------------------------------------------------------------- what comes back
-
-
-def response(**choice: Any) -> Any:
-    return SimpleNamespace(choices=[SimpleNamespace(**choice)])
-
-
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        (response(message=SimpleNamespace(content="text"), finish_reason="stop"), ("text", "stop")),
-        (response(message=SimpleNamespace(content=None), finish_reason="content_filter"), ("", "content_filter")),
-        (response(message=None, finish_reason=None), ("", "unknown")),
-        (SimpleNamespace(choices=[]), ("", "no_choices")),
-        (SimpleNamespace(choices=None), ("", "no_choices")),
-        (response(message=SimpleNamespace(content="a\ud83d"), finish_reason="st\ud800p"), ("a?", "st?p")),
-    ],
-)
-def test_text_and_finish_reason_of_whatever_comes(found: Any, expected: tuple[str, str]) -> None:
-    assert content(found) == expected
-
-
-@pytest.mark.parametrize(
-    ("usage", "expected"),
-    [
-        (SimpleNamespace(prompt_tokens=3, completion_tokens=4), (3, 4)),
-        ({"prompt_tokens": 3, "completion_tokens": 4.0}, (3, 4)),
-        ({"prompt_tokens": 3}, (3, 0)),
-        (None, (0, 0)),
-        ({}, (0, 0)),
-        ({"prompt_tokens": -3, "completion_tokens": -(10**6)}, (0, 0)),
-        ({"prompt_tokens": "3", "completion_tokens": None}, (0, 0)),
-        ({"prompt_tokens": 10**30, "completion_tokens": float("nan")}, (0, 0)),
-        ({"prompt_tokens": float("inf"), "completion_tokens": [1]}, (0, 0)),
-        ([1, 2], (0, 0)),
-    ],
-)
-def test_a_usage_that_can_not_be_counts_as_none(usage: Any, expected: tuple[int, int]) -> None:
-    assert billed(usage) == expected
 
 
 # ---------------------------------------------------------------- what goes out

@@ -163,9 +163,9 @@ def test_a_reply_that_was_not_finished_has_no_score_however_readable_it_is(
     send, script = transport.call, Script()
 
     async def cut(*args: Any, **options: Any) -> Any:
-        response = await send(*args, **options)
-        response.choices[0].finish_reason = finish_reason
-        return response
+        dump = json.loads(await send(*args, **options))
+        dump["choices"][0]["finish_reason"] = finish_reason
+        return json.dumps(dump)
 
     monkeypatch.setattr(client, "call", cut)
     (found,) = judged([prediction()], {"j": llm(script, send_seed=True)}, reasks=1)

@@ -151,9 +151,9 @@ def test_of_a_reply_that_was_not_finished_whole_pairs_count_and_of_a_refused_one
     send = transport.call
 
     async def cut(*args: Any, **options: Any) -> Any:
-        response = await send(*args, **options)
-        response.choices[0].finish_reason = finish_reason
-        return response
+        dump = json.loads(await send(*args, **options))
+        dump["choices"][0]["finish_reason"] = finish_reason
+        return json.dumps(dump)
 
     monkeypatch.setattr(client, "call", cut)
     found = synthesized(llm(Teacher(lambda _: pairs("a", "b"))), 2)

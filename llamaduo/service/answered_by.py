@@ -1,0 +1,54 @@
+"""Who answered: gateways fall back to another model, and say so in the reply's `model` alone.
+
+other = AnsweredBy()
+other.count(llm, reply)      for every reply
+other.notes()                ["endpoint: another model than m answered: cheap-mini 3 of 4 replies."]
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from llamaduo.config import ServiceLLM
+from llamaduo.service.attempts import Reply
+
+_DATED = re.compile(r"[-@:._]?(v?\d[\d.:_-]*|latest|preview[\w-]*|exp[\w-]*)")
+"""What a snapshot's name has behind the model's."""
+
+
+def is_another(asked: str, answered: str) -> bool:
+    """Tell whether a reply names another model than was asked; a snapshot of it is none, and neither is no name."""
+    asked, answered = (name.strip().lower().rsplit("/", 1)[-1] for name in (asked, answered))
+    if not answered or answered == asked:
+        return False
+    return not (answered.startswith(asked) and _DATED.fullmatch(answered[len(asked) :]))
+
+
+class AnsweredBy:
+    """The replies of each service LLM by the model that says it answered, each reply once."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._replies: Counter[tuple[str, str]] = Counter()
+        self._others: Counter[tuple[str, str, str]] = Counter()
+
+    def count(self, llm: ServiceLLM, reply: Reply) -> None:
+        """Take a reply down."""
+        if reply.key in self._seen:
+            return
+        self._seen.add(reply.key)
+        self._replies[llm.name, llm.model] += 1
+        if is_another(llm.model, reply.model):
+            self._others[llm.name, llm.model, reply.model] += 1
+
+    def notes(self) -> list[str]:
+        """Return a sentence for every service LLM for which another model has answered."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for (name, model, other), count in self._others.items():
+            found.setdefault((name, model), []).append(f"{other} {count:,}")
+        return [
+            f"{name}: another model than {model}, which was asked, answered: {', '.join(others)} of "
+            f"{self._replies[name, model]:,} replies."
+            for (name, model), others in found.items()
+        ]
