@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,14 @@ class Account:
         told = f"{self.read - count:,} used, {count:,} left out:" if count else "all used."
         reasons = [f"  {one.rows:,}: {one.reason}; first {one.first}" for one in self.left_out]
         return [f"data: {self.read:,} rows of {self.source}, {told}", *reasons, *(f"  {note}" for note in self.notes)]
+
+    def without(self, split: str, reason: str, places: Sequence[str]) -> Account:
+        """Return the account without rows of a split that are left out after all."""
+        if not places:
+            return self
+        used = {name: rows - len(places) * (name == split) for name, rows in self.used.items()}
+        left = (*self.left_out, LeftOut(reason, len(places), places[0]))
+        return dataclasses.replace(self, used=used, left_out=left)
 
     def tree(self) -> dict[str, Any]:
         """Return it as plain values."""

@@ -22,6 +22,7 @@ from typing import Any
 
 from llamaduo import rubric
 from llamaduo.account import FILE as ACCOUNT
+from llamaduo.account import Account
 from llamaduo.config import (
     FEW_SHOTS,
     Backend,
@@ -70,6 +71,7 @@ from llamaduo.service import transport
 from llamaduo.service.client import Request, Service
 from llamaduo.service.journal import Journal, default_path, home
 from llamaduo.service.prices import tariff
+from llamaduo.stages.check import check
 from llamaduo.stages.curate import Curated, curate
 from llamaduo.stages.infer import infer
 from llamaduo.stages.judge import calls_there_are, judge
@@ -144,11 +146,25 @@ class Steps:
 
     def _account(self) -> list[str]:
         """Return what was read, used and left out of the data, and keep it in the run's folder."""
-        account = self.dataset.account
+        account = self._checked()
         if account is None:
             return []
         write_text(self._folder.path / ACCOUNT, json.dumps(account.tree(), indent=1) + "\n")
         return account.lines()
+
+    def _checked(self) -> Account | None:
+        """Return the account of the data with what the model can't use; raises InputError for what nobody could."""
+        account, setup = self.dataset.account, self.experiment
+        bought = gate.asked(setup.loop.gate) and setup.synthesis.enabled
+        return account and check(
+            self.dataset,
+            account,
+            model=setup.local_model,
+            train=setup.train,
+            infer=setup.infer,
+            learned=setup.loop.growth.include_coverage,
+            most_missing={setup.protocol.gate_split.value: setup.judge.max_unscored} if bought else {},
+        )
 
     def _outlook(self) -> list[str]:
         """Return what the gate can see with so many prompts; raises InputError where it can only buy data in vain."""

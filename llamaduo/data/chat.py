@@ -29,6 +29,21 @@ CHATML = (
 """ChatML for a tokenizer that has no template: its own end-of-text token ends a response."""
 
 
+def chatml(tokenizer: Any) -> str:
+    """Return ChatML for a tokenizer: where it has no end-of-text token, `<|im_end|>` ends a response, too."""
+    return CHATML if tokenizer.eos_token else CHATML.replace("{{ eos_token }}", "<|im_end|>")
+
+
+class RefusedError(InputError):
+    """The template can't make a row's prompt and response of its turns."""
+
+    def __init__(self, reason: str, mend: str) -> None:
+        super().__init__(f"{reason}{mend}")
+        self.reason = reason
+
+
+_TOLD = 160
+"""Characters of a template's own message, at most."""
 Turns = Sequence[dict[str, str]]
 """`{"role", "content"}` turns."""
 
@@ -47,7 +62,7 @@ class Chat:
         """Tokens of what stands before responses."""
         if not tokenizer.chat_template:
             raise InputError("the tokenizer has no chat template: set local_model.chat_template=chatml.")
-        (asked,), (rest,) = self._split([([{"role": "user", "content": "x"}], "x")])
+        (asked,), (rest,) = self.rendered([([{"role": "user", "content": "x"}], "x")])
         opening, _, suffix = rest.partition("x")
         if opening.strip():
             raise InputError(
@@ -57,18 +72,33 @@ class Chat:
         self._lead = self._needed_lead(asked)
         ends = self._behind(asked + opening + "x", suffix.strip())
         marks = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-        self.end_ids = {tokenizer.eos_token_id, *marks.intersection(ends[:1])}
+        own = {token for token in (tokenizer.eos_token_id,) if token is not None}
+        self.end_ids = own | marks.intersection(ends[:1])
         self._stops = marks.intersection(stops) - self.end_ids
         self.end_ids |= self._stops
+        if not self.end_ids:
+            raise InputError(
+                "the tokenizer has no end-of-text token, and its chat template ends a response with no token of its "
+                "own: nothing would end an answer. Name one as `eos_token` in its tokenizer_config.json, or take "
+                "another local_model.tokenizer."
+            )
+        self.closing = tokenizer.eos_token_id if own else min(marks.intersection(ends[:1]) or self.end_ids)
+        """The end mark that is put behind a response where the template puts none."""
+        self.suffix = suffix.strip()
+        """What the template writes behind a response."""
         self._ends = sum(token in self.end_ids for token in ends)
 
     def prompt_ids(self, messages: Turns) -> list[int]:
         """Return the tokens of a prompt, up to where the response begins."""
         return self._ids(self._text(messages))
 
+    def prompts_ids(self, prompts: Sequence[Turns]) -> list[list[int]]:
+        """Return what `prompt_ids` returns for each of many prompts, but sooner."""
+        return self._many_ids(self._texts(prompts))
+
     def response_ids(self, messages: Turns, response: str) -> list[int] | None:
         """Return the tokens of the response to a prompt, the end mark last; None if an end mark is in its text."""
-        (asked,), (behind,) = self._split([(messages, response)])
+        (asked,), (behind,) = self.rendered([(messages, response)])
         return self._ended(self._behind(asked, behind))
 
     def pairs(self, conversations: Sequence[tuple[Turns, str]]) -> list[tuple[list[int], list[int] | None]]:
@@ -76,7 +106,24 @@ class Chat:
 
         Threads that call this work side by side: the interpreter is free while texts become tokens.
         """
-        asked, behind = self._split(conversations)
+        return self.tokens(*self.rendered(conversations))
+
+    def rendered(self, conversations: Sequence[tuple[Turns, str]]) -> tuple[list[str], list[str]]:
+        """Return the text of each prompt, and the text that the template puts behind it for its response."""
+        asked = self._texts([messages for messages, _ in conversations])
+        answered = [[*messages, {"role": "assistant", "content": response}] for messages, response in conversations]
+        behind = []
+        for text, whole in zip(asked, self._texts(answered), strict=True):
+            if not whole.startswith(text):
+                raise RefusedError(
+                    "the chat template changes a prompt when a response follows: no loss mask can be made",
+                    "; leave system turns out of the rows, or set local_model.chat_template=chatml.",
+                )
+            behind.append(whole[len(text) :])
+        return asked, behind
+
+    def tokens(self, asked: Sequence[str], behind: Sequence[str]) -> list[tuple[list[int], list[int] | None]]:
+        """Return the tokens of prompts and of what stands behind them, as `pairs` does."""
         leads = [self._lead_of(text) for text in asked]
         ids = self._many_ids([*asked, *(lead + text for lead, text in zip(leads, behind, strict=True))])
         rests = map(self._without, leads, behind, ids[len(asked) :])
@@ -118,22 +165,11 @@ class Chat:
         try:
             rendered = self.tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=asks)
         except Exception as error:  # templates raise whatever they like
-            raise InputError(f"the chat template refuses these turns ({error}): change the rows' roles.") from error
+            told = " ".join(str(error).split())[:_TOLD]
+            raise RefusedError(
+                f"the chat template refuses these turns ({told})", ": change the rows' roles."
+            ) from error
         return list(rendered)
-
-    def _split(self, conversations: Sequence[tuple[Turns, str]]) -> tuple[list[str], list[str]]:
-        """Return the text of each prompt, and the text that the template puts behind it for its response."""
-        asked = self._texts([messages for messages, _ in conversations])
-        answered = [[*messages, {"role": "assistant", "content": response}] for messages, response in conversations]
-        behind = []
-        for text, whole in zip(asked, self._texts(answered), strict=True):
-            if not whole.startswith(text):
-                raise InputError(
-                    "the chat template changes a prompt when a response follows: no loss mask can be made; leave "
-                    "system turns out of the rows, or set local_model.chat_template=chatml."
-                )
-            behind.append(whole[len(text) :])
-        return asked, behind
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -171,7 +207,7 @@ class Chat:
         if sum(ids.count(end) for end in self.end_ids) > self._ends:
             return None
         ends = [ids.index(end) for end in self.end_ids if end in ids]
-        return ids[: min(ends) + 1] if ends else [*ids, self.tokenizer.eos_token_id]
+        return ids[: min(ends) + 1] if ends else [*ids, self.closing]
 
 
 def _backend(tokenizer: Any) -> Any:

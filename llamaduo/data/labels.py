@@ -40,7 +40,8 @@ def read_labels(path: Path, coverage: Iterable[Example]) -> list[Labelled]:
     known = {example.prompt_id: example for example in coverage}
     found: list[Labelled] = []
     samples: dict[str, int] = {}
-    for place, row in read_rows(path):
+    for place, filled in read_rows(path):
+        row = {name: value for name, value in filled.items() if value is not None}
         prompt, reference, where = _prompt(row, place, known)
         answer = row.get("response", row.get("answer"))
         if not isinstance(answer, str):

@@ -29,7 +29,10 @@ _FILTERED = {"content_filter", "content_filtered", "refusal", "safety", "recitat
              "spii", "blocked", "guardrail_intervened"}  # fmt: skip
 _CUT = {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded", "incomplete"}
 _FAILED = {"failed", "failure", "error", "errored", "cancelled", "canceled", "timeout", "expired"}
-_REASONS = ("finish_reason", "stop_reason", "finishReason")
+REASONS = ("finish_reason", "stop_reason", "finishReason")
+_ERRORS, _STATUSES = ("error", "exception"), ("status", "status_code", "http_status", "level")
+AROUND = {*_ERRORS, *_STATUSES}
+"""Columns beside request and response that are heeded."""
 _LONGEST = 40
 
 
@@ -66,7 +69,7 @@ _SHAPES = "request.messages and response.choices[0].message.content (or what Ant
 
 def heed_reason(row: Mapping[str, Any], place: str) -> None:
     """Raise SetAside where a row has a finish reason that doesn't say that its answer is finished."""
-    for name in _REASONS:
+    for name in REASONS:
         if row.get(name) not in (None, ""):
             _heed_word(row[name], name, place)
 
@@ -74,10 +77,10 @@ def heed_reason(row: Mapping[str, Any], place: str) -> None:
 def _heed(row: Mapping[str, Any], place: str) -> None:
     """Raise SetAside where what surrounds an answer calls it cut, filtered or failed."""
     heed_reason(row, place)
-    for name in ("error", "exception"):
+    for name in _ERRORS:
         if row.get(name) not in (None, "", {}, [], False):
             raise SetAside(place, "the log says that the call failed")
-    for name in ("status", "status_code", "http_status", "level"):
+    for name in _STATUSES:
         _heed_status(row.get(name), place)
 
 

@@ -26,6 +26,9 @@ HEADER_AGAIN: dict[str, Any] = {}
 
 # Text
 
+_MARK = "\ufeff"
+"""The byte order mark."""
+
 _MARKS = {
     b"\xff\xfe": "UTF-16; save the file as UTF-8.",
     b"\xfe\xff": "UTF-16; save the file as UTF-8.",
@@ -107,7 +110,8 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
     if text.lstrip().startswith("[") and isinstance(rows := _whole(text), list):
         yield from _numbered(path, rows)
         return
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, marked in enumerate(text.split("\n"), 1):
+        line = marked.removeprefix(_MARK)  # of a file that was put behind another one
         if line.strip() in ("{", "[", "[{"):
             raise InputError(
                 f"{path}:{number}: not JSON Lines, which have a whole object in each line; for a list of objects name "
@@ -154,7 +158,8 @@ def _csv(path: Path) -> Iterator[tuple[str, Any]]:
         for row in reader:
             if None in row or None in row.values():
                 raise InputError(f"{path}:{reader.line_num}: {len(header)} fields expected.")
-            yield f"{path}:{reader.line_num}", HEADER_AGAIN if list(row.values()) == header else dict(row)
+            again = [value.removeprefix(_MARK) for value in row.values()] == header
+            yield f"{path}:{reader.line_num}", HEADER_AGAIN if again else dict(row)
     except csv.Error as error:
         raise InputError(f"{path}:{reader.reader.line_num}: not CSV ({error}); mend the row.") from error
 

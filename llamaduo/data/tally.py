@@ -14,10 +14,10 @@ from typing import Any
 
 from llamaduo.account import Account, LeftOut
 from llamaduo.data.formats import columns_of
-from llamaduo.data.logs import is_another, models, remarks
+from llamaduo.data.logs import AROUND, REASONS, is_another, models, remarks
 from llamaduo.records import CoverageDataset, Example
 
-_READ = {"category", "split", "finish_reason", "stop_reason", "finishReason", "status", "status_code", "error"}
+_READ = {"category", "split", *REASONS}
 """Columns that are read beside those of the pair."""
 _NAMED = 8
 
@@ -42,8 +42,9 @@ class Tally:
         self._read += 1
         self.places[example.prompt_id] = place
         columns = columns_of(row)
+        known = _READ | AROUND if columns == ("request", "response") else _READ
         for name, value in row.items():
-            if name not in columns and name not in _READ and value not in (None, "", [], {}):
+            if name not in columns and name not in known and value not in (None, "", [], {}):
                 self._columns[str(name)] += 1
         if columns == ("request", "response"):
             asked, answered = models(row, place)

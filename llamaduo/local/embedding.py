@@ -51,7 +51,7 @@ def _of_chats(tokenizer: Any) -> list[int]:
     """Return the tokens that chats are made of: those that the template writes, and the end of a text."""
     template = str(tokenizer.chat_template)
     written = {token for token, added in tokenizer.added_tokens_decoder.items() if added.content in template}
-    return sorted(written | {tokenizer.eos_token_id})
+    return sorted(written | {token for token in (tokenizer.eos_token_id,) if token is not None})
 
 
 def _never_trained(weight: torch.Tensor, tokens: Sequence[int]) -> list[int]:

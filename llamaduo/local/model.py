@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.config import LocalModel, Quantization, Runtime, model_location
-from llamaduo.data.chat import CHATML, Chat
+from llamaduo.data.chat import Chat, chatml
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.local.embedding import fit_embedding
 from llamaduo.local.hub import refused
@@ -25,12 +25,13 @@ def load_chat(model: LocalModel) -> Chat:
     field, revision = ("tokenizer", model.tokenizer_revision) if model.tokenizer else ("path", model.revision)
     tokenizer = _loaded(AutoTokenizer, model, field, revision=revision)
     if model.chat_template == "chatml":
-        tokenizer.chat_template = CHATML
+        tokenizer.chat_template = chatml(tokenizer)
     elif model.chat_template is not None:
         tokenizer.chat_template = model.chat_template
+    chat = Chat(tokenizer, _stops(model))
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return Chat(tokenizer, _stops(model))
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(chat.closing)
+    return chat
 
 
 def _stops(model: LocalModel) -> list[int]:

@@ -321,7 +321,7 @@ class TestAccount:
 
     def test_a_csv_header_that_comes_again_is_no_row(self, load: Load) -> None:
         text = "".join(f"{row['prompt']},{row['response']}\n" for row in pairs(40))
-        Path("pairs.csv").write_text(f"prompt,response\n{text}prompt,response\nlast one,r\n")
+        Path("pairs.csv").write_text(f"prompt,response\n{text}\ufeffprompt,response\nlast one,r\n")
         assert self.lines(load(path="pairs.csv")) == [
             "data: 42 rows of pairs.csv, 41 used, 1 left out:",
             "  1: the header of a CSV file, again; first pairs.csv:42",

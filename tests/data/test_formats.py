@@ -188,6 +188,9 @@ class TestNothingIsDroppedSilently:
             written(".csv", [{"prompt": "p", "response": "", "messages": ""}])
         )
 
+    def test_a_byte_order_mark_within_a_file_is_no_content(self) -> None:
+        assert read(jsonl(GOOD, "\ufeff" + GOOD)) == 2 * read(jsonl(GOOD))
+
     def test_a_csv_header_with_a_name_twice_is_refused(self) -> None:
         Path("a.csv").write_text("prompt,response,response\np,r,s\n")
         assert error_of(Path("a.csv")).startswith("a.csv:1: the header names the column 'response' twice")
