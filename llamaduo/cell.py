@@ -55,9 +55,11 @@ def run_one(experiment: Experiment, *, quiet: bool = False) -> RunState:
         else:
             try:
                 state = run(experiment, display=display)
-            finally:
+            except BaseException:
                 if (folder / "state.json").exists():
-                    write_run_page(folder)
+                    write_run_page(folder, quiet=True)  # what has ended the run comes first, and alone
+                raise
+            write_run_page(folder)
         display.finish(state, str(folder))
     return state
 

@@ -163,6 +163,9 @@ def _service_problems(experiment: Experiment) -> list[str]:
     judge, teacher = experiment.judge, experiment.service_llm
     if judge.kind is JudgeKind.service and not judge.panel:
         found.append("judge.panel is empty: name at least one service LLM, or take judge=reference.")
+    journal = experiment.service.journal
+    if journal and Path(journal).is_dir():
+        found.append(f"service.journal={not_there(journal, 'file')}")
     found += [
         f"prices.{name}: must not be negative." for name, price in experiment.prices.items() if not _is_price(price)
     ]
@@ -447,7 +450,7 @@ def _folder_problems(key: str, path: str | None, is_model: bool) -> list[str]:
     folder = Path(path)
     if not folder.is_dir():
         looks_like_one = path.startswith(("/", ".", "~")) or path.count("/") > 1
-        return [f"{key}={not_there(folder, 'folder')}"] if looks_like_one or folder.exists() else []
+        return [f"{key}={not_there(path, 'folder')}"] if looks_like_one or folder.exists() else []
     if is_model and not (folder / "config.json").is_file():
         return [f"{key}={path}: this folder has no config.json, so it is no model's."]
     if is_model and any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):

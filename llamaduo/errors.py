@@ -26,9 +26,9 @@ PICKLE = "pickle can run code when it is read, so it is refused"
 """Why weights have to be safetensors."""
 
 
-def not_there(path: Path, wanted: str) -> str:
+def not_there(path: Path | str, wanted: str) -> str:
     """Return why a path is not the `file` or the `folder` that is wanted there."""
-    if not path.exists():
+    if not Path(path).exists():
         return f"{path}: no such {wanted}."
     other, where = ("folder", "in it") if wanted == "file" else ("file", "that holds it")
     return f"{path}: this is a {other}; name the {wanted} {where}."

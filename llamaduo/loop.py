@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llamaduo.config import Beside, Experiment, fingerprint, plain
 from llamaduo.display import Display
-from llamaduo.errors import BudgetError
+from llamaduo.errors import BudgetError, ConfigError, InputError
 from llamaduo.evidence.stop import best
 from llamaduo.evidence.verdict import FALLBACK, SWITCH, verdict
 from llamaduo.records import Judged, RunState
@@ -54,7 +54,8 @@ Opens = Callable[[Experiment, RunDir, RunState, Display], Steps]
 def run(experiment: Experiment, *, display: Display, opens: Opens = Steps) -> RunState:
     """Run one experiment to its end, from wherever it stands, and return its state.
 
-    Raises LlamaduoError; the folder is resumable after any error and any interruption.
+    Raises LlamaduoError; the folder is resumable after any error and any interruption. A run that never began, since
+    something was wrong with its configuration, its keys or its data, leaves none.
     """
     done = finished(experiment)
     if done:
@@ -62,14 +63,20 @@ def run(experiment: Experiment, *, display: Display, opens: Opens = Steps) -> Ru
     with RunDir(run_folder(experiment)) as folder:
         state = folder.read_state()
         state.status, state.stop_reason, state.error = "running", None, None
+        opened = False
         try:
             with opens(experiment, folder, state, display) as steps:
+                opened = True
                 try:
                     _finish(steps, state)
                 except Exception:
                     steps.account(None)
                     raise
         except Exception as error:
+            if not opened or isinstance(error, ConfigError | InputError):
+                folder.forget()
+            if folder.is_forgotten:
+                raise
             state.status, state.error = "failed", redact(f"{error}") or type(error).__name__
             folder.write_state(state)
             raise

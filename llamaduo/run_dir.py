@@ -18,7 +18,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -115,8 +115,11 @@ class RunDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
+        self._made: list[Path] = []
+        """The folders that were not there before, the run's own first; none for a run that goes on."""
 
     def __enter__(self) -> RunDir:
+        self._made = [place for place in (self.path, *self.path.parents) if not place.exists()]
         with _writing(self.path):
             (self.path / "iterations").mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -139,6 +142,19 @@ class RunDir:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def forget(self) -> None:
+        """Leave nothing behind of a run that never began: it is new, and no artifact of it is complete."""
+        if self.path in self._made and not any(self.path.rglob("*.done")):
+            shutil.rmtree(self.path, ignore_errors=True)
+            with suppress(OSError):  # what others have put into a folder above keeps it
+                for place in self._made[1:]:
+                    place.rmdir()
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether nothing is left of the run."""
+        return not self.path.exists()
 
     def _sweep(self) -> None:
         """Remove what a killed process left under a private name: the lock says that it is gone.

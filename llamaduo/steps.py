@@ -101,8 +101,13 @@ class Steps:
         self._folder = folder
         self._state = state
         self._service = open_service(experiment, folder.path)
-        self.dataset = dataset or load_data(experiment)
-        self._tracker = Tracker(experiment, folder.path)
+        try:
+            self.dataset = dataset or load_data(experiment)
+            self._outlook_told = self._outlook()
+        except BaseException:
+            if self._service:
+                self._service.close()
+            raise
         self._sure = False
         self._used_usd: dict[str, float] = {}
         """Price of each answer and each judgement that was used, by its request's key."""
@@ -118,15 +123,16 @@ class Steps:
         """Synthesis requests made so far."""
 
     def __enter__(self) -> Steps:
-        self._folder.write_state(self._state)
         write_text(self._folder.path / "config.yaml", _as_yaml(self.experiment))
+        self._folder.write_state(self._state)
+        self._tracker = Tracker(self.experiment, self._folder.path)
         self.experiment = _with_rubric_in(self.experiment, self._folder.path)
         environment = self._folder.path / "environment.json"
         if not environment.exists():
             write_text(environment, describe(runtime=self.experiment.runtime.seed, data=self.experiment.data.seed))
         account = self._account()
         self.display.start([*headline(self.experiment, self.dataset, self._folder.path), *account], [])
-        for note in [*self.dataset.notes, *self._outlook()]:
+        for note in [*self.dataset.notes, *self._outlook_told]:
             self.display.note(note)
         return self
 
@@ -757,9 +763,8 @@ def open_service(experiment: Experiment, folder: Path, llms: Sequence[ServiceLLM
         return None
     transport.register("pocket", teacher.reply)
     settings = experiment.service
+    refuse_missing_keys(experiment, llms)
     for llm in llms:
-        if not settings.replay:
-            transport.api_key(llm)
         tariff(llm, experiment.prices)
     return Service(
         Journal(journal_path(experiment), read_only=settings.replay),
@@ -769,6 +774,13 @@ def open_service(experiment: Experiment, folder: Path, llms: Sequence[ServiceLLM
         prices=experiment.prices,
         replay=settings.replay,
     )
+
+
+def refuse_missing_keys(experiment: Experiment, llms: Sequence[ServiceLLM] | None = None) -> None:
+    """Raise ConfigError where a key is missing of a service LLM, by default of all that the experiment asks."""
+    if not experiment.service.replay:
+        for llm in asked_llms(experiment) if llms is None else llms:
+            transport.api_key(llm)
 
 
 def asked_llms(experiment: Experiment) -> list[ServiceLLM]:

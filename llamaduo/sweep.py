@@ -77,6 +77,7 @@ def run_all(composed: Composed) -> int:
     _refuse_one_folder_for_two(cells, composed.sweep.overrides)
     done = {number: _line(cells[number], state) for number in range(len(cells)) if (state := finished(cells[number]))}
     left = [number for number in range(len(cells)) if number not in done]
+    _refuse_missing_keys([cells[number] for number in left], composed.sweep)
     _refuse_unreadable_data([cells[number] for number in left])
     _plan(cells, composed.sweep)
     if left:
@@ -108,6 +109,20 @@ def _plan(cells: Sequence[Experiment], sweep: Sweep) -> None:
         studies.setdefault(folder.parent, []).append(cell_of(folder.name, texts, experiment, sweep.configuration, who))
     for study, planned in studies.items():
         add_to_grid(study, planned)
+
+
+def _refuse_missing_keys(cells: Sequence[Experiment], sweep: Sweep) -> None:
+    """Raise ConfigError before anything runs, where no run has all its keys; a cluster may have its own."""
+    from llamaduo.steps import refuse_missing_keys
+
+    missing: list[ConfigError] = []
+    for experiment in cells:
+        try:
+            refuse_missing_keys(experiment)
+        except ConfigError as error:
+            missing.append(error)
+    if missing and len(missing) == len(cells) and "Slurm" not in str(sweep.launcher.get("_target_")):
+        raise missing[0]
 
 
 def _refuse_unreadable_data(cells: Sequence[Experiment]) -> None:

@@ -143,6 +143,28 @@ def test_bad_input_is_two_lines_and_touches_nothing(arguments: tuple[str, ...], 
     assert not list(Path().rglob("adapter"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (("judge=gpt_6_luna",), "gpt_6_luna: the environment variable OPENAI_API_KEY is not set"),
+        (("judge=gpt_6_luna", "-m", "infer.samples=1,2"), "gpt_6_luna: the environment variable OPENAI_API_KEY"),
+        (("service.journal=broken.jsonl",), "journal broken.jsonl"),
+        (("loop.gate.similarity=90",), "the dev split has 4 prompts"),
+        (("data=file", "data.path=broken.jsonl", *OFFLINE), "broken.jsonl:2"),
+    ],
+)
+def test_a_run_that_never_began_tells_its_cause_alone_and_leaves_no_folder(
+    arguments: tuple[str, ...], cause: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    Path("broken.jsonl").write_text('{"prompt": "a", "response": "b"}\n{"prompt": \n')
+    assert main([*SMOKE, *arguments]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"llamaduo: {cause}"), told
+    assert len(told.splitlines()) == 1
+    assert not Path("results").exists()
+
+
 def test_smoke_run_then_no_op_then_report() -> None:
     done = llamaduo(*SMOKE)
     assert done.returncode == 0, done.stderr
@@ -207,7 +229,9 @@ def test_a_sweep_gives_a_folder_a_run_and_one_failure_does_not_stop_the_others()
     assert "2 of 4 runs did not finish" in done.stderr
     assert "OPENAI_API_KEY" in done.stderr
     states = [json.loads((folder / "state.json").read_text())["status"] for folder in run_folders()]
-    assert sorted(states) == ["done", "done", "failed", "failed"]
+    assert sorted(states) == ["done", "done"]  # those without a key never began
+    counts = json.loads(llamaduo("status", "results", "--json").stdout)["counts"]
+    assert counts == {"done": 2, "failed": 2}
 
 
 @pytest.mark.skipif(not NO_ROBOTS.exists(), reason=f"{NO_ROBOTS.name} is not beside the project")

@@ -459,3 +459,28 @@ class TestTwoMachines:
             left.touch()
         with RunDir(one.path):
             assert (mine.exists(), theirs.exists()) == (False, True)
+
+
+class TestForgotten:
+    def test_a_new_folder_goes_with_those_above_it_that_it_needed(self, tmp_path: Path) -> None:
+        with RunDir(tmp_path / "results" / "study" / "run") as folder:
+            folder.forget()
+            assert folder.is_forgotten
+        assert not (tmp_path / "results").exists()
+
+    def test_what_others_have_put_beside_it_stays(self, tmp_path: Path) -> None:
+        with RunDir(tmp_path / "results" / "study" / "run") as folder:
+            (tmp_path / "results" / "study" / "grid.json").touch()
+            folder.forget()
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["grid.json"]
+
+    def test_a_folder_that_was_there_or_holds_an_artifact_stays(self, tmp_path: Path) -> None:
+        with RunDir(tmp_path / "old"):
+            pass
+        with RunDir(tmp_path / "old") as folder:
+            folder.forget()
+            assert not folder.is_forgotten
+        with RunDir(tmp_path / "new") as folder:
+            folder.tree(folder.iteration(0) / "scorecard.json", dict)
+            folder.forget()
+            assert not folder.is_forgotten

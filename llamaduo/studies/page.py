@@ -42,13 +42,15 @@ _BROAD = 2.0  # a drawing that is so many times as wide as it is high gets a lin
 _OVERVIEW = "runs"  # the table of all runs: the page has its own, with links
 
 
-def write_run_page(folder: Path) -> None:
-    """Write a run's `report.html`; a page that can't be made is a line on stderr, never an error of the run."""
+def write_run_page(folder: Path, *, quiet: bool = False) -> None:
+    """Write a run's `report.html`; a page that can't be made is a line on stderr at most, never an error of the run."""
     try:
         (run,) = read_runs(folder)
         write_text(folder / "report.html", run_page(run))
     except Exception as error:  # a picture of the results may fail without hurting them
         told = " ".join(str(error).split())
+        if quiet:
+            return
         complain(f"{folder}: no report.html ({type(error).__name__}: {told}); try llamaduo report.")
 
 
