@@ -212,7 +212,7 @@ class ServiceLLM:
     key_required: bool = True
     """Whether to refuse to start without the key."""
     max_tokens: int = 4096
-    """Token limit of a reply."""
+    """Token limit of a reply; `parameters.max_completion_tokens` takes its place where a server wants that name."""
     temperature: Optional[float] = None
     """Null leaves it to the provider, as the paper did."""
     json_schema: bool = True
@@ -220,7 +220,7 @@ class ServiceLLM:
     send_seed: bool = False
     """Whether the server takes a seed (the repeat's number is sent)."""
     parameters: dict[str, Any] = field(default_factory=dict)
-    """More parameters, sent with every request and part of its key."""
+    """More parameters, sent with every request under their own names and part of its key."""
     concurrency: int = 16
     """Calls in flight at once, those of all processes on this machine together."""
     requests_per_minute: Optional[int] = None

@@ -270,19 +270,19 @@ class Steps:
             told = ", ".join(f"{name} {count}" for name, count in reasons.items())
             raise ServiceError(
                 f"{reasons.total()} of {len(predictions)} answers did not come ({told}); with more than "
-                f"{limit:.0%} missing nothing is decided. {self._why(reasons)}Run the same command again when "
-                "infer.server answers."
+                f"{limit:.0%} missing nothing is decided. {self._way_on(reasons)}"
             )
 
-    def _why(self, reasons: Counter[str]) -> str:
-        """Return what the server said last, and what helps where it thought without answering."""
+    def _way_on(self, reasons: Counter[str]) -> str:
+        """Return what the server said last and what to do; replies without an answer are kept, and come again."""
         if reasons["unfinished"]:
             return (
-                "Unfinished: thoughts without an answer, or a tool's call; raise infer.max_new_tokens, or switch "
-                "thinking off in infer.server.parameters. "
+                "Unfinished: thoughts without an answer, or a tool's call. Raise infer.max_new_tokens, or switch "
+                "thinking off in infer.server.parameters."
             )
         last = self._service.last_failure if self._service else ""
-        return f"Last failure: {last.rstrip('.')}. " if last else ""
+        told = f"Last failure: {last.rstrip('.')}. " if last else ""
+        return f"{told}Run the same command again when infer.server answers."
 
     def _refuse_if_hopeless(self, where: int | str, too_long: int, answers: int) -> None:
         """Buy no data for a gate that can't be passed: which prompts are too long doesn't change with training."""

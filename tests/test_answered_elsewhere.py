@@ -26,7 +26,7 @@ def running() -> Iterator[Double]:
 
 @pytest.fixture
 def experiment(running: Double, compose_experiment: Compose) -> Experiment:
-    running.control(reset=True, scripts={})
+    running.control(reset=True, scripts={}, bodies={})
     return compose_experiment(
         "preset=smoke", "train=none", "synthesis=none", "judge=reference", "infer=endpoint", "infer.samples=2",
         f"infer.server.base_url={running.url('openai')}", "infer.server.model=their-model",
@@ -82,12 +82,24 @@ def test_what_a_servers_answers_cost_counts_as_the_iterations(running: Double, e
 @pytest.mark.usefixtures("waits")
 def test_an_outage_is_no_artifact_and_what_came_is_not_asked_again(running: Double, experiment: Experiment) -> None:
     break_one_prompt(running, experiment)
-    with pytest.raises(ServiceError, match=r"2 of 8 answers did not come \(no_reply 2\); with more than 10%"):
+    with pytest.raises(ServiceError, match=r"2 of 8 answers did not come \(no_reply 2\); with more than 10%") as caught:
         run(experiment, display=quiet())
+    assert "Last failure: endpoint: The server had an error while processing your request. Run" in str(caught.value)
     assert not list(run_folder(experiment).rglob("predictions.jsonl*"))
     running.control(scripts={}, reset=True)
     assert run(experiment, display=quiet()).status == "done"
     assert len(running.bill()["calls"]) == 2 + 8
+
+
+def test_thoughts_without_answers_are_judged_by_nobody_and_the_way_on_is_said(
+    running: Double, experiment: Experiment
+) -> None:
+    message = {"role": "assistant", "content": None, "reasoning_content": "so the label is billing"}
+    body = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": {"prompt_tokens": 3}}
+    running.control(bodies={load_data(experiment).dev[0].prompt: json.dumps(body)})
+    with pytest.raises(ServiceError, match=r"2 of 8 answers did not come \(unfinished 2\).*Raise infer.max_new_tokens"):
+        run(experiment, display=quiet())
+    assert not list(run_folder(experiment).rglob("predictions.jsonl*"))
 
 
 @pytest.mark.usefixtures("waits")

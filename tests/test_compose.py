@@ -59,6 +59,8 @@ def test_overrides_reach_every_depth_with_their_types() -> None:
     assert experiment.loop.growth.volumes == [10, 20]
     assert experiment.judge.panel["pocket_judge"].max_tokens == 9
     assert experiment.service_llm.parameters == {"error_rate": 0.25, "top_p": 0.5}
+    assert experiment.loop.start is Start.last
+    assert experiment.tracking.wandb is WandbMode.auto
 
 
 def test_parameters_of_any_name_need_no_plus(compose_experiment: Callable[..., Experiment]) -> None:
@@ -77,8 +79,6 @@ def test_parameters_of_any_name_need_no_plus(compose_experiment: Callable[..., E
         "top_p": 0.9,
         "extra_body": {"chat_template_kwargs": {"enable_thinking": False}},
     }
-    assert experiment.loop.start is Start.last
-    assert experiment.tracking.wandb is WandbMode.auto
 
 
 def test_limits_batches_replay_and_budgets_are_set_like_all_else() -> None:

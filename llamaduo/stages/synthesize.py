@@ -51,7 +51,10 @@ def synthesize(asked: Sequence[tuple[Example, Request]], service: Service, progr
         examples += [_example(instruction, response, made.llm.name, owner) for instruction, response in pairs]
     if failed == len(asked):
         name = asked[0][1].llm.name
-        raise ServiceError(f"{name} answered none of {failed} synthesis requests; run the same command again later.")
+        last = f" Last failure: {service.last_failure}" if service.last_failure else ""
+        raise ServiceError(
+            f"{name} answered none of {failed} synthesis requests; run the same command again later.{last}"
+        )
     return Batch(tuple(examples), len(asked), failed, dropped, cost)
 
 
