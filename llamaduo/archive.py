@@ -4,7 +4,8 @@
     with unpacked(Path("results/main_table/runs.tar.xz")) as (folder, journal): ...
 
 An archive holds the run folders without the adapters' weights, checkpoints and pages, and `replies.jsonl`: the
-journal's rows of all replies that they used. The same folders make the same bytes.
+journal's rows of all replies that they used. The same folders make the same bytes. An archive that is unpacked may be
+a stranger's: see `members`.
 """
 
 from __future__ import annotations
@@ -18,22 +19,24 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from llamaduo.errors import InputError
+from llamaduo.members import INSIDE, REPLIES, RUN_FILES, is_member, write_members
 from llamaduo.run_dir import write_bytes
 from llamaduo.service.journal import Journal
 from llamaduo.service.ledger import export, take_in
 
 NAME = "runs.tar.xz"
 """What a study's archive is called beside its tables."""
-_REPLIES = "replies.jsonl"
-_RUN_FILES = ("config.yaml", "environment.json", "state.json", "metrics.jsonl", "judge_prompt.txt", "data.json")
-_LARGEST = 4 << 30
-"""Bytes that an archive may come to when it is unpacked."""
 
 
 def pack(root: Path, file: Path, folders: Iterable[Path], keys: Collection[str], journals: Iterable[Path]) -> int:
     """Write the archive of run folders at or below `root`; return its bytes."""
     members = {path.relative_to(root).as_posix(): path.read_bytes() for f in folders for path in _worth_keeping(f)}
-    members[_REPLIES] = _replies(keys, journals)
+    odd = next((name for name in members if not is_member(name)), None)
+    if odd:
+        raise InputError(
+            f"{odd}: a name that no archive may hold, such as one with control characters; rename the run."
+        )
+    members[REPLIES] = _replies(keys, journals)
     out = io.BytesIO()
     with (
         lzma.open(out, "wb", preset=9) as packed,
@@ -49,12 +52,10 @@ def pack(root: Path, file: Path, folders: Iterable[Path], keys: Collection[str],
 
 def _worth_keeping(folder: Path) -> Iterator[Path]:
     """Yield the files of a run that its numbers are made of."""
-    yield from (folder / name for name in _RUN_FILES if (folder / name).exists())
-    for path in sorted(folder.glob("iterations/*/*")):
-        if path.is_file():
-            yield path
-        elif path.name == "adapter" and (path / "record.json").exists():
-            yield path / "record.json"
+    yield from (folder / name for name in RUN_FILES if (folder / name).exists())
+    for place in sorted(folder.glob("iterations/*")):
+        paths = (place / name for name in sorted(INSIDE))
+        yield from (path for path in paths if path.is_file())
 
 
 def _replies(keys: Collection[str], journals: Iterable[Path]) -> bytes:
@@ -74,21 +75,14 @@ def _replies(keys: Collection[str], journals: Iterable[Path]) -> bytes:
 def unpacked(file: Path) -> Iterator[tuple[Path, Path]]:
     """Yield the folder of an archive's runs and a journal of its replies; both are gone afterwards.
 
-    Raises InputError for what is no such archive, and for members that would leave the folder.
+    Raises InputError for what is no such archive, and for members that are none of a run.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / (file.parent.resolve().name or "study")
-        try:
-            with tarfile.open(file, "r:xz") as tar:
-                members = tar.getmembers()
-                if sum(member.size for member in members) > _LARGEST:
-                    raise InputError(f"{file}: comes to more than {_LARGEST >> 30} GiB; it is not unpacked.")
-                tar.extractall(folder, members, filter="data")
-        except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
-            raise InputError(f"{file}: no archive of a study ({error}).") from error
-        replies = folder / _REPLIES
+        write_members(file, folder)
+        replies = folder / REPLIES
         if not replies.is_file():
-            raise InputError(f"{file}: no archive of a study: it has no {_REPLIES}.")
+            raise InputError(f"{file}: no archive of a study: it has no {REPLIES}.")
         journal = Journal(Path(scratch) / "journal.sqlite")
         taken = take_in(journal, replies)
         journal.close()

@@ -3,7 +3,8 @@
     with derived(record, journal=None, found=found) as (folder, kept): ...
 
 `folder` is a temporary run folder; `kept` names the artifacts in it that are copies of the stored ones: adapters'
-records and predictions, and more of them where there is no journal or no coverage data.
+records and predictions, and more of them where there is no journal or no coverage data. Nothing of what is stored is
+run: a derivation can't train, answers come from a journal alone, and an artifact that is missing is a difference.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from llamaduo import rubric
-from llamaduo.config import Backend, Beside, DataSource, Experiment, WandbMode, fingerprint, has_own_rubric
+from llamaduo.config import Backend, Beside, DataSource, Experiment, fingerprint
 from llamaduo.differences import Verified, taken_as_stored
 from llamaduo.display import Display
-from llamaduo.errors import BudgetError, LlamaduoError, ServiceError
+from llamaduo.errors import BudgetError, InputError, LlamaduoError, ServiceError
 from llamaduo.loop import run, run_folder
 from llamaduo.records import COVERAGE, Adapter, CoverageDataset, Example, Prediction, RunState, Verdict
 from llamaduo.run_dir import RunDir
 from llamaduo.service.journal import Journal, default_path
 from llamaduo.steps import REST, Steps, answering, load_data
+from llamaduo.stored_config import interpolations, isolate, stored_experiment
 from llamaduo.studies.runs import RunRecord
+
+_MOST_ROWS = 10_000_000
 
 
 class _NothingStoredError(LlamaduoError):
@@ -47,8 +50,9 @@ def derived(record: RunRecord, journal: Path | None, found: Verified, *, whole: 
     with tempfile.TemporaryDirectory() as scratch:
         try:
             made = _with_what_there_is(record, journal, found, Path(scratch), whole=whole)
-        except (LlamaduoError, ValueError, KeyError, TypeError) as error:
-            found.differences.append(f"{record.name}: nothing can be derived of it ({_line(error)}).")
+        except Exception as error:  # whatever a stranger's files lead to is a difference, never a fault of ours
+            told = _line(error) if isinstance(error, LlamaduoError) else f"{type(error).__name__}: {_line(error)}"
+            found.differences.append(f"{record.name}: nothing can be derived of it ({told}).")
             made = None
         yield made
 
@@ -56,16 +60,12 @@ def derived(record: RunRecord, journal: Path | None, found: Verified, *, whole: 
 def _with_what_there_is(
     record: RunRecord, journal: Path | None, found: Verified, scratch: Path, *, whole: bool
 ) -> Derived | None:
-    if "error" not in ((record.config.get("loop") or {}).get("gate") or {}):
-        found.unchecked[f"{record.name}: made by an earlier version, whose limits and gate were others."] = None
-        return None
-    try:
-        experiment = _experiment(record)
-    except (LlamaduoError, ValueError) as error:
-        found.unchecked[f"{record.name}: its configuration is of another version ({_line(error)})."] = None
+    experiment = _experiment(record, found, whole=whole)
+    if experiment is None:
         return None
     path = journal or _journal_path(experiment)
-    dataset = _dataset(experiment, record, found)
+    dataset = _dataset(experiment, record, found, whole=whole)
+    isolate(experiment)
     missing = not path.is_file()
     if missing:
         _miss(f"{record.name}: verdicts and synthetic rows: no journal at {path}.", found, whole=whole)
@@ -93,20 +93,19 @@ def _miss(text: str, found: Verified, *, whole: bool) -> None:
         found.unchecked[text] = None
 
 
-def _experiment(record: RunRecord) -> Experiment:
-    """Return the run's experiment, set to replay."""
-    from omegaconf import DictConfig, OmegaConf
-
-    from llamaduo.compose import to_experiment
-
-    config = OmegaConf.merge(OmegaConf.structured(Experiment), OmegaConf.create(record.config))
-    assert isinstance(config, DictConfig)
-    experiment = to_experiment(config)
-    experiment.tracking.wandb = WandbMode.off
-    experiment.service.replay = True
-    if has_own_rubric(experiment.judge) and rubric.copy_in(record.folder).is_file():
-        experiment.judge.prompt = str(rubric.copy_in(record.folder))
-    return experiment
+def _experiment(record: RunRecord, found: Verified, *, whole: bool) -> Experiment | None:
+    """Return the run's experiment, set to replay, or None where nothing can be derived of it."""
+    if resolved := interpolations(record.config):
+        found.differences.append(f"{record.name}: its configuration is refused ({resolved}).")
+        return None
+    if "error" not in ((record.config.get("loop") or {}).get("gate") or {}):
+        _miss(f"{record.name}: made by an earlier version, whose limits and gate were others.", found, whole=whole)
+        return None
+    try:
+        return stored_experiment(record)
+    except (LlamaduoError, ValueError, LookupError, TypeError, AttributeError) as error:
+        _miss(f"{record.name}: its configuration can't be used here ({_line(error)}).", found, whole=whole)
+        return None
 
 
 def _journal_path(experiment: Experiment) -> Path:
@@ -114,10 +113,15 @@ def _journal_path(experiment: Experiment) -> Path:
     return Path(named).expanduser() if named else default_path()
 
 
-def _dataset(experiment: Experiment, record: RunRecord, found: Verified) -> CoverageDataset | None:
-    """Return the coverage data as the run had them, or None where they can't be had again."""
+def _dataset(experiment: Experiment, record: RunRecord, found: Verified, *, whole: bool) -> CoverageDataset | None:
+    """Return the coverage data as the run had them, or None where they can't be had again.
+
+    A file is read only for a folder of runs: what an archive names is a path on somebody else's machine.
+    """
     why = "coverage data of the Hub are not fetched again"
-    if experiment.data.source is not DataSource.hub:
+    if experiment.data.source is DataSource.file and whole:
+        why = "an archive's data file is not opened"
+    elif experiment.data.source is not DataSource.hub:
         try:
             dataset = load_data(experiment)
         except LlamaduoError as error:
@@ -130,7 +134,6 @@ def _dataset(experiment: Experiment, record: RunRecord, found: Verified) -> Cove
             found.counts["fingerprints"] += 1
             return dataset
     found.unchecked[f"{record.name}: synthetic rows are taken as stored: {why}."] = None
-    experiment.data.source = DataSource.pocket  # nothing is read of it: see _stand_in
     return None
 
 
@@ -183,6 +186,8 @@ def _stand_in(record: RunRecord) -> CoverageDataset:
     first = record.folder / "iterations" / "00" / "adapter" / "record.json"
     trained = Adapter(**json.loads(first.read_text(encoding="utf-8"))) if first.exists() else None
     count = trained.train_rows - trained.synthetic_rows if trained else 0
+    if not 0 <= count <= _MOST_ROWS:
+        raise InputError(f"iterations/00/adapter/record.json: {count:,} coverage rows")
     row = Example("0" * 16, ({"role": "user", "content": ""},), "", generator=COVERAGE)
     return CoverageDataset((row,) * count, (), ())
 
@@ -229,6 +234,19 @@ class _Derived(Steps):
             raise BudgetError(f"{place}/{name} was not bought.")
         if needs_a_model or self._record.state.status != "done":
             raise _NothingStoredError(f"{place}/{name} was not made.")
+
+    def _trained_to(self, folder: Path, number: int, rows: list[Example], origin: str | None) -> Adapter:
+        """Train nothing."""
+        raise InputError(f"iterations/{number:02d}/adapter is missing, or its marker")
+
+    def _answered(
+        self, where: int | str, examples: tuple[Example, ...], adapter: Path | None, beside: Beside | None
+    ) -> list[Prediction]:
+        """Derive the answers of a server from its replies; let no model answer."""
+        if answering(self.experiment, beside).backend is not Backend.endpoint:
+            place = f"{where:02d}" if isinstance(where, int) else where
+            raise InputError(f"iterations/{place}/predictions.jsonl is missing, or its marker")
+        return super()._answered(where, examples, None, beside)
 
     def train(self, number: int, rows: list[Example], start_from: Path | None) -> Adapter:
         """Return the stored record."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.config import Beside
+from llamaduo.redaction import one_line
 from llamaduo.studies.runs import RunRecord
 
 _MOST_SHOWN = 20
@@ -165,11 +166,11 @@ def _compare_state(record: RunRecord, derived: Path, found: Verified) -> None:
 
 
 def summary(found: Verified) -> list[str]:
-    """Return what a person should read of a verification."""
+    """Return what a person should read of a verification, whatever a stranger's files hold."""
     lines = [f"{count:,} {name}" for name, count in found.counts.items() if count]
     told = ["derived or checked: " + ", ".join(lines) + "."] if lines else []
     told += [f"not checked: {text}" for text in found.unchecked]
     told += [f"DIFFERENT: {text}" for text in found.differences[:_MOST_SHOWN]]
     if len(found.differences) > _MOST_SHOWN:
         told.append(f"... and {len(found.differences) - _MOST_SHOWN:,} more differences.")
-    return told
+    return [one_line(line) for line in told]

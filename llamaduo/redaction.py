@@ -110,6 +110,12 @@ def redact_message(text: str) -> str:
     return _LITERAL.sub("[key]", redact(text))
 
 
+def one_line(text: str) -> str:
+    """Return what may be shown of a stranger's text: without secrets, and what isn't printable written as an escape."""
+    shown = (mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in redact_message(text))
+    return "".join(shown)
+
+
 def literal_key(text: str) -> str | None:
     """Return the variable into which a key in a configuration's or a command line's text belongs; None without one."""
     for form, variable in _forms(_keys()):

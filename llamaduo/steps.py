@@ -195,29 +195,10 @@ class Steps:
             return Adapter(0, 0, 0, 0, 0, None)
         origin = str(start_from) if start_from and self.experiment.loop.start is Start.last else None
 
-        here, runtime = self._folder.iteration(number), self.experiment.runtime
-        places = Places(here / "checkpoints", Path(runtime.cache) if runtime.cache else home() / "rows")
-
-        how = partial(train_apart, within=here) if trains_apart(runtime) else train
-
-        def trained_to(folder: Path) -> Adapter:
-            self._make_sure()
-            with self.display.stage("train", _place(number)) as progress:
-                return how(
-                    rows,
-                    folder,
-                    model=self.experiment.local_model,
-                    config=self.experiment.train,
-                    runtime=runtime,
-                    start_from=origin,
-                    progress=progress,
-                    dev=self.dataset.dev,
-                    places=places,
-                    note=self.display.note,
-                )
-
-        trained = self._folder.folder(self.adapter(number), Adapter, trained_to)
-        shutil.rmtree(here / "checkpoints", ignore_errors=True)
+        trained = self._folder.folder(
+            self.adapter(number), Adapter, lambda folder: self._trained_to(folder, number, rows, origin)
+        )
+        shutil.rmtree(self._folder.iteration(number) / "checkpoints", ignore_errors=True)
         if trained.skipped_rows:
             reasons = {
                 f"exceed {self.experiment.train.max_length} tokens": trained.too_long_rows,
@@ -230,31 +211,32 @@ class Steps:
             )
         return trained
 
+    def _trained_to(self, folder: Path, number: int, rows: list[Example], origin: str | None) -> Adapter:
+        """Train into a folder, with the adapter at `origin` to begin with if there is one."""
+        self._make_sure()
+        here, runtime = self._folder.iteration(number), self.experiment.runtime
+        places = Places(here / "checkpoints", Path(runtime.cache) if runtime.cache else home() / "rows")
+        how = partial(train_apart, within=here) if trains_apart(runtime) else train
+        with self.display.stage("train", _place(number)) as progress:
+            return how(
+                rows,
+                folder,
+                model=self.experiment.local_model,
+                config=self.experiment.train,
+                runtime=runtime,
+                start_from=origin,
+                progress=progress,
+                dev=self.dataset.dev,
+                places=places,
+                note=self.display.note,
+            )
+
     def infer(
         self, where: int | str, examples: tuple[Example, ...], adapter: Path | None, beside: Beside | None = None
     ) -> list[Prediction]:
         """Answer the prompts of a split, K samples each: the model with this adapter, or who stands beside it."""
-
-        def answered() -> list[Prediction]:
-            self._make_sure()
-            with self.display.stage("infer", _place(where)) as progress:
-                made = infer(
-                    examples,
-                    str(adapter) if adapter and self.experiment.train.enabled else None,
-                    model=self.experiment.local_model,
-                    config=answering(self.experiment, beside),
-                    runtime=self.experiment.runtime,
-                    quantization=self.experiment.train.quantization,
-                    progress=progress,
-                    pool=self.dataset.train,
-                    note=self.display.note,
-                    service=self._service,
-                )
-            self._refuse_if_unanswered(made)
-            return made
-
         path = self._folder.iteration(where) / "predictions.jsonl"
-        predictions = self._folder.rows(path, Prediction, answered)
+        predictions = self._folder.rows(path, Prediction, lambda: self._answered(where, examples, adapter, beside))
         self._used_usd.update({p.request: p.cost_usd for p in predictions if p.request})
         too_long = sum(p.finish_reason == "prompt_too_long" for p in predictions)
         if too_long:
@@ -262,6 +244,27 @@ class Steps:
         for note in missing_answers(self.experiment, predictions):
             self.display.note(note)
         return predictions
+
+    def _answered(
+        self, where: int | str, examples: tuple[Example, ...], adapter: Path | None, beside: Beside | None
+    ) -> list[Prediction]:
+        """Answer now; raises ServiceError when too few answers came."""
+        self._make_sure()
+        with self.display.stage("infer", _place(where)) as progress:
+            made = infer(
+                examples,
+                str(adapter) if adapter and self.experiment.train.enabled else None,
+                model=self.experiment.local_model,
+                config=answering(self.experiment, beside),
+                runtime=self.experiment.runtime,
+                quantization=self.experiment.train.quantization,
+                progress=progress,
+                pool=self.dataset.train,
+                note=self.display.note,
+                service=self._service,
+            )
+        self._refuse_if_unanswered(made)
+        return made
 
     def _refuse_if_unanswered(self, predictions: list[Prediction]) -> None:
         """Keep a server's outage from becoming an artifact: the same command asks again."""
@@ -800,7 +803,19 @@ def journal_path(experiment: Experiment) -> Path:
 def _as_yaml(experiment: Experiment) -> str:
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(OmegaConf.create(plain(experiment)))
+    return OmegaConf.to_yaml(OmegaConf.create(_literal(plain(experiment))))
+
+
+def _literal(tree: Any) -> Any:
+    """Return a tree whose texts are read as what they are: no `${` in it is an interpolation."""
+    if isinstance(tree, dict):
+        return {name: _literal(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_literal(value) for value in tree]
+    return _BEFORE_BRACE.sub(r"\1\1\\${", tree) if isinstance(tree, str) else tree
+
+
+_BEFORE_BRACE = re.compile(r"(\\*)\$\{")
 
 
 def _settle_libraries() -> None:

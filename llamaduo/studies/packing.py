@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SCORES = ("similarity", "precision")
 _LEVEL = 1  # of zlib: 6 takes four times as long for a fifth less
 _BLOCK = 1 << 28
+_MOST_INFLATED = 1 << 30
 _PACKED = re.compile(r'(<script type="text/plain" id="pack-[^"]*">)([A-Za-z0-9+/=]*)(?=</script>)')
 
 
@@ -65,10 +66,19 @@ def pack(folder: Path) -> Packed | None:
 
 
 def inflated(page: str) -> str:
-    """Return a page with its packed data as they were before compression, which differs between builds of zlib."""
+    """Return a page with its packed data as they were before compression, which differs between builds of zlib.
+
+    Raises ValueError for data that come to more than a page of ours would hold.
+    """
+    left = _MOST_INFLATED
 
     def inflate(found: re.Match[str]) -> str:
-        return found[1] + base64.b64encode(zlib.decompress(base64.b64decode(found[2]))).decode()
+        nonlocal left
+        data = zlib.decompressobj().decompress(base64.b64decode(found[2]), left)
+        left -= len(data)
+        if left <= 0:
+            raise ValueError(f"its data come to more than {_MOST_INFLATED >> 20:,} MiB")
+        return found[1] + base64.b64encode(data).decode()
 
     return _PACKED.sub(inflate, page)
 

@@ -84,9 +84,7 @@ def _read_run(folder: Path, root: Path) -> RunRecord:
     import yaml
 
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        with open(folder / "config.yaml", encoding="utf-8") as file:
-            config = yaml.load(file, Loader=loader)  # noqa: S506 (a safe loader, in C where there is one)
+        config = _plain_yaml(folder / "config.yaml")
         if not isinstance(config, dict) or not config.keys() >= _NEEDED:
             raise InputError(f"{folder / 'config.yaml'}: not a run's configuration; move the folder elsewhere.")
         environment = folder / "environment.json"
@@ -100,9 +98,35 @@ def _read_run(folder: Path, root: Path) -> RunRecord:
             history := read_metrics(folder),
             _scored(folder, history),
         )
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, OSError) as error:
+    except (
+        yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, OSError, ArithmeticError, RecursionError
+    ) as error:  # fmt: skip
         told = " ".join(str(error).split())
         raise InputError(f"{folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error
+
+
+_MOST_YAML = 1 << 20
+_DEEPEST_YAML = 30
+
+
+def _plain_yaml(path: Path) -> Any:
+    """Return what a YAML file holds; raises ValueError where it isn't of the kind that a run writes.
+
+    Aliases can make a small file fill the memory, and one that is nested too deeply ends the process.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with open(path, encoding="utf-8") as file:
+        text = file.read(_MOST_YAML + 1)
+    depth = 0
+    for event in yaml.parse(text, Loader=loader) if len(text) <= _MOST_YAML else ():
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST_YAML or getattr(event, "anchor", None):
+            raise ValueError("aliases, or nested too deeply")
+    if len(text) > _MOST_YAML:
+        raise ValueError(f"more than {_MOST_YAML:,} characters")
+    return yaml.load(text, Loader=loader)  # noqa: S506 (a safe loader, in C where there is one)
 
 
 def _scored(folder: Path, history: list[Iteration]) -> dict[int, dict[str, int]]:
@@ -115,6 +139,6 @@ def _scored(folder: Path, history: list[Iteration]) -> dict[int, dict[str, int]]
         try:
             card = json.loads(path.read_text(encoding="utf-8"))
             found[line.iteration] = {name: int(card[name]["n"]) for name in ("similarity", "precision")}
-        except (ValueError, TypeError, LookupError, OSError) as error:
+        except (ValueError, TypeError, LookupError, OSError, ArithmeticError, RecursionError) as error:
             raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); move the run elsewhere.") from error
     return found
