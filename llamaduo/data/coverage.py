@@ -255,6 +255,9 @@ def _by_name(examples: list[Example], named: list[tuple[str, Any]], data: Data) 
 
 
 def _from_hub(data: Data, tally: Tally) -> CoverageDataset:
+    from llamaduo.network import settle_hub
+
+    settle_hub()
     from datasets import get_dataset_split_names, load_dataset
 
     assert data.path is not None
@@ -262,10 +265,17 @@ def _from_hub(data: Data, tally: Tally) -> CoverageDataset:
         names = get_dataset_split_names(data.path, revision=data.revision)
         tables = {name: load_dataset(data.path, split=name, revision=data.revision) for name in names}
     except Exception as error:  # the Hub client raises many kinds
-        reason = " ".join(str(error).split())[:200]
+        from huggingface_hub import constants
+
+        given, reason = f"data set {data.path}@{data.revision}", " ".join(str(error).split())[:200]
+        if constants.HF_HUB_OFFLINE and isinstance(error, ConnectionError | FileNotFoundError):
+            raise ServiceError(
+                f"{given} is not in the Hub's cache on this machine, and the Hub can't be reached: run once with a "
+                "network (HF_HUB_OFFLINE unset), or take data=file."
+            ) from error
         raise ServiceError(
-            f"data set {data.path}@{data.revision} can't be loaded ({type(error).__name__}: {reason}). "
-            "Check the network and the name, or take data=file."
+            f"{given} can't be loaded ({type(error).__name__}: {reason}). Check the name and the network, or take "
+            "data=file."
         ) from error
     return _from_tables(tables, data, tally)
 

@@ -6,6 +6,7 @@ Weights are safetensors only, and code from a repository is not run unless `trus
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.config import LocalModel, Quantization, Runtime, model_location
@@ -13,6 +14,7 @@ from llamaduo.data.chat import Chat, chatml
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.local.embedding import fit_embedding
 from llamaduo.local.hub import refused
+from llamaduo.network import settle_hub
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +44,7 @@ def _stops(model: LocalModel) -> list[int]:
     from transformers import GenerationConfig, PretrainedConfig
 
     where, pinned = model_location(model.path), {"revision": model.revision}
+    _settle(where)
     try:
         found = GenerationConfig.from_pretrained(where, **pinned).eos_token_id
     except OSError:  # it has none: transformers would take the configuration's
@@ -143,9 +146,16 @@ def _as_in_training(network: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def _settle(where: str) -> None:
+    """Find out whether the Hub answers, for a model that is no folder here."""
+    if not Path(where).is_dir():
+        settle_hub()
+
+
 def _loaded(loader: Any, model: LocalModel, field: str, **options: Any) -> Any:
     """Return what a loader of transformers makes of `model.path` or `model.tokenizer`."""
     path = getattr(model, field)
+    _settle(model_location(path))
     try:
         return loader.from_pretrained(model_location(path), trust_remote_code=model.trust_remote_code, **options)
     except Exception as error:  # tokenizers and safetensors raise what nobody else does
