@@ -22,6 +22,9 @@ def translated(error: Exception, llm: ServiceLLM) -> ServiceError:
     name = type(error).__name__
     if name in ("ContentPolicyViolationError", "ContextWindowExceededError"):
         return RefusedError(f"{llm.name} refused: {text}")
+    missing = _missing(error)
+    if missing:
+        return ServiceError(f"{llm.name}: {missing}; nothing was sent.")
     status = _status(error)
     if status is not None:
         return error_of(llm, status, text, retry_after=retry_after(error))
@@ -30,6 +33,17 @@ def translated(error: Exception, llm: ServiceLLM) -> ServiceError:
     if name in ("Timeout", "APITimeoutError") or any("Timeout" in kind for kind in _ancestors(error)):
         text = f"timed out after {llm.timeout_s:g} s"
     return UnknownOutcomeError(f"{llm.name}: {text or name}")
+
+
+def _missing(error: Exception) -> str | None:
+    """Return what a provider of litellm's lacks on this machine, a package or credentials, None if nothing is known."""
+    for link in _chain(error):
+        package = re.search(r"No module named '([\w.]+)'", str(link)) if isinstance(link, ImportError) else None
+        if package:
+            return f"its provider needs the Python package that has {package[1]}, which is not installed"
+        if type(link).__name__ in ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"):
+            return f"no credentials were found: {redact(str(link))[:200]}"
+    return None
 
 
 def _certificates(text: str) -> str:

@@ -289,6 +289,9 @@ def _without_thoughts(text: str) -> tuple[str, str]:
     One that is never closed is all thoughts. Where the opening mark was part of the prompt, a closing one that ends or
     begins a line closes the block.
     """
+    if text.lstrip().startswith("<|channel|>"):
+        thoughts, final, answer = text.rpartition("<|channel|>final<|message|>")
+        return (answer.removesuffix("<|return|>").removesuffix("<|end|>"), thoughts) if final else ("", text)
     opened = _OPENED.match(text)
     if opened:
         end = f"</{opened[1]}>" if opened[1] else "[/THINK]"

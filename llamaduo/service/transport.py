@@ -16,6 +16,7 @@ import logging
 import operator
 import os
 import re
+import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -51,14 +52,14 @@ def load_litellm() -> Any:
     """Import litellm, quiet and offline, with the registered programs behind it."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
-    _trust_the_usual_certificates()
     import litellm
 
     litellm.suppress_debug_info = True
     litellm.disable_aiohttp_transport = False  # a quarter less processor time than its httpx transport
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
     _send_once()
-    _keep_bodies()
+    if _keep_bodies():
+        trusted()
     known = {entry["provider"] for entry in litellm.custom_provider_map}
     for provider in _TEXT_PROGRAMS:
         if provider not in known:
@@ -78,26 +79,31 @@ def _send_once() -> None:
     AsyncHTTPHandler.single_connection_post_request = not_again
 
 
-def _trust_the_usual_certificates() -> None:
-    """Heed REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, a file or a folder, where SSL_CERT_FILE is unset."""
-    if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
-        return
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    if bundle and Path(bundle).exists():
-        os.environ["SSL_CERT_DIR" if Path(bundle).is_dir() else "SSL_CERT_FILE"] = bundle
+def trusted() -> Any:
+    """Return the TLS context of all calls: SSL_CERT_FILE or certifi's, and what other tools' variables name besides."""
+    from litellm.llms.custom_httpx.http_handler import get_ssl_configuration
+
+    context = get_ssl_configuration()  # one for all of litellm's clients
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"):
+        bundle = os.environ.get(variable)
+        if bundle and isinstance(context, ssl.SSLContext):
+            place = {"capath": bundle} if Path(bundle).is_dir() else {"cafile": bundle}
+            with contextlib.suppress(OSError):  # no such file, or none of certificates
+                context.load_verify_locations(**place)
+    return context
 
 
 _ARRIVED: ContextVar[list[Any] | None] = ContextVar("_ARRIVED", default=None)
 """The responses that came to a call of litellm's, the last one last."""
 
 
-def _keep_bodies() -> None:
-    """Hook the clients that litellm makes, so that what came is kept before anything converts it."""
+def _keep_bodies() -> bool:
+    """Hook the clients that litellm makes, to keep what comes; return whether that was left to do."""
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
     from litellm.llms.openai.common_utils import BaseOpenAILLM
 
     if getattr(AsyncHTTPHandler.create_client, "hooked", False):
-        return
+        return False
 
     async def keep(response: Any) -> None:
         arrived = _ARRIVED.get()
@@ -117,6 +123,7 @@ def _keep_bodies() -> None:
 
     AsyncHTTPHandler.create_client = hooked(AsyncHTTPHandler.create_client)
     BaseOpenAILLM._get_async_http_client = staticmethod(hooked(BaseOpenAILLM._get_async_http_client))
+    return True
 
 
 def _behind_litellm(litellm: Any, provider: str) -> Any:
@@ -229,11 +236,11 @@ async def call(
         return _accepted(llm, found or "openai", arrived[-1])
     finally:
         _ARRIVED.reset(keeping)
+    found = form_of(parsed(_text(arrived[-1]))) if arrived else None
+    if found:
+        return _enveloped(found, arrived[-1], None)
     dump = response.model_dump()
-    if not arrived:
-        return json.dumps(dump, default=str)
-    found = form_of(parsed(_text(arrived[-1])))
-    return _enveloped(found or "litellm", arrived[-1], None if found else dump)
+    return _enveloped("litellm", arrived[-1], dump) if arrived else json.dumps(dump, default=str)
 
 
 async def _own_call(
@@ -316,11 +323,16 @@ async def batch_call(llm: ServiceLLM, verb: str, **arguments: Any) -> Any:
 
     litellm has the same ones, but opens a connection for each call and never closes it.
     """
+    load_litellm()
     import openai
 
     known = connection(llm)
     sdk = openai.AsyncOpenAI(
-        api_key=known.get("api_key", "none"), base_url=known["api_base"], timeout=known["timeout"], max_retries=0
+        api_key=known.get("api_key", "none"),
+        base_url=known["api_base"],
+        timeout=known["timeout"],
+        max_retries=0,
+        http_client=openai.DefaultAsyncHttpxClient(verify=trusted()),
     )
     try:
         async with sdk:

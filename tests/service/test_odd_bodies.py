@@ -114,14 +114,13 @@ def test_an_odd_body_is_stored_as_it_came_and_bought_once(
         (changed(WHOLE["openai"], ("choices", 0, "finish_reason"), None), "a whole reply", "unknown", 30),
     ],
 )
-@pytest.mark.parametrize("provider", ["openai", "mistral"])
+@pytest.mark.parametrize("provider", ["openai", "mistral", "groq", "hosted_vllm"])
 def test_what_litellm_can_not_convert_is_read(
     double: Double, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch,
     provider: str, body: Any, text: str, reason: str, tokens: int,
 ) -> None:  # fmt: skip
     """A provider that is left to litellm, too: what came is kept before it converts it."""
-    monkeypatch.setenv("OPENAI_API_KEY", "the-key")
-    monkeypatch.setenv("MISTRAL_API_KEY", "the-key")
+    monkeypatch.setenv(f"{provider.upper()}_API_KEY", "the-key")
     double.control(bodies={"odd": json.dumps(body)})
     llm = ServiceLLM(
         name="it", provider=provider, model="m", base_url=double.url("openai"), json_schema=False, max_attempts=3,

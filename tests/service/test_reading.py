@@ -42,6 +42,11 @@ def said(content: Any, reason: Any = "stop", **more: Any) -> Said:
         ("\n<THINKING>hm</thinking>answer", "answer", "\n<THINKING>hm"),
         ("[THINK]hm[/THINK]answer", "answer", "[THINK]hm"),
         ("hm, so\n</think>\n\nanswer", "answer", "hm, so"),
+        (
+            "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>answer<|return|>",
+            "answer",
+            "<|channel|>analysis<|message|>hm<|end|><|start|>assistant",
+        ),
         ("hm, so</think>\nanswer", "answer", "hm, so"),
         ("Write <b>, then </think> in a line.", "Write <b>, then </think> in a line.", ""),
         ("Open with <think>\nand close with </think>\n.", "Open with <think>\nand close with </think>\n.", ""),
@@ -62,6 +67,7 @@ def test_text_and_thoughts_of_an_openai_content(content: Any, text: str, thought
         ({"content": "<think>never closed"}, "<think>never closed"),
         ({"content": "hm\n</think>\n"}, "hm"),
         ({"content": [THOUGHT]}, "hm"),
+        ({"content": "<|channel|>analysis<|message|>hm"}, "<|channel|>analysis<|message|>hm"),
         (None, ""),
     ],
 )

@@ -6,11 +6,11 @@ import dataclasses
 import datetime
 import email.utils
 import json
-import os
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
+import certifi
 import httpx
 import pytest
 from litellm_faults import broken, fault, timeout
@@ -22,6 +22,19 @@ from llamaduo.service.exceptions import retry_after, translated
 from llamaduo.service.refusals import PerhapsRefusedError, RefusedError, UnknownOutcomeError
 
 LLM = ServiceLLM(name="the_llm", provider="openai", model="m", timeout_s=7.0)
+OUR_OWN_AUTHORITY = """-----BEGIN CERTIFICATE-----
+MIIBkDCCATWgAwIBAgIUGs7+PA5V0LMSrUEfwpdkujNXGuswCgYIKoZIzj0EAwIw
+HDEaMBgGA1UECgwRT3VyIG93biBhdXRob3JpdHkwIBcNMjYxMTI4MTQ1MTE0WhgP
+MjEyNjExMDQxNDUxMTRaMBwxGjAYBgNVBAoMEU91ciBvd24gYXV0aG9yaXR5MFkw
+EwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEWq2o0tp0bZgUNWfSUz5ivrFK56OpqMza
+cIpmeC0F2jspKWd0BkAhsAwtsA5T19GxxmS3Kg8MyNZZSHDAueiuvKNTMFEwHQYD
+VR0OBBYEFMiZTdu5EhTyiqq6qrgWYu35l+nEMB8GA1UdIwQYMBaAFMiZTdu5EhTy
+iqq6qrgWYu35l+nEMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSQAwRgIh
+AKDrRluyhF0cPPJXRJDgDB4LtcSw0jsC/1HucOfiDrzxAiEAzpwwV7losV6HFSC3
+TpFuLk8PM/1V4jCHaZSTYtiF2wI=
+-----END CERTIFICATE-----
+"""
+"""A certificate of nobody, valid for a hundred years."""
 SECRET = "sk-secret-0123456789-abcdefghijklmnopqrstuvwxyz"
 
 
@@ -62,24 +75,24 @@ def test_a_clouds_own_credentials_are_no_key_of_ours(provider: str, monkeypatch:
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-def test_the_usual_variables_of_certificates_are_heeded(
-    variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("beside", [True, False])
+def test_the_usual_variables_of_certificates_are_heeded_beside_ssl_cert_file(
+    variable: str, beside: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.setenv(name, "")  # what the code sets is taken back after the test
-    bundle = tmp_path / "ca.pem"
-    monkeypatch.setenv(variable, str(bundle))
-    transport._trust_the_usual_certificates()
-    assert os.environ["SSL_CERT_FILE"] == ""  # there is no such file
-    bundle.write_text("")
-    transport._trust_the_usual_certificates()
-    assert os.environ["SSL_CERT_FILE"] == str(bundle)
-    monkeypatch.setenv(variable, str(tmp_path))
-    transport._trust_the_usual_certificates()
-    assert (os.environ["SSL_CERT_FILE"], os.environ["SSL_CERT_DIR"]) == (str(bundle), "")  # what is set stays
-    monkeypatch.setenv("SSL_CERT_FILE", "")
-    transport._trust_the_usual_certificates()
-    assert os.environ["SSL_CERT_DIR"] == str(tmp_path)
+    from litellm.llms.custom_httpx import http_handler
+
+    own = tmp_path / "own.pem"
+    own.write_text(OUR_OWN_AUTHORITY)
+    monkeypatch.setattr(http_handler, "_ssl_context_cache", {})
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    if beside:
+        monkeypatch.setenv("SSL_CERT_FILE", certifi.where())
+    before = transport.trusted().cert_store_stats()["x509_ca"]
+    monkeypatch.setenv(variable, str(tmp_path / "gone.pem"))
+    assert transport.trusted().cert_store_stats()["x509_ca"] == before
+    monkeypatch.setenv(variable, str(own))
+    assert transport.trusted().cert_store_stats()["x509_ca"] == before + 1
 
 
 def test_a_key_that_is_not_required_may_be_missing() -> None:
@@ -165,6 +178,19 @@ def test_a_connection_that_was_never_made_costs_nothing(cause: Exception) -> Non
 def test_a_connection_that_broke_leaves_the_outcome_unknown(cause: Exception) -> None:
     assert type(translated(caused(broken(), cause), LLM)) is UnknownOutcomeError
     assert type(translated(caused(fault(500), cause), LLM)) is UnknownOutcomeError  # litellm makes the 500 up
+
+
+def test_what_a_provider_lacks_on_this_machine_ends_the_run_and_was_never_sent() -> None:
+    class NoCredentialsError(Exception):
+        """As botocore's."""
+
+    package = caused(broken(), ImportError("No module named 'google.auth'"))
+    found = translated(package, LLM)
+    assert type(found) is ServiceError
+    assert "the Python package that has google.auth" in str(found)
+    found = translated(caused(broken(), NoCredentialsError("Unable to locate credentials")), LLM)
+    assert type(found) is ServiceError
+    assert str(found) == "the_llm: no credentials were found: Unable to locate credentials; nothing was sent."
 
 
 def test_something_that_nobody_foresaw_leaves_the_outcome_unknown() -> None:
