@@ -175,7 +175,7 @@ class Audit:
             left = [one for key, one in distinct.items() if journal is None or journal.find(key) is None]
             price = tariff(llm, self._experiment.prices)
             about = sum(price.cost(round(one.characters / _CHARACTERS_A_TOKEN), _VERDICT_TOKENS) for one in left)
-            reasks = 1 + self._experiment.judge.reasks
+            reasks = 1 + self._experiment.judge.reasks + self._experiment.service.reasks
             most = reasks * sum(price.cost(one.longest_prompt, one.longest_reply) for one in left)
             held = f", {len(distinct) - len(left):,} of them in the journal" if len(left) < len(distinct) else ""
             lines.append(
@@ -224,7 +224,7 @@ class Audit:
             with Display() as display:
                 for part in parts:
                     predictions, repeats = self._parts()[part]
-                    config = replace(self._experiment.judge, repeats=repeats)
+                    config = replace(self._experiment.judge, repeats=repeats, any_scale=True)  # it names one
                     with display.stage("judge", f"audit, {_PARTS[part]}") as progress:
                         made += judge(predictions, config=config, service=service, progress=progress)
         finally:

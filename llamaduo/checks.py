@@ -83,7 +83,7 @@ _AT_LEAST: dict[str, float] = {
     "train.tokens_per_batch": 1, "train.patience": 0, "train.checkpoint_s": 0, "infer.shots": 0,
     "train.weight_decay": 0, "local_model.context": 2, "synthesis.pairs_per_request": 1,
     "synthesis.overdraw": 1, "loop.max_iterations": 1, "loop.patience": 0, "loop.min_gain": 0,
-    "loop.growth.factor": 1, "loop.budget_usd": 0, "service.study_budget_usd": 0,
+    "loop.growth.factor": 1, "loop.budget_usd": 0, "service.study_budget_usd": 0, "service.reasks": 0,
     "data.train_rows": 1, "data.dev_rows": 0, "data.dev_least": 0, "data.test_least": 0, "data.test_rows": 1,
     "tracking.answers": 0, "runtime.threads": 1, "runtime.retries": 0, "task.train_rows": 1, "task.test_rows": 1,
     "task.synthetic_rows": 1, "serving.gpu_usd_per_hour": 0, "serving.light_requests": 0, "serving.heavy_requests": 0,

@@ -258,6 +258,8 @@ class Judge:
     """Scores, 0 to 100, that the judges give beside similarity and precision: `[helpfulness, tone]`."""
     reasks: int = 1
     """How often an unreadable reply is asked for again, as a new repeat in the journal."""
+    any_scale: bool = field(default=False, metadata=IF_ANY)
+    """Whether to take scores as they are that look like those of a scale up to 1, 5 or 10; else the run ends there."""
     max_unscored: float = 0.1
     """Largest share of unscored verdicts with which a scorecard still decides."""
     economy: bool = True
@@ -549,6 +551,8 @@ class Service:
     """Whether to answer from the journal alone; the first request that it doesn't hold ends the run."""
     study_budget_usd: Optional[float] = None
     """The most that all runs of the study together may spend on service LLMs."""
+    reasks: int = field(default=0, metadata=IF_ANY)
+    """How often replies that can't be used are asked for besides, in the same run: when a server has been mended."""
 
 
 @dataclass
@@ -620,8 +624,8 @@ class Experiment:
 
 
 _NO_INFLUENCE = (
-    "study", "name", "tracking", "service", "prices", "serving", "evidence", "protocol.name", "task.train_rows",
-    "task.test_rows", "task.synthetic_rows",
+    "study", "name", "tracking", "service", "judge.any_scale", "prices", "serving", "evidence", "protocol.name",
+    "task.train_rows", "task.test_rows", "task.synthetic_rows",
     "runtime.results", "loop.budget_usd", "task.category", "local_model.name", "local_model.learning_rate",
     "local_model.train_length", "local_model.train_batch", "local_model.accumulation",
     "local_model.gradient_checkpointing", "local_model.answer_tokens", "local_model.answer_batch",

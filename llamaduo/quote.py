@@ -280,7 +280,7 @@ def _count_judging(experiment: Experiment, dataset: CoverageDataset, lines: Line
             characters = left * each * sum(len(request.prompt) for request in requests)
             line.add(figures, calls=calls, held=held, characters=characters)
             worst = sum(line.tariff.cost(request.longest_prompt, request.longest_reply) for request in requests)
-            line.ceiling_usd += left * each * worst * (1 + experiment.judge.reasks)
+            line.ceiling_usd += left * each * worst * (1 + experiment.judge.reasks + experiment.service.reasks)
         _spare(experiment, dataset, line)
 
 

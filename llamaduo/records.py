@@ -227,6 +227,7 @@ UNSCORED_REASONS = (
     "refused",  # its safety filter refused the request, or held the reply back
     "truncated",  # the reply was cut at its token limit
     "unfinished",  # the service said that the reply ended for another reason than being finished
+    "no_content",  # the reply holds thoughts alone, or nothing where its text should be
     "empty",  # the reply is white space
     "not_json",  # the reply is no single JSON object
     "duplicate_key",  # an object names a key twice, or a score under both of its names

@@ -68,9 +68,10 @@ from llamaduo.records import (
 )
 from llamaduo.run_dir import RunDir, write_bytes, write_text
 from llamaduo.service import transport
-from llamaduo.service.client import Request, Service
+from llamaduo.service.client import Failure, Outcome, Request, Service
 from llamaduo.service.journal import Journal, default_path, home
 from llamaduo.service.prices import tariff
+from llamaduo.service.unusable import Told, of_judges, of_server
 from llamaduo.stages.check import check
 from llamaduo.stages.curate import Curated, curate
 from llamaduo.stages.infer import infer
@@ -95,6 +96,7 @@ class Steps:
         dataset: CoverageDataset | None = None,
     ) -> None:
         _settle_libraries()
+        experiment = _with_reasks_of(folder.path, experiment)
         self.experiment = experiment
         self.display = display
         self.history: list[Iteration] = []
@@ -249,6 +251,7 @@ class Steps:
         self, where: int | str, examples: tuple[Example, ...], adapter: Path | None, beside: Beside | None
     ) -> list[Prediction]:
         """Answer now; raises ServiceError when too few answers came."""
+        troubles: list[Outcome] = []
         self._make_sure()
         with self.display.stage("infer", _place(where)) as progress:
             made = infer(
@@ -262,30 +265,26 @@ class Steps:
                 pool=self.dataset.train,
                 note=self.display.note,
                 service=self._service,
+                troubled=troubles.append,
             )
-        self._refuse_if_unanswered(made)
+        self._refuse_if_unanswered(made, troubles)
         return made
 
-    def _refuse_if_unanswered(self, predictions: list[Prediction]) -> None:
+    def _refuse_if_unanswered(self, predictions: list[Prediction], troubles: Sequence[Outcome]) -> None:
         """Keep a server's outage from becoming an artifact: the same command asks again."""
         reasons, limit = unanswered(predictions), self.experiment.judge.max_unscored
         if reasons.total() > limit * len(predictions):
-            told = ", ".join(f"{name} {count}" for name, count in reasons.items())
+            failures = [one.message for one in troubles if isinstance(one, Failure)]
+            replies = [Told("it", "infer.server", one.text) for one in troubles if not isinstance(one, Failure)]
             raise ServiceError(
-                f"{reasons.total()} of {len(predictions)} answers did not come ({told}); with more than "
-                f"{limit:.0%} missing nothing is decided. {self._way_on(reasons)}"
+                of_server(
+                    reasons,
+                    len(predictions),
+                    limit=limit,
+                    told=replies[0] if replies else None,
+                    failure=failures[-1] if failures else None,
+                )
             )
-
-    def _way_on(self, reasons: Counter[str]) -> str:
-        """Return what the server said last and what to do; replies without an answer are kept, and come again."""
-        if reasons["unfinished"]:
-            return (
-                "Unfinished: thoughts without an answer, or a tool's call. Raise infer.max_new_tokens, or switch "
-                "thinking off in infer.server.parameters."
-            )
-        last = self._service.last_failure if self._service else ""
-        told = f"Last failure: {last.rstrip('.')}. " if last else ""
-        return f"{told}Run the same command again when infer.server answers."
 
     def _refuse_if_hopeless(self, where: int | str, too_long: int, answers: int) -> None:
         """Buy no data for a gate that can't be passed: which prompts are too long doesn't change with training."""
@@ -407,14 +406,17 @@ class Steps:
         tiers = ([v for v in verdicts if (v.judge in dear) is tier] for tier in (False, True))
         share, counts = max(map(unscored, tiers), key=itemgetter(0))
         if share > limit:
-            reasons = ", ".join(f"{name} {count}" for name, count in counts.items())
             failures = [v.reasons["unscored"] for v in verdicts if "unscored" in v.reasons]
-            last = f" Last failure: {failures[-1]}" if failures else ""
-            raise ServiceError(
-                f"{share:.0%} of the judges' verdicts are unscored ({reasons}); with more than {limit:.0%} nothing is "
-                "decided. Replies are kept: run again after an outage, or change judge.panel or judge.max_unscored."
-                f"{last}"
-            )
+            last = failures[-1] if failures else None
+            raise ServiceError(of_judges(share, counts, limit=limit, told=self._unreadable(verdicts), failure=last))
+
+    def _unreadable(self, verdicts: Sequence[Verdict]) -> Told | None:
+        """Return a reply that could not be read, None where none came."""
+        for verdict in verdicts:
+            stored = self._service.stored(verdict.request) if self._service and verdict.request else None
+            if verdict.unscored and stored:
+                return Told(verdict.judge, f"judge.panel.{verdict.judge}", stored.text)
+        return None
 
     def score(self, where: int | str, predictions: list[Prediction], verdicts: list[Verdict]) -> Scorecard:
         """Return the scorecard of a split's verdicts."""
@@ -559,7 +561,13 @@ class Steps:
         with self.display.stage("synthesize", _place(where)) as progress:
             for _ in range(SYNTHESIS_ROUNDS):
                 asked = synthesis_requests(self.experiment, self.dataset, missing, self._requests + total.requests)
-                batch = synthesize(asked, self._service, partial(_from, progress, total.requests))
+                batch = synthesize(
+                    asked,
+                    self._service,
+                    partial(_from, progress, total.requests),
+                    before=len(total.examples),
+                    note=self.display.note,
+                )
                 total = Batch(
                     total.examples + batch.examples,
                     total.requests + batch.requests,
@@ -676,6 +684,18 @@ def _with_rubric_in(experiment: Experiment, folder: Path) -> Experiment:
     return replace(experiment, judge=replace(experiment.judge, prompt=str(copy)))
 
 
+def _with_reasks_of(folder: Path, experiment: Experiment) -> Experiment:
+    """Return the experiment with `service.reasks` as it once was for this run: what was read by it is part of it."""
+    stored = folder / "config.yaml"
+    if not stored.is_file():
+        return experiment
+    from omegaconf import OmegaConf
+
+    earlier = OmegaConf.select(OmegaConf.load(stored), "service.reasks") or 0
+    service = replace(experiment.service, reasks=max(experiment.service.reasks, int(earlier)))
+    return replace(experiment, service=service)
+
+
 REST = "rest.jsonl"
 """Verdicts on what an iteration's judging had left out, asked for because a plateau depends on them."""
 
@@ -776,6 +796,7 @@ def open_service(experiment: Experiment, folder: Path, llms: Sequence[ServiceLLM
         study_budget_usd=settings.study_budget_usd,
         prices=experiment.prices,
         replay=settings.replay,
+        reasks=settings.reasks,
     )
 
 

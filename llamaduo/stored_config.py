@@ -50,6 +50,7 @@ def stored_experiment(record: RunRecord) -> Experiment:
     experiment = to_experiment(config)
     experiment.tracking.wandb = WandbMode.off
     experiment.service.replay = True
+    experiment.judge.any_scale = True  # what was decided by its scores is derived from them
     if has_own_rubric(experiment.judge):
         copied = rubric.copy_in(record.folder)
         if not copied.is_file():

@@ -226,7 +226,7 @@ WITHOUT_INFLUENCE = {
     "study", "name", "protocol.name", "task.train_rows", "task.test_rows", "task.synthetic_rows",
     "runtime.results", "loop.budget_usd",
     "tracking.wandb", "tracking.project", "tracking.entity", "tracking.answers", "service.journal",
-    "service.replay", "service.study_budget_usd", "prices", "train.checkpoint_s",
+    "service.replay", "service.study_budget_usd", "service.reasks", "judge.any_scale", "prices", "train.checkpoint_s",
     "train.too_long", "runtime.isolation", "runtime.retries", "runtime.cache",
     "infer.vllm",
     "evidence.training_noise_sd",

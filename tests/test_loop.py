@@ -92,7 +92,7 @@ class TestStopping:
         display = quiet()
         monkeypatch.setattr(display, "note", told.append)
         bought = steps.synthesize
-        monkeypatch.setattr(steps, "synthesize", lambda *asked: (told.append("bought"), bought(*asked))[1])
+        monkeypatch.setattr(steps, "synthesize", lambda *a, **more: (told.append("bought"), bought(*a, **more))[1])
         some = compose_experiment(*SCRIPTED, "curation.contamination_jaccard=0.01", "loop.gate.rule=mean")
         run(some, display=display)
         events = [

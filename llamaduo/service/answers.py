@@ -5,28 +5,24 @@
 Reads examples; returns a `Prediction` for every (prompt, sample), in order. Each one is a request of its own, whose
 repeat number is drawn from the run's seed, the prompt and the sample; a server that takes a seed is sent this number.
 So no answer is taken for another one, and a run with another seed gets others. What is no answer (a call that
-failed, thoughts alone, a tool's call) has no text, and its finish_reason says why.
+failed, thoughts alone, a tool's call) has no text, and its finish_reason says why; `troubled` is told what came
+instead.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llamaduo.config import Infer, ServiceLLM
 from llamaduo.records import ANSWERED, Example, Prediction
+from llamaduo.service.asking_again import again_if
+from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Failure, Outcome, Progress, Request, Service
-from llamaduo.service.reading import NO_CHOICES, NO_CONTENT
 from llamaduo.service.refusals import TOO_LONG
+from llamaduo.service.replies import unfinished
 
-_NO_ANSWER = {
-    "content_filter": "refused",
-    "refusal": "refused",
-    NO_CHOICES: "no_reply",
-    **dict.fromkeys((NO_CONTENT, "tool_calls", "error", "abort", "aborted", "cancelled"), "unfinished"),
-}
-"""What makes a reply no answer; any other word but `stop` counts as `length`: it is not known to be finished."""
 _TOO_LONG = (TOO_LONG, "ContextWindowExceededError")
 
 
@@ -38,9 +34,19 @@ def server_answers(
     seed: int,
     service: Service,
     progress: Progress,
+    troubled: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Prediction]:
     """Return `config.samples` predictions a prompt; raises ServiceError where the server can't be reached."""
-    outcomes = service.ask(requests(examples, server, config=config, seed=seed), progress)
+    again = again_if(
+        lambda reply: reply.finish_reason not in ANSWERED,
+        lambda asked: dataclasses.replace(asked, repeat=(asked.repeat + 1) % 2**31),
+        usual=0,
+        service=service,
+    )
+    outcomes = service.ask(requests(examples, server, config=config, seed=seed), progress, again)
+    for outcome in outcomes:
+        if _finish_reason(outcome) not in (*ANSWERED, "prompt_too_long"):
+            troubled(outcome)
     jobs = [(example, sample) for example in examples for sample in range(config.samples)]
     return [_prediction(example, sample, outcome) for (example, sample), outcome in zip(jobs, outcomes, strict=True)]
 
@@ -95,7 +101,7 @@ def _prediction(example: Example, sample: int, outcome: Outcome) -> Prediction:
         return not_answered(example, sample, reason)
     if reason not in ANSWERED:
         missing = not_answered(example, sample, reason)
-        return dataclasses.replace(missing, request=outcome.key, cost_usd=outcome.cost_usd)
+        return dataclasses.replace(missing, request=outcome.key, cost_usd=_paid(outcome))
     return Prediction(
         prompt_id=example.prompt_id,
         sample=sample,
@@ -106,9 +112,14 @@ def _prediction(example: Example, sample: int, outcome: Outcome) -> Prediction:
         prompt_tokens=outcome.prompt_tokens,
         completion_tokens=outcome.completion_tokens,
         request=outcome.key,
-        cost_usd=outcome.cost_usd,
+        cost_usd=_paid(outcome),
         cluster=example.cluster,
     )
+
+
+def _paid(reply: Reply) -> float:
+    """Return the price of a reply, and of those after which it was asked for."""
+    return sum((one.cost_usd for one in (*reply.before, reply)), 0.0)
 
 
 def _finish_reason(outcome: Outcome) -> str:
@@ -116,4 +127,5 @@ def _finish_reason(outcome: Outcome) -> str:
         return "prompt_too_long" if any(words in outcome.message for words in _TOO_LONG) else outcome.reason
     if outcome.finish_reason in ANSWERED:
         return outcome.finish_reason
-    return _NO_ANSWER.get(outcome.finish_reason, "length")
+    reason = unfinished(outcome.finish_reason)
+    return "length" if reason in (None, "truncated") else reason

@@ -151,12 +151,15 @@ class Service:
         study_budget_usd: float | None = None,
         prices: Mapping[str, Price] | None = None,
         replay: bool = False,
+        reasks: int = 0,
     ) -> None:
         self._journal = journal
         self._run = run
         self._caps = Caps(budget_usd, study_budget_usd)
         self._prices = prices or {}
         self._replay = replay
+        self.reasks = reasks
+        """How often replies that can't be used are asked for besides."""
         self._runner = asyncio.Runner()
         self._gates: dict[tuple[str | None, ...], Gate] = {}
         self._batches: dict[str, Batches] = {}
@@ -164,8 +167,6 @@ class Service:
         self._answered: set[str] = set()
         """What has been answered, by `_way`: asked like this, a service LLM takes requests."""
         self._answered_by = AnsweredBy()
-        self.last_failure = ""
-        """What was said of the last request that got no usable reply."""
         self._stopping = False
         self._grace_s = _GRACE_S
         self._patience_s = 0.0
@@ -190,6 +191,14 @@ class Service:
     def notes(self) -> list[str]:
         """What a reader should know about the state in which the journal was found."""
         return [*self._journal.notes, *self._answered_by.notes()]
+
+    def stored(self, key: str) -> Reply | None:
+        """Return the reply that the journal holds for a request's key."""
+        return self._journal.find(key)
+
+    def can_answer(self, request: Request) -> bool:
+        """Tell whether a request can be answered at all: in a replay the journal has to hold what came of it."""
+        return not self._replay or bool(self._journal.find(request.key) or self._journal.failure(request.key))
 
     def close(self) -> None:
         """Close the event loop, the limits and the journal."""
@@ -326,7 +335,6 @@ class Service:
         """Return the failure that the journal has for a request; anything else is a miss."""
         reason, _, message = (self._journal.failure(request.key) or "").partition(": ")
         if reason:
-            self.last_failure = message
             return Failure(request.key, reason, message)
         raise ServiceError(
             f"replay: the journal {self._journal.path} holds no reply of {request.llm.provider}/{request.llm.model} to "
@@ -379,13 +387,11 @@ class Service:
         self._answered_by.count(request.llm, reply)
 
     async def _refused(self, request: Request, error: RefusedError) -> Failure:
-        self.last_failure = str(error)
         await self._journal.give_up(request.key, f"refused: {error}")
         return Failure(request.key, "refused", str(error))
 
     async def _given_up(self, request: Request, error: ServiceError) -> Failure:
         llm = request.llm
-        self.last_failure = str(error)
         self._failed_in_a_row[llm.name] += 1
         await self._journal.give_up(request.key, f"no_reply: {error}")
         if self._failed_in_a_row[llm.name] >= max(4, llm.concurrency):

@@ -27,8 +27,8 @@ _UNFINISHED = {
     "content_filter": "refused",
     "refusal": "refused",
     "no_choices": "no_reply",
-    "no_content": "empty",
-    **dict.fromkeys(("tool_calls", "function_call", "error"), "unfinished"),
+    "no_content": "no_content",
+    **dict.fromkeys(("tool_calls", "function_call", "error", "abort", "aborted", "cancelled"), "unfinished"),
 }
 """What a finish reason other than `stop` makes of a reply; `length`, and any word that nobody knows: `truncated`."""
 _FORM, _PAIR_FORM = "one sentence", ("text", "text")
@@ -57,13 +57,18 @@ def _number(value: Any) -> float:
     return number
 
 
+def unfinished(finish_reason: str) -> str | None:
+    """Return what a reply is that the service did not finish, a member of the closed list; None for a finished one."""
+    return None if finish_reason == "stop" else _UNFINISHED.get(finish_reason, "truncated")
+
+
 def read_scores(text: str, finish_reason: str, criteria: Sequence[str] = ()) -> Scores:
     """Return the scores of a judge's reply; raises UnreadableError with the reason it has none.
 
     `criteria` names what was asked for beside similarity and precision: one that is missing leaves all unscored.
     """
-    if finish_reason != "stop":
-        raise UnreadableError(_UNFINISHED.get(finish_reason, "truncated"))
+    if reason := unfinished(finish_reason):
+        raise UnreadableError(reason)
     if not text.strip():
         raise UnreadableError("empty")
     tree = _object(text)
@@ -105,7 +110,7 @@ def read_pairs(text: str, finish_reason: str = "stop") -> tuple[list[tuple[str, 
     finish, and what stands behind the list. A refused reply has no pairs; it and a reply without any list count as one
     dropped item.
     """
-    if _UNFINISHED.get(finish_reason) in ("refused", "no_reply"):
+    if unfinished(finish_reason) in ("refused", "no_reply", "no_content"):
         return [], 1
     try:
         value = last_value(text, _is_item)

@@ -24,7 +24,7 @@ from llamaduo.local.model import give_back, load_base, load_chat
 from llamaduo.local.vllm_answers import vllm_answers
 from llamaduo.records import Example, Prediction
 from llamaduo.service.answers import server_answers
-from llamaduo.service.client import Service
+from llamaduo.service.client import Outcome, Service
 
 
 def infer(
@@ -39,18 +39,26 @@ def infer(
     pool: Sequence[Example] = (),
     service: Service | None = None,
     note: Callable[[str], None] = lambda text: None,
+    troubled: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Prediction]:
     """Return `config.samples` predictions a prompt; `adapter` is a folder, or None for the bare base model.
 
     `pool` is where the pairs of a few-shot prompt come from (`config.shots`), as many of them as leave room;
-    `service` reaches the server of `backend=endpoint`, which answers with a model of its own.
+    `service` reaches the server of `backend=endpoint`, which answers with a model of its own; `troubled` is told what
+    came in the place of each answer that did not.
     """
     if config.backend is Backend.endpoint:
         assert config.server is not None
         assert service is not None
         asked = with_nearest(examples, pool, config.shots)
         made = server_answers(
-            asked, config.server, config=config, seed=runtime.seed, service=service, progress=progress
+            asked,
+            config.server,
+            config=config,
+            seed=runtime.seed,
+            service=service,
+            progress=progress,
+            troubled=troubled,
         )
     else:
         chat, room = load_chat(model), model.context - config.max_new_tokens

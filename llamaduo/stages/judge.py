@@ -2,7 +2,8 @@
 
 Reads predictions; asks service LLMs (or metrics, `judge=reference`); returns a `Verdict` for every
 (answer, member, repeat), in order. A reply that can't be read strictly is asked for again a bounded
-number of times and is then unscored with a reason: never a zero, never repaired.
+number of times and is then unscored with a reason: never a zero, never repaired. A judge whose scores are surely of
+another scale than the one that it was asked for ends the stage.
 
 Members that are `dear` judge some of each prompt's answers only, those that `two_tier.chosen` draws.
 
@@ -17,14 +18,18 @@ from dataclasses import replace
 from functools import partial
 
 from llamaduo.config import Judge, JudgeKind, JudgePrompt
+from llamaduo.errors import ServiceError
 from llamaduo.evidence.economy import Round
 from llamaduo.evidence.reference import METRICS
+from llamaduo.evidence.scale import another_scale
 from llamaduo.evidence.two_tier import chosen
 from llamaduo.records import Prediction, Verdict
+from llamaduo.service.asking_again import again_if
 from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Failure, Outcome, Request, Service
 from llamaduo.service.prompts import judge_prompt, judge_template, text_hash, verdict_schema
 from llamaduo.service.replies import Scores, UnreadableError, read_scores
+from llamaduo.service.unusable import quoted
 
 Progress = Callable[[int, int], None]
 Call = tuple[Prediction, str, int]
@@ -52,16 +57,20 @@ def judge(
     assert service is not None
     calls = calls_there_are(predictions, config, seed)
     hashed = text_hash(judge_template(config.prompt, config.criteria))
-    found: dict[int, Verdict] = {}
+    found: dict[int, tuple[Verdict, Outcome | None]] = {}
     before = 0
     for part in _parts(calls, rounds):
         asked = {at: request(config, *calls[at]) for at in part if calls[at][0].answered}
         outcomes = _ask_until_readable(asked, config, service, partial(_from, progress, before))
         before += len({one.key for one in asked.values()})
-        found |= {at: _verdict(*calls[at], outcomes.get(at), hashed=hashed, criteria=config.criteria) for at in part}
-        if enough and enough(list(found.values())):
+        for at in part:
+            verdict = _verdict(*calls[at], outcomes.get(at), hashed=hashed, criteria=config.criteria)
+            found[at] = verdict, outcomes.get(at)
+        if not config.any_scale:
+            _refuse_another_scale(found, calls)
+        if enough and enough([verdict for verdict, _ in found.values()]):
             break
-    return [found[at] for at in sorted(found)]
+    return [found[at][0] for at in sorted(found)]
 
 
 def _parts(calls: Sequence[Call], rounds: Sequence[Round] | None) -> Iterator[list[int]]:
@@ -113,14 +122,35 @@ def _ask_until_readable(
     asked: dict[int, Request], config: Judge, service: Service, progress: Progress
 ) -> dict[int, Outcome]:
     """Return the outcome of each call; a reply that can't be read is asked for again, as a new repeat."""
-
-    def again(asked: Request, outcome: Outcome) -> Request | None:
-        turn = asked.repeat // config.repeats
-        if turn == config.reasks or isinstance(outcome, Failure) or _read(outcome, config.criteria)[1] is None:
-            return None
-        return replace(asked, repeat=asked.repeat + config.repeats)
-
+    again = again_if(
+        lambda reply: _read(reply, config.criteria)[1] is not None,
+        lambda asked: replace(asked, repeat=asked.repeat + config.repeats),
+        usual=config.reasks,
+        service=service,
+    )
     return dict(zip(asked, service.ask(list(asked.values()), progress, again), strict=True))
+
+
+def _refuse_another_scale(found: dict[int, tuple[Verdict, Outcome | None]], calls: Sequence[Call]) -> None:
+    """Raise ServiceError if a judge's scores are surely of another scale than the one that it was asked for."""
+    members: dict[str, list[int]] = {}
+    for at, (verdict, _) in found.items():
+        if verdict.similarity is not None and verdict.precision is not None:
+            members.setdefault(verdict.judge, []).append(at)
+    for name, places in members.items():
+        scores = [(found[at][0].similarity or 0.0, found[at][0].precision or 0.0) for at in places]
+        right = [calls[at][0].text.strip() == calls[at][0].reference.strip() for at in places]
+        top = another_scale(scores, right)
+        if top is not None:
+            outcome = found[places[0]][1]
+            low, high = min(map(min, scores)), max(map(max, scores))
+            shown = quoted(outcome.text if isinstance(outcome, Reply) else "")
+            raise ServiceError(
+                f"{name} seems to score on a scale up to {top}, not on the one from 0 to 100: its {len(scores)} "
+                f"verdicts give {low:g} to {high:g}. It replied: {shown}. "
+                "Ask for 0 to 100 in judge.prompt, or take another judge; if these scores are meant of 100, "
+                "judge.any_scale=true goes on. Replies are kept."
+            )
 
 
 def _read(outcome: Outcome, criteria: Sequence[str]) -> tuple[Scores | None, str | None]:

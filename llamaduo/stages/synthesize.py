@@ -2,21 +2,26 @@
 
 Reads training examples, one a request as its seed; returns the new examples. Pairs are read one by
 one out of each reply; incomplete ones are dropped and counted. What comes back is raw: `curate` follows.
+Replies that bring no pair at all are a failure of the service LLM's, and no end of what there is to be had.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from llamaduo.config import ServiceLLM, Synthesis
 from llamaduo.errors import ServiceError
 from llamaduo.records import Example, prompt_id
-from llamaduo.service.client import Failure, Progress, Request, Service
+from llamaduo.service.asking_again import again_if
+from llamaduo.service.attempts import Reply
+from llamaduo.service.client import Failure, Outcome, Progress, Request, Service
 from llamaduo.service.prompts import PAIRS_SCHEMA, synthesis_prompt
-from llamaduo.service.replies import read_pairs
+from llamaduo.service.replies import read_pairs, unfinished
+from llamaduo.service.unusable import Told, counted, of_teacher, quoted
 
 
 @dataclass(frozen=True)
@@ -35,27 +40,65 @@ class Batch:
     """Price of the replies."""
 
 
-def synthesize(asked: Sequence[tuple[Example, Request]], service: Service, progress: Progress) -> Batch:
-    """Ask for new pairs, each request with its seed pair; raises ServiceError when no request was answered."""
+_ANOTHER = 1_000_000
+"""What another try of a request adds to its number."""
+
+
+def synthesize(
+    asked: Sequence[tuple[Example, Request]],
+    service: Service,
+    progress: Progress,
+    *,
+    before: int = 0,
+    note: Callable[[str], None] = lambda text: None,
+) -> Batch:
+    """Ask for new pairs, each request with its seed pair.
+
+    Raises ServiceError when no request was answered, and when neither these requests nor those `before` brought a pair.
+    """
+    again = again_if(
+        lambda reply: not read_pairs(reply.text, reply.finish_reason)[0],
+        lambda made: replace(made, repeat=made.repeat + _ANOTHER),
+        usual=0,
+        service=service,
+    )
+    outcomes = service.ask([request for _, request in asked], progress, again)
     examples: list[Example] = []
-    dropped = failed = 0
-    cost = 0.0
-    outcomes = service.ask([request for _, request in asked], progress)
+    dropped = 0
+    fruitless: list[Outcome] = []
     for (owner, made), outcome in zip(asked, outcomes, strict=True):
-        if isinstance(outcome, Failure):
-            failed += 1
-            continue
-        cost += outcome.cost_usd
-        pairs, lost = read_pairs(outcome.text, outcome.finish_reason)
+        pairs, lost = ([], 0) if isinstance(outcome, Failure) else read_pairs(outcome.text, outcome.finish_reason)
         dropped += lost
+        fruitless += [] if pairs else [outcome]
         examples += [_example(instruction, response, made.llm.name, owner) for instruction, response in pairs]
-    if failed == len(asked):
-        name = asked[0][1].llm.name
-        last = f" Last failure: {service.last_failure}" if service.last_failure else ""
-        raise ServiceError(
-            f"{name} answered none of {failed} synthesis requests; run the same command again later.{last}"
-        )
-    return Batch(tuple(examples), len(asked), failed, dropped, cost)
+    name, failed = asked[0][1].llm.name, sum(isinstance(outcome, Failure) for outcome in outcomes)
+    if failed == len(asked) or not (examples or before):
+        raise ServiceError(_why_fruitless(name, fruitless))
+    if replies := [one for one in fruitless if isinstance(one, Reply)]:
+        reasons = counted(Counter(map(_why, replies)))
+        shown = quoted(replies[0].text)
+        note(f"{len(replies)} of {len(asked)} replies of {name} hold no pair ({reasons}); one of them: {shown}.")
+    paid = [reply for one in outcomes for reply in (*one.before, one) if isinstance(reply, Reply)]
+    return Batch(tuple(examples), len(asked), failed, dropped, sum((reply.cost_usd for reply in paid), 0.0))
+
+
+def _why(outcome: Outcome) -> str:
+    """Return why an outcome brought no pair, a word that verdicts have too."""
+    if isinstance(outcome, Failure):
+        return outcome.reason
+    return unfinished(outcome.finish_reason) or ("not_json" if outcome.text.strip() else "empty")
+
+
+def _why_fruitless(name: str, outcomes: Sequence[Outcome]) -> str:
+    replies = [one for one in outcomes if isinstance(one, Reply)]
+    failures = [one.message for one in outcomes if isinstance(one, Failure)]
+    return of_teacher(
+        name,
+        asked=len(outcomes),
+        reasons=Counter(map(_why, outcomes)),
+        told=Told(name, "service_llm", replies[0].text) if replies else None,
+        failure=failures[-1] if failures else None,
+    )
 
 
 def requests(

@@ -148,10 +148,10 @@ def replying(monkeypatch: pytest.MonkeyPatch, message: dict[str, Any] | None, wo
         ({"content": "half a sen"}, "content_filter", "refused"),
         ({"content": "half a sen"}, "abort", "unfinished"),
         ({"content": None, "tool_calls": []}, "tool_calls", "unfinished"),
-        ({"content": None, "reasoning_content": "so the label is billing"}, "stop", "unfinished"),
-        ({"content": "", "reasoning_content": "so the la"}, "length", "unfinished"),
-        ({"content": "<think>so the label is billing"}, "stop", "unfinished"),
-        (None, "stop", "unfinished"),
+        ({"content": None, "reasoning_content": "so the label is billing"}, "stop", "no_content"),
+        ({"content": "", "reasoning_content": "so the la"}, "length", "no_content"),
+        ({"content": "<think>so the label is billing"}, "stop", "no_content"),
+        (None, "stop", "no_content"),
     ],
 )
 def test_what_the_server_did_not_finish_or_only_thought_is_no_answer(

@@ -350,7 +350,7 @@ def test_the_stage_gives_malformed_replies_no_score(
 # Lists of pairs ----------------------------------------------------------------------------------------------------
 
 ReadPairs = Callable[[str, str], tuple[list[Pair], int]]
-NOTHING = ("content_filter", "refusal", "no_choices")
+NOTHING = ("content_filter", "refusal", "no_choices", "no_content")
 
 
 class Reply(NamedTuple):

@@ -90,7 +90,7 @@ def test_a_reply_cut_at_its_limit_is_truncated_however_well_it_reads(text: str) 
         ("content_filter", "refused"),
         ("refusal", "refused"),
         ("no_choices", "no_reply"),
-        ("no_content", "empty"),
+        ("no_content", "no_content"),
         *((word, "unfinished") for word in ("tool_calls", "function_call", "error")),
         *((word, "truncated") for word in ("unknown", "a new word", "Stop", "stop ", "")),
     ],

@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from llamaduo.config import Price, ServiceLLM, Synthesis, SynthesisPrompt
 from llamaduo.errors import ServiceError
 from llamaduo.records import Example
 from llamaduo.service import client, transport
+from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Service
 from llamaduo.stages.synthesize import Batch, requests, synthesize
 
@@ -55,6 +57,7 @@ def synthesized(open_service: Callable[..., Service], silent: Callable[[int, int
         first_request: int = 0,
         seed: int = 1,
         config: Synthesis | None = None,
+        before: int = 0,
     ) -> Batch:
         asked = requests(
             seeds,
@@ -65,7 +68,7 @@ def synthesized(open_service: Callable[..., Service], silent: Callable[[int, int
             first_request=first_request,
             seed=seed,
         )
-        return synthesize(asked, open_service(), silent)
+        return synthesize(asked, open_service(), silent, before=before)
 
     return batch
 
@@ -156,7 +159,7 @@ def test_of_a_reply_that_was_not_finished_whole_pairs_count_and_of_a_refused_one
         return json.dumps(dump)
 
     monkeypatch.setattr(client, "call", cut)
-    found = synthesized(llm(Teacher(lambda _: pairs("a", "b"))), 2)
+    found = synthesized(llm(Teacher(lambda _: pairs("a", "b"))), 2, before=1)
     assert (len(found.examples), found.dropped, found.failed) == (kept, dropped, 0)
 
 
@@ -172,7 +175,7 @@ def test_what_is_asked_can_be_known_before_it_is_asked(llm: LLM, synthesized: Sy
 
 def test_replies_are_paid_for_whatever_they_bring(llm: LLM, synthesized: Synthesized) -> None:
     member = llm(Teacher(lambda _: "four words of nothing"), price=Price(0.0, 1e6, "a dollar a word"))
-    found = synthesized(member, 4)
+    found = synthesized(member, 4, before=1)
     assert found.examples == ()
     assert (found.dropped, found.cost_usd) == (2, pytest.approx(8.0))
 
@@ -199,6 +202,60 @@ def test_no_answer_at_all_is_a_service_error(llm: LLM, synthesized: Synthesized,
     with pytest.raises(ServiceError, match=r"^the_teacher answered none of 3 synthesis requests"):
         synthesized(llm(Teacher(reply), name="the_teacher", max_attempts=1), 6)
     assert waits == []
+
+
+FRUITLESS = {
+    "prose": ("Here are 2 pairs: first, the new a.", "stop", "not_json 2", "reasoning parser"),
+    "nothing": ("", "stop", "empty 2", "service_llm.max_tokens"),
+    "cut before the first pair's end": (pairs("a")[:29], "length", "truncated 2", "synthesis.pairs_per_request"),
+    "held back": ("I must not.", "content_filter", "refused 2", "take another service_llm"),
+}
+
+
+@pytest.mark.parametrize(("text", "finish_reason", "reasons", "mend"), FRUITLESS.values(), ids=FRUITLESS)
+def test_replies_without_any_pair_are_an_error_that_quotes_one_and_says_what_to_set(
+    text: str,
+    finish_reason: str,
+    reasons: str,
+    mend: str,
+    llm: LLM,
+    open_service: Callable[..., Service],
+    silent: Callable[[int, int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    find = Service._outcome
+
+    async def ended(self: Service, request: Any) -> Any:
+        outcome = await find(self, request)
+        assert isinstance(outcome, Reply)
+        return replace(outcome, finish_reason=finish_reason)
+
+    monkeypatch.setattr(Service, "_outcome", ended)
+    member = llm(Teacher(lambda _: text), name="the_teacher")
+    asked = requests(SEEDS, 4, llm=member, config=Synthesis(pairs_per_request=2), topic="t", first_request=0, seed=1)
+    with pytest.raises(ServiceError, match=r"^the_teacher: none of 2 replies") as caught:
+        synthesize(asked, open_service(), silent)
+    assert f"({reasons})" in str(caught.value)
+    assert (f'"{text}"' if text else "nothing") in str(caught.value)
+    assert mend in str(caught.value)
+    assert "service.reasks=1" in str(caught.value)
+    assert synthesize(asked, open_service(), silent, before=3).examples == ()
+
+
+def test_service_reasks_asks_once_more_for_what_brought_no_pair(
+    llm: LLM, open_service: Callable[..., Service], silent: Callable[[int, int], None]
+) -> None:
+    teacher = Teacher(lambda number: pairs(str(number)) if number >= 3 else "I can't.")
+    member = llm(teacher, concurrency=1, price=Price(0.0, 1e6, "a dollar a word"))
+    asked = requests(SEEDS, 4, llm=member, config=Synthesis(pairs_per_request=2), topic="t", first_request=0, seed=1)
+    with pytest.raises(ServiceError, match="none of 2"):
+        synthesize(asked, open_service(), silent)
+    found = synthesize(asked, open_service(reasks=2), silent)
+    assert sorted(e.prompt for e in found.examples) == ["new 3", "new 4"]
+    assert len(teacher.prompts) == 5
+    assert found.cost_usd == pytest.approx(3 * 2 + 2 * len(pairs("3").split()))
+    assert synthesize(asked, open_service(reasks=2), silent) == found
+    assert len(teacher.prompts) == 5
 
 
 @pytest.mark.parametrize("prompt", list(SynthesisPrompt))
