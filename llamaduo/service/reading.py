@@ -13,6 +13,7 @@ lies beside the body. Nothing is raised: a body that says nothing reads as nothi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -97,10 +98,11 @@ def read_body(form: str, body: Any) -> Said:
 
 def parsed(text: str) -> Any:
     """Return the JSON value that a text is, None for what is none."""
-    try:
-        return json.loads(text.removeprefix("\ufeff"))
-    except (ValueError, RecursionError):
-        return None
+    text = text.removeprefix("\ufeff")
+    for number in (int, float):  # an int of five thousand digits is refused by Python, not by JSON
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(text, parse_int=number)
+    return None
 
 
 def form_of(body: Any) -> str | None:

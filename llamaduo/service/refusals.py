@@ -42,7 +42,7 @@ _FOR_GOOD_CODES = {
     "authentication_error", "permission_error", "permission_denied", "insufficient_credits", "account_deactivated",
 }  # fmt: skip
 _LENGTH_WORDS = re.compile(
-    r"context (length|window|size)|maximum (context|model|input|prompt) length|max_model_len|prompt is too long|"
+    r"context[ _-]?(length|window|size)|maximum (context|model|input|prompt) length|max_model_len|prompt is too long|"
     r"(token count|input tokens|prompt|input|message)\b.{0,60}(exceeds|longer than|too long|too large|larger than)|"
     r"too many (input )?tokens|tokens?\b.{0,60}must be <=|reduce the length",
     re.IGNORECASE | re.DOTALL,

@@ -63,6 +63,7 @@ def odd(provider: str) -> dict[str, str]:
             name = "gone" if value is GONE else json.dumps(value)
             found[f"{provider} {'.'.join(map(str, path))} = {name};"] = json.dumps(changed(whole, path, value))
     found[f"{provider} a mark at its begin;"] = "\ufeff" + json.dumps(whole)
+    found[f"{provider} a number beyond all;"] = json.dumps({"cost": "@@"} | whole).replace('"@@"', "9" * 5000)
     found[f"{provider} other keys;"] = json.dumps({**whole, "x_gateway": {"cost": 1e-7, "route": ["a", "b"]}})
     found[f"{provider} no ascii;"] = json.dumps(changed(whole, ("model",), "m\u00e4\u2028"), ensure_ascii=False)
     found[f"{provider} a byte that is no text;"] = json.dumps({"x": "@@"} | whole).replace("@@", "\udcff")

@@ -53,6 +53,8 @@ def gemini(status: str, message: str) -> list[dict[str, Any]]:
         (400, {"message": "Prompt contains 9 tokens, too large for model with 8 maximum context length"}),
         (400, anthropic("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum")),
         (413, anthropic("request_too_large", "Request exceeds the maximum size")),
+        (400, "litellm.ContextWindowExceededError: it does not fit"),
+        (400, {"message": "Input is too long for requested model."}),
         (413, "<html>Request Entity Too Large</html>"),
         (400, gemini("INVALID_ARGUMENT", "The input token count (2000000) exceeds the maximum number of tokens")),
     ],
