@@ -31,7 +31,7 @@ CHATML = (
 
 def chatml(tokenizer: Any) -> str:
     """Return ChatML for a tokenizer: where it has no end-of-text token, `<|im_end|>` ends a response, too."""
-    return CHATML if tokenizer.eos_token else CHATML.replace("{{ eos_token }}", "<|im_end|>")
+    return CHATML if tokenizer.eos_token_id is not None else CHATML.replace("{{ eos_token }}", "<|im_end|>")
 
 
 class RefusedError(InputError):
@@ -92,9 +92,10 @@ class Chat:
         """Return the tokens of a prompt, up to where the response begins."""
         return self._ids(self._text(messages))
 
-    def prompts_ids(self, prompts: Sequence[Turns]) -> list[list[int]]:
-        """Return what `prompt_ids` returns for each of many prompts, but sooner."""
-        return self._many_ids(self._texts(prompts))
+    def prompts(self, chats: Sequence[Turns]) -> tuple[list[str], list[list[int]]]:
+        """Return the text of each prompt, and its tokens as `prompt_ids` does, but sooner."""
+        texts = self._texts(chats)
+        return texts, self._many_ids(texts)
 
     def response_ids(self, messages: Turns, response: str) -> list[int] | None:
         """Return the tokens of the response to a prompt, the end mark last; None if an end mark is in its text."""

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llamaduo.data.logs import SetAside, heed_reason, turns_of_log
+from llamaduo.data.logs import SetAside, heed_reason, heed_turn, turns_of_log
 from llamaduo.data.readers import READERS, parsed
 from llamaduo.data_path import KINDS, kind, named
 from llamaduo.errors import InputError
@@ -95,6 +95,7 @@ def _maybe_json(value: Any, place: str) -> Any:
 def _from_messages(turns: Any, place: str) -> Example:
     if not isinstance(turns, list) or not turns:
         raise InputError(f"{place}: `messages` must be a list of turns.")
+    heed_turn(turns[-1], place)
     messages = []
     for turn in turns:
         if isinstance(turn, dict) and turn.get("tool_calls") and turn.get("content") is None:

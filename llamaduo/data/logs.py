@@ -74,6 +74,14 @@ def heed_reason(row: Mapping[str, Any], place: str) -> None:
             _heed_word(row[name], name, place)
 
 
+def heed_turn(turn: Any, place: str) -> None:
+    """Raise SetAside where an answer's turn holds more than its text: calls of tools, or a refusal."""
+    if isinstance(turn, dict) and (turn.get("tool_calls") or turn.get("function_call")):
+        raise SetAside(place, "the answer is a call of tools")
+    if isinstance(turn, dict) and turn.get("refusal"):
+        raise SetAside(place, "the answer is a refusal")
+
+
 def _heed(row: Mapping[str, Any], place: str) -> None:
     """Raise SetAside where what surrounds an answer calls it cut, filtered or failed."""
     heed_reason(row, place)

@@ -36,6 +36,13 @@ def load_chat(model: LocalModel) -> Chat:
     return chat
 
 
+def refuse_if_absent(model: LocalModel) -> None:
+    """Raise InputError where the model's configuration can't be read."""
+    from transformers import AutoConfig
+
+    _loaded(AutoConfig, model, "path", revision=model.revision)
+
+
 def _stops(model: LocalModel) -> list[int]:
     """Return the tokens at which the model's own generation settings stop: those of what it learned to end with.
 

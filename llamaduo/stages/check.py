@@ -16,12 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
+from typing import NamedTuple
 
 from llamaduo.account import Account
 from llamaduo.config import Backend, Infer, LocalModel, TooLong, Train
 from llamaduo.data.chat import Chat, RefusedError
 from llamaduo.errors import InputError
-from llamaduo.local.model import load_chat
+from llamaduo.local.model import load_chat, refuse_if_absent
 from llamaduo.records import CoverageDataset, Example
 
 _CHUNK = 128
@@ -31,10 +32,19 @@ _NAMED = 5
 _SAYS_LITTLE = 8
 """Characters: a shorter response may be a part of what a template writes behind every response."""
 
-Lengths = tuple[int, int | None]
-"""Tokens of a prompt and of its response, None where an end mark is inside that."""
-Found = dict[str, list[tuple[Example, Lengths]]]
-"""The rows of each split that is looked at."""
+
+class Lengths(NamedTuple):
+    """A row as the model sees it."""
+
+    prompt: int
+    """Tokens of the prompt."""
+    response: int | None
+    """Tokens of the response, 0 if it isn't shown; None where an end mark is inside."""
+    whole: bool
+    """Whether all texts of the prompt are there that users and systems wrote."""
+
+
+Seen = list[tuple[Example, Lengths]]
 
 
 def check(
@@ -57,39 +67,47 @@ def check(
     if not answers and not learns:
         return account
     names = [*(["train"] if learns and learned else []), *(["dev", "test"] if answers else [])]
+    refuse_if_absent(model)
     found = _seen(dataset, names, load_chat(model), learns=learns)
+    account = _with_lost_turns(account, dataset, found)
     room = model.context - infer.max_new_tokens
     account = _without_what_is_not_learned(account, dataset, found.pop("train", []), train)
-    told = {name: [row for row, (prompt, _) in rows if prompt > room] for name, rows in found.items()}
-    for name, rows in told.items():
-        where = _places(dataset, rows)
-        if where and len(where) == len(found[name]):
+    for name, rows in found.items():
+        where = _places(dataset, [row for row, lengths in rows if lengths.prompt > room])
+        if where and len(where) == len(rows):
             raise InputError(
                 f"no {name} prompt can be answered: all {len(where)} exceed the {room} tokens that "
                 f"infer.max_new_tokens={infer.max_new_tokens} leaves of a context of {model.context}: {where[0]}; "
                 "lower it, shorten them, or take a model with a longer context."
             )
-        if len(where) > most_missing.get(name, 1.0) * len(found[name]):
+        if len(where) > most_missing.get(name, 1.0) * len(rows):
             raise InputError(
-                f"{len(where)} of {len(found[name])} {name} prompts exceed the model's context ({_named(where)}), so "
+                f"{len(where)} of {len(rows)} {name} prompts exceed the model's context ({_named(where)}), so "
                 "it can't pass the gate. Take a longer context, a smaller infer.max_new_tokens, or synthesis=none."
             )
         if where:
             note = (
-                f"{name}: {len(where)} of {len(found[name])} prompts exceed the {room} tokens that the context leaves "
+                f"{name}: {len(where)} of {len(rows)} prompts exceed the {room} tokens that the context leaves "
                 f"for them, and get no answer: {_named(where)}."
             )
             account = replace(account, notes=(*account.notes, note))
     return account
 
 
-def _without_what_is_not_learned(
-    account: Account, dataset: CoverageDataset, rows: list[tuple[Example, Lengths]], train: Train
-) -> Account:
+def _with_lost_turns(account: Account, dataset: CoverageDataset, found: Mapping[str, Seen]) -> Account:
+    """Return the account with a note on prompts of which the template leaves out a text."""
+    lost = _places(dataset, [row for rows in found.values() for row, lengths in rows if not lengths.whole])
+    if not lost:
+        return account
+    note = f"prompts of which the chat template leaves a turn's text out: {len(lost)} ({_named(lost)})."
+    return replace(account, notes=(*account.notes, note))
+
+
+def _without_what_is_not_learned(account: Account, dataset: CoverageDataset, rows: Seen, train: Train) -> Account:
     limit = train.max_length
-    marked = _places(dataset, [row for row, (_, response) in rows if response is None])
+    marked = _places(dataset, [row for row, lengths in rows if lengths.response is None])
     longer = _places(
-        dataset, [row for row, (prompt, response) in rows if response is not None and prompt + response > limit]
+        dataset, [row for row, (prompt, response, _) in rows if response is not None and prompt + response > limit]
     )
     if longer and train.too_long is TooLong.refuse:
         raise InputError(
@@ -114,9 +132,9 @@ def _named(places: Sequence[str]) -> str:
     return ", ".join(places[:_NAMED]) + more
 
 
-def _seen(dataset: CoverageDataset, names: Sequence[str], chat: Chat, *, learns: bool) -> Found:
-    """Return the lengths of all rows; raises InputError for those that can't be shown to the model."""
-    found: Found = {name: [] for name in names}
+def _seen(dataset: CoverageDataset, names: Sequence[str], chat: Chat, *, learns: bool) -> dict[str, Seen]:
+    """Return the rows of each split with their lengths; raises InputError for those that can't be shown."""
+    found: dict[str, Seen] = {name: [] for name in names}
     refused: dict[str, list[Example]] = defaultdict(list)
     for name in names:
         rows = getattr(dataset, name)
@@ -159,14 +177,21 @@ def _chunk(rows: Sequence[Example], *, chat: Chat, learns: bool) -> list[Lengths
 def _lengths(rows: Sequence[Example], chat: Chat, *, learns: bool) -> list[Lengths | str]:
     """Return the lengths of rows, or what a template makes of a response; raises RefusedError for one of the rows."""
     if not learns:
-        return [(len(ids), 0) for ids in chat.prompts_ids([row.messages for row in rows])]
+        texts, prompts = chat.prompts([row.messages for row in rows])
+        return [Lengths(len(ids), 0, _holds(text, row)) for row, text, ids in zip(rows, texts, prompts, strict=True)]
     asked, behind = chat.rendered([(row.messages, row.response) for row in rows])
-    whole = [_comes_out(row.response, text, chat.suffix) for row, text in zip(rows, behind, strict=True)]
-    lengths = [(len(prompt), None if ids is None else len(ids)) for prompt, ids in chat.tokens(asked, behind)]
-    return [told or found for told, found in zip(whole, lengths, strict=True)]
+    return [
+        _changed(row.response, response, chat.suffix)
+        or Lengths(len(prompt), None if ids is None else len(ids), _holds(text, row))
+        for row, text, response, (prompt, ids) in zip(rows, asked, behind, chat.tokens(asked, behind), strict=True)
+    ]
 
 
-def _comes_out(response: str, text: str, suffix: str) -> str:
+def _holds(text: str, row: Example) -> bool:
+    return all(turn["content"].strip() in text for turn in row.messages if turn["role"] != "assistant")
+
+
+def _changed(response: str, text: str, suffix: str) -> str:
     """Return what is wrong with how a response comes out of the template, white space around it left aside."""
     wanted, found = response.strip(), text.strip()
     rest = found[len(wanted) :].strip()

@@ -70,6 +70,7 @@ def test_a_finished_answer_is_a_pair(name: str) -> None:
     assert [message["role"] for message in example.messages] == turned
 
 
+ANSWER = {"role": "assistant", "content": "Lima"}
 TOOL = {"type": "tool_use", "id": "1", "name": "look", "input": {}}
 NOT_WHOLE = {
     "length": (openai(completion("length")), "cut off (finish_reason: length)"),
@@ -112,8 +113,15 @@ NOT_WHOLE = {
         "held back by a filter",
     ),
     "a flat row": ({"prompt": "Which city?", "response": "Li", "finish_reason": "length"}, "cut off"),
+    "text beside a call of tools": (
+        {"messages": [*ASKED, {"role": "assistant", "content": "Looking.", "tool_calls": [{"id": "1"}]}]},
+        "the answer is a call of tools",
+    ),
+    "a refusal in a turn": (
+        {"messages": [*ASKED, {"role": "assistant", "content": "No.", "refusal": "No."}]}, "the answer is a refusal"
+    ),
     "a turn of tools": (
-        {"messages": [*ASKED, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
+        {"messages": [*ASKED, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}, *ASKED, ANSWER]},
         "a turn calls tools",
     ),
 }  # fmt: skip

@@ -106,6 +106,15 @@ def test_a_response_comes_out_whole_and_once(template: str, response: str, told:
     checked(dataset(train=[row("One?", " im_end \n")]), model(template))
 
 
+def test_a_turn_that_the_template_leaves_out_is_told() -> None:
+    drops = CHATML.replace("in messages", "in messages if turn.role != 'system'")
+    data = dataset(train=[row("One?"), row("Two?", "billing", SYSTEM)], dev=[row("Three?", "billing", SYSTEM)])
+    told = "prompts of which the chat template leaves a turn's text out: 2 (rows.jsonl:2, rows.jsonl:3)."
+    assert checked(data, model(drops)).notes == (told,)
+    assert checked(data, model(drops), enabled=False).notes == (told.replace("2 (rows.jsonl:2, ", "1 ("),)
+    assert checked(data, model(CHATML)).notes == ()
+
+
 def test_what_training_leaves_out_is_counted_and_moved() -> None:
     rows = [row("One?"), row("Two? " * 64), row("Three?", "a<|im_end|>b"), row("Four? " * 64)]
     account = checked(dataset(train=rows), model())
