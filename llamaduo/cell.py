@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.errors import LlamaduoError
-from llamaduo.redaction import complain, redact_logs, redact_message
+from llamaduo.printing import print_plainly
+from llamaduo.redaction import complain, redact_message
 from llamaduo.studies.grid import FAILED, INTERRUPTED, RUNNING, Note, write_note
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class _Job:
         return job
 
     def __init__(self, work: Work) -> None:
-        redact_logs()
+        print_plainly()
         with suppress(OSError):
             os.chdir(work.folder)
         self._sweep = work.sweep if work.host == socket.gethostname() and os.getppid() == work.sweep else None

@@ -6,6 +6,7 @@ Exit codes: 0 done (passed, or stopped by a rule), 2 bad configuration or input,
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
@@ -14,7 +15,8 @@ import sys
 from collections.abc import Sequence
 
 from llamaduo.errors import ConfigError, LlamaduoError
-from llamaduo.redaction import complain, literal_key, name_secret, redact_logs, redact_message, refusal
+from llamaduo.printing import plain_output
+from llamaduo.redaction import complain, literal_key, name_secret, redact_message, refusal, show_traceback
 
 HELP = """\
 llamaduo moves a prompt that works on a service LLM to a small local LLM, and proves that it moved.
@@ -61,8 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
-    redact_logs()
+    with plain_output():
+        return _main([argument for argument in arguments if argument != "--debug"], debug=debug)
+
+
+def _main(arguments: list[str], *, debug: bool) -> int:
     try:
         _refuse_keys(arguments)
         arguments = [_at_home(argument) for argument in arguments]
@@ -71,19 +76,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except LlamaduoError as error:
         if debug:
-            raise
-        complain(str(error))
+            show_traceback(error)
+        else:
+            complain(str(error))
         return error.exit_code
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return 141
         if debug:
-            raise
-        complain(f"{type(error).__name__}: {error} (a fault of llamaduo's: --debug shows where)")
+            show_traceback(error)
+        elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            complain(f"{_short(str(error.filename))}: this name is longer than the file system takes; shorten it.")
+            return 2
+        else:
+            complain(f"{type(error).__name__}: {error} (a fault of llamaduo's: --debug shows where)")
         return 1
     except KeyboardInterrupt:
         print("llamaduo: interrupted; the same command goes on where it stopped.", file=sys.stderr)
         return 130
+
+
+def _short(name: str) -> str:
+    return name if len(name) < 100 else f"{name[:60]}... ({len(name)} characters)"
 
 
 def _nobody_reads() -> bool:

@@ -8,16 +8,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group
 from rich.live import Live
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from llamaduo.config import Backend, Experiment, JudgeKind, ServiceLLM, is_pocket, plain, who_answers
 from llamaduo.evidence.scorecard import unanswered
+from llamaduo.printing import printable
 from llamaduo.records import CoverageDataset, Example, Iteration, Prediction, RunState
+from llamaduo.redaction import redact
 from llamaduo.stages.curate import CONTAMINATION, DUPLICATE, Removal
 
 if TYPE_CHECKING:
@@ -74,7 +77,23 @@ def iterations_table(history: Sequence[Iteration], title: str | None = None) -> 
 
 
 class _Console(Console):
-    """A console that falls silent when nobody reads any more: a closed pipe must not end what is under way."""
+    """A console whose own escapes pass, and none that is in what it is given.
+
+    It falls silent when nobody reads any more: a closed pipe must not end what is under way.
+    """
+
+    @property  # type: ignore[misc]  # Rich never sets it
+    def file(self) -> IO[str]:
+        """The stream behind all that stands before it."""
+        found: Any = super().file
+        while hasattr(found, "rich_proxied_file"):
+            found = found.rich_proxied_file
+        return found  # type: ignore[no-any-return]
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render something, its text as it may be printed."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else redact(printable(text)).replace("\r", ""), style, control)
 
     def on_broken_pipe(self) -> None:
         """Send everything that follows to nowhere."""

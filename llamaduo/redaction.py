@@ -1,11 +1,14 @@
-"""Secrets: what the environment holds as keys appears nowhere else.
+"""Secrets: the keys of a run's calls appear in nothing that we write about them.
 
     redact("401: Incorrect API key provided: sk-abc...")      "401: Incorrect API key provided: [OPENAI_API_KEY]"
     redact_logs()                                             the same for every record of every logger
 
-A secret is the value of an environment variable whose name ends like a key's (`OPENAI_API_KEY`, `HF_TOKEN`,
-`DB_PASSWORD`), or that a configuration names with `api_key_env`. It is found as it is, in base64 (wherever it
-begins in the encoded text), URL-encoded and escaped as JSON does it.
+A secret is where a key belongs: the value of a variable that a configuration names with `api_key_env`, of a provider's
+usual one (`*_API_KEY`), or of another that Hugging Face, W&B or AWS read theirs from. It is found as it is, in base64
+(wherever it begins in the encoded text), URL-encoded and escaped as JSON does it. A made-up one for a server that needs
+none (`lm-studio`, `not-needed`) is an ordinary word, and taken out only behind `Bearer` or `key:`.
+
+Messages, logs, tracebacks, failures and settings are redacted. Replies, answers and data never are: they aren't ours.
 """
 
 from __future__ import annotations
@@ -24,14 +27,16 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
-_KEY_NAME = re.compile(r"(KEY|TOKEN)$", re.IGNORECASE)
+from llamaduo.key_shapes import key_in, without_keys
+
+_USUAL = frozenset(
+    ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+     "AWS_BEARER_TOKEN_BEDROCK")
+)  # fmt: skip
 _SHORTEST = 8
-_SHORTEST_KEY = 12
-_LITERAL = re.compile(
-    r"\b(sk-[A-Za-z0-9_-]{16,}|AIza[A-Za-z0-9_-]{30,}|hf_[A-Za-z0-9]{20,}|gsk_[A-Za-z0-9]{20,}|"
-    r"r8_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{10,})"
-)
+"""Of the forms in which a key is looked for."""
+_LONG, _LONG_WITHOUT_DIGITS = 16, 24
+"""What is shorter is a made-up key: an ordinary word or two."""
 _VARIABLES = (
     ("sk-ant-", "ANTHROPIC_API_KEY"),
     ("AIza", "GEMINI_API_KEY"),
@@ -48,10 +53,18 @@ def name_secret(variable: str) -> None:
 
 def redact(text: str) -> str:
     """Return the text with every secret of the environment replaced by its variable's name in brackets."""
-    for form, variable in _forms(_secrets()):
+    secrets = _secrets()
+    for form, variable in _forms(tuple(secret for secret in secrets if _is_key(secret[0]))):
         if form in text:
             text = text.replace(form, f"[{variable}]")
+    for value, variable in secrets:
+        if value in text:  # a made-up one
+            text = re.sub(_BEFORE + re.escape(value), rf"\1[{variable}]", text)
     return text
+
+
+_BEFORE = r"(?i:(\bbearer\s+|\bbasic\s+|key(?: provided)?[\"'\\]*\s?[:=]\s?[\"'\\]*))"
+"""What stands before a key in a header, and where a server tells of it."""
 
 
 def complain(text: str) -> None:
@@ -59,29 +72,17 @@ def complain(text: str) -> None:
     print(f"llamaduo: {redact_message(text)}", file=sys.stderr)
 
 
-def redact_reply(text: str) -> str:
-    """Return a reply without the keys of service LLMs; other secrets stay, which may be ordinary words."""
-    for form, variable in _forms(_keys()):
-        if form in text:
-            text = text.replace(form, f"[{variable}]")
-    return text
-
-
-def _keys() -> tuple[tuple[str, str], ...]:
-    """Return (value, variable) of every secret that can only be a key: a service LLM's, or a long one and no path."""
-    return tuple((value, name) for value, name in _secrets() if name in _named or _is_key(name, value))
-
-
-def _is_key(name: str, value: str) -> bool:
-    return bool(_KEY_NAME.search(name)) and len(value) >= _SHORTEST_KEY and not value.startswith(("/", "."))
+def _is_key(value: str) -> bool:
+    """Tell whether a value can only be a key; a made-up one for a server that needs none is an ordinary word."""
+    return len(value) >= (_LONG if any(letter.isdigit() for letter in value) else _LONG_WITHOUT_DIGITS)
 
 
 def _secrets() -> tuple[tuple[str, str], ...]:
-    """Return (value, variable) of every secret in the environment, the longest first."""
+    """Return (value, variable) of every variable that holds a key, the longest value first."""
     found = [
         (value, name)
         for name, value in os.environ.items()
-        if len(value) >= _SHORTEST and (name in _named or _NAME.search(name))
+        if value and (name in _named or name in _USUAL or name.endswith("_API_KEY"))
     ]
     return tuple(sorted(found, key=lambda secret: -len(secret[0])))
 
@@ -107,7 +108,7 @@ def _written(value: str) -> Iterable[str]:
 
 def redact_message(text: str) -> str:
     """Return what may be shown of a message about somebody's input: no secret, and nothing that looks like a key."""
-    return _LITERAL.sub("[key]", redact(text))
+    return without_keys(redact(text))
 
 
 def one_line(text: str) -> str:
@@ -118,13 +119,13 @@ def one_line(text: str) -> str:
 
 def literal_key(text: str) -> str | None:
     """Return the variable into which a key in a configuration's or a command line's text belongs; None without one."""
-    for form, variable in _forms(_keys()):
+    for form, variable in _forms(tuple(secret for secret in _secrets() if _is_key(secret[0]))):
         if form in text:
             return variable
-    literal = _LITERAL.search(text)
+    literal = key_in(text)
     if literal is None:
         return None
-    return next((name for start, name in _VARIABLES if literal[0].startswith(start)), "the provider's variable")
+    return next((name for start, name in _VARIABLES if literal.startswith(start)), "the provider's variable")
 
 
 def refusal(where: str, variable: str) -> str:
@@ -155,6 +156,14 @@ def redact_logs() -> None:
     threading.excepthook = lambda args: _redacted_traceback(
         args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
     )
+    sys.unraisablehook = lambda args: _redacted_traceback(
+        args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
+    )
+
+
+def show_traceback(error: BaseException) -> None:
+    """Print an exception's traceback on stderr, without keys."""
+    _redacted_traceback(type(error), error, error.__traceback__)
 
 
 def _redacted_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

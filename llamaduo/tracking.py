@@ -13,6 +13,7 @@ import json
 import os
 import queue
 import re
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -213,7 +214,9 @@ class _Feed:
                 console="off", silent=True, x_disable_meta=True, disable_git=True, disable_code=True,
                 disable_job_creation=True, init_timeout=_PATIENCE_S,
             )  # fmt: skip
+            hook = sys.excepthook
             run = wandb.init(**settings, settings=quiet)
+            sys.excepthook = hook  # W&B's own prints tracebacks as they are
             while item := self._queue.get():
                 item.give(wandb, run)
             run.finish()

@@ -33,44 +33,61 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> str:
 # ---------------------------------------------------------------- which variables, which forms
 
 
+KEY = "of-16-or-more-with-a-digit"
+
+
 @pytest.mark.parametrize(
-    "name", ["OPENAI_API_KEY", "HF_TOKEN", "AWS_SECRET", "DB_PASSWORD", "GOOGLE_CREDENTIALS", "api_key", "MYKEY"]
+    "name", ["OPENAI_API_KEY", "ANY_PROVIDER_API_KEY", "WANDB_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY"]
 )
-def test_a_variable_named_like_a_keys_is_a_secret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, "some-words-of-it")
-    assert redact("a some-words-of-it b") == f"a [{name}] b"
+def test_a_variable_that_services_read_their_keys_from_holds_a_secret(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, KEY)
+    assert redact(f"a {KEY} b") == f"a [{name}] b"
 
 
-@pytest.mark.parametrize("name", ["KEYBOARD", "TOKENIZERS_PARALLELISM", "MY_GATEWAY", "SECRET_SANTA"])
-def test_another_variable_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, "some-words-of-it")
-    assert redact("a some-words-of-it b") == "a some-words-of-it b"
+@pytest.mark.parametrize("name", ["PARTITION_KEY", "CACHE_TOKEN", "DB_PASSWORD", "MY_GATEWAY", "SECRET_SANTA", "MYKEY"])
+def test_another_variable_holds_none_whatever_its_name_and_value_look_like(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, KEY)
+    assert redact(f"Bearer {KEY}") == f"Bearer {KEY}"
+    assert literal_key(f"data.path={KEY}/pairs.jsonl") is None
 
 
-def test_but_one_that_api_key_env_names_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_GATEWAY", "some-words-of-it")
-    name_secret("MY_GATEWAY")
-    assert redact("a some-words-of-it b") == "a [MY_GATEWAY] b"
+def test_but_one_that_api_key_env_names_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in (KEY, "some-words-and-no-digit-at-all"):
+        monkeypatch.setenv("MY_GATEWAY", value)
+        name_secret("MY_GATEWAY")
+        assert redact(f"a {value} b") == "a [MY_GATEWAY] b"
 
 
-def test_a_value_too_short_for_a_key_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_API_KEY", "k")
-    monkeypatch.setenv("OTHER_API_KEY", "true123")
-    assert redact("look: true123") == "look: true123"
+@pytest.mark.parametrize(
+    "made_up", ["lm-studio", "not-needed", "placeholder", "customer_support_eu", "EMPTY", "sk-1234", "x", "none"]
+)
+def test_a_made_up_key_is_an_ordinary_word_except_where_a_key_stands(
+    made_up: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", made_up)
+    for text in (f"git clone {made_up}", f"no model {made_up!r} at http://{made_up}:1/v1", f"the key {made_up}"):
+        assert redact_message(text) == text
+        assert literal_key(text) is None
+    for before in ("Authorization: Bearer ", "'api_key': '", '"x-api-key":"', "Incorrect API key provided: ", "?key="):
+        assert redact(f"401: {before}{made_up}, is it?") == f"401: {before}[OPENAI_API_KEY], is it?"
 
 
 def test_it_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for value in ("the-first-value", "the-second-value"):
+    for value in ("the-first-value-of-16-or-more", "the-second-value-of-16-or-more"):
         monkeypatch.setenv("SOME_API_KEY", value)
         assert redact(f"<{value}>") == "<[SOME_API_KEY]>"
     monkeypatch.delenv("SOME_API_KEY")
-    assert redact("<the-second-value>") == "<the-second-value>"
+    assert redact("<the-second-value-of-16-or-more>") == "<the-second-value-of-16-or-more>"
 
 
 def test_the_longer_of_two_secrets_is_taken_out_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("A_KEY", "common-start")
-    monkeypatch.setenv("B_KEY", "common-start-and-more")
-    assert redact("common-start-and-more common-start") == "[B_KEY] [A_KEY]"
+    monkeypatch.setenv("A_API_KEY", "common-start-1234")
+    monkeypatch.setenv("B_API_KEY", "common-start-1234-and-more")
+    assert redact("common-start-1234-and-more common-start-1234") == "[B_API_KEY] [A_API_KEY]"
 
 
 def test_every_occurrence_goes_and_nothing_else(secret: str) -> None:
@@ -113,16 +130,16 @@ def test_in_base64_it_is_found_wherever_it_begins(
             assert part[(0, 2, 3)[shift] : (shift + 5) // 3 * 4] not in left
 
 
-@pytest.mark.parametrize("value", ['quo"ted\\password', "päss-wörd-ünd", "日本語のパスワード"])
+@pytest.mark.parametrize("value", ['quo"ted\\password-1', "päss-wörd-ünd-0815", "日本語のパスワード日本語のパス123"])
 def test_one_that_json_or_an_address_writes_otherwise_is_found_too(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DB_PASSWORD", value)
+    monkeypatch.setenv("DB_API_KEY", value)
     for written in (value, json.dumps(value), json.dumps(value, ensure_ascii=False), quote(value)):
-        assert "[DB_PASSWORD]" in redact(f"x{written}y"), written
+        assert "[DB_API_KEY]" in redact(f"x{written}y"), written
 
 
 def test_bytes_that_are_no_text_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_API_KEY", "half \udcff a key")
-    assert redact("half \udcff a key \ud800") == "[SOME_API_KEY] \ud800"
+    monkeypatch.setenv("SOME_API_KEY", "half \udcff a key of 16")
+    assert redact("half \udcff a key of 16 \ud800") == "[SOME_API_KEY] \ud800"
 
 
 # ---------------------------------------------------------------- literal keys
@@ -154,7 +171,8 @@ def test_a_literal_key_is_known_by_its_looks(key: str, variable: str) -> None:
     [
         "", "task=coding", "sk-1", "sk-learn", "service_llm.model=gpt-4o-2024-08-06", "hf_hub",
         "risk-averse-models-are-fine", "google/gemma-2-9b-it", "0123456789abcdef0123456789abcdef01234567",
-        "results/runs/pocket_llama-coding-1a2b3c4d",
+        "results/runs/pocket_llama-coding-1a2b3c4d", "data.path=sk-learn-pipelines-of-2024-and-before/pairs.jsonl",
+        "sk-no-key-required", "sk-questions_and_answers_2024_v2", "eyJ", "xoxo-hugs-and-kisses-2024", "a PRIVATE KEY",
         "/home/me/task-specific-sketches-of-something", "api_key_env=OPENAI_API_KEY",
     ],
 )  # fmt: skip

@@ -206,7 +206,7 @@ def test_the_rate_limit_is_exact(litellm: Any, double: Double) -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_secrets_are_echoed_on_request(litellm: Any, double: Double, provider: str) -> None:
-    double.control(echo_secrets=True, script=["ok", "400"])
+    double.control(echo_secrets=True, echo_in_replies=True, script=["ok", "400"])
     assert KEY in ask(litellm, double, provider).choices[0].message.content
     wires = [one.response for one in chain(failure(litellm, double, provider)) if hasattr(one, "response")]
     assert any(KEY in getattr(wire, "text", "") for wire in wires)

@@ -80,7 +80,9 @@ class Settings:
     finish_reason: str = "stop"
     """In OpenAI's words: stop, length (the text loses its last third) or content_filter."""
     echo_secrets: bool = False
-    """Repeat the keys that came with a request inside error messages and texts."""
+    """Repeat the keys that came with a request inside error messages."""
+    echo_in_replies: bool = False
+    """Repeat them inside what comes with status 200."""
     keep_requests: bool = False
     """Tell each call's address, headers and body in the bill."""
     batch_polls: int = 1
@@ -530,10 +532,10 @@ class Server:
     def _said(self, request: Any, wire: Wire, kind: str | None, asked: Asked) -> tuple[Answer, dict[str, Any]]:
         """Return the answer to bill, and the body to send."""
         if kind == "error_200":
-            message = "Provider returned error" + self._secrets(request)
+            message = "Provider returned error" + self._echoed(request)
             answer = Answer(asked.model, "", "stop", tokens(asked.prompt), 0, asked.number)
             return answer, wire.error_200(message, asked.number)
-        text = said(self.settings, asked.prompt, asked.body) + self._secrets(request)
+        text = said(self.settings, asked.prompt, asked.body) + self._echoed(request)
         finish_reason = "length" if kind == "length" else self.settings.finish_reason
         if finish_reason == "length":
             text = text[: 2 * len(text) // 3]
@@ -583,9 +585,14 @@ class Server:
         told = wire.error(Trouble(status, kind, message, after, number))
         return self._response(status, json.dumps(told).encode(), headers)
 
+    def _echoed(self, request: Any) -> str:
+        return self._shown(request) if self.settings.echo_in_replies else ""
+
     def _secrets(self, request: Any) -> str:
-        if not self.settings.echo_secrets:
-            return ""
+        return self._shown(request) if self.settings.echo_secrets else ""
+
+    @staticmethod
+    def _shown(request: Any) -> str:
         named = {name: request.headers.get(name) for name in ("authorization", "x-api-key", "x-goog-api-key")}
         named["key"] = request.query.get("key")
         shown = [f"{name}={value}" for name, value in named.items() if value]

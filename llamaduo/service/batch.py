@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
-from llamaduo.redaction import redact_reply
 from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short, no_money
 from llamaduo.service.journal import Journal
 from llamaduo.service.liveness import alive
@@ -216,7 +215,7 @@ class Batches:
             line = lines.get(key)
             reply = self._reply(key, line, worst) if line else None
             if line and reply:
-                await self._journal.record(attempt, reply, redact_reply(line))
+                await self._journal.record(attempt, reply, line)
             elif _answered(line) if line else completed:
                 await self._journal.fail(attempt, cost_usd=worst, outcome="unknown")
             else:
@@ -261,7 +260,7 @@ class Batches:
         tokens = said.prompt_tokens, said.completion_tokens
         told = tokens[0] and (tokens[1] or not (said.text or said.thoughts))
         cost = float(self._tariff.cost(*tokens, batch=True) if told else worst)
-        return Reply(key, redact_reply(said.text), said.finish_reason, *tokens, cost, model=said.model)
+        return Reply(key, said.text, said.finish_reason, *tokens, cost, model=said.model)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try something that may be tried again, as often as the service LLM's `max_attempts` says."""

@@ -26,7 +26,6 @@ from typing import Any
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
-from llamaduo.redaction import redact_reply
 from llamaduo.service.answered_by import AnsweredBy
 from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short, no_money
 from llamaduo.service.batch import Batches
@@ -467,8 +466,8 @@ class Service:
         told = said.prompt_tokens and (said.completion_tokens or not (said.text or said.thoughts))
         paid = float(price.cost(said.prompt_tokens, said.completion_tokens) if told else worst)
         tokens = said.prompt_tokens, said.completion_tokens
-        reply = Reply(request.key, redact_reply(said.text), said.finish_reason, *tokens, paid, model=said.model)
-        await self._journal.record(attempt, reply, redact_reply(raw))
+        reply = Reply(request.key, said.text, said.finish_reason, *tokens, paid, model=said.model)
+        await self._journal.record(attempt, reply, raw)
         self._settled.set()
         return reply
 

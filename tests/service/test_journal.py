@@ -227,12 +227,12 @@ def test_requests_are_stored_with_run_and_stage_before_any_reply(open_journal: O
 def test_why_a_request_was_given_up_stays_until_there_is_a_reply(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SOME_API_KEY", "very-secret-words")
+    monkeypatch.setenv("SOME_API_KEY", "very-secret-words-of-somebody")
 
     async def give_up() -> None:
         number = await begin(journal)
         await journal.fail(number, cost_usd=0.0, outcome="failed")
-        await journal.give_up("k", "no_reply: very-secret-words is no key")
+        await journal.give_up("k", "no_reply: very-secret-words-of-somebody is no key")
 
     asyncio.run(give_up())
     assert journal.failure("k") == "no_reply: [SOME_API_KEY] is no key"

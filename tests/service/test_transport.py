@@ -101,10 +101,10 @@ def test_a_key_that_is_not_required_may_be_missing() -> None:
 
 @pytest.mark.parametrize("status", [401, 429])
 def test_the_key_reaches_no_message(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_GATEWAY_KEY", SECRET)
-    gateway = ServiceLLM(name="gateway", provider="openai", model="m", api_key_env="MY_GATEWAY_KEY")
+    monkeypatch.setenv("MY_GATEWAY_API_KEY", SECRET)
+    gateway = ServiceLLM(name="gateway", provider="openai", model="m", api_key_env="MY_GATEWAY_API_KEY")
     message = str(translated(fault(status, f"the key {SECRET} is wrong, {SECRET}!"), gateway))
-    assert "the key [MY_GATEWAY_KEY] is wrong, [MY_GATEWAY_KEY]!" in message
+    assert "the key [MY_GATEWAY_API_KEY] is wrong, [MY_GATEWAY_API_KEY]!" in message
     assert "secret" not in message
 
 
