@@ -71,8 +71,10 @@ class NoReplyError(ServiceError):
     """A server answered with success and with something that is no reply; perhaps billed, and not tried again."""
 
 
-def error_of(llm: ServiceLLM, status: int, body: Any, *, retry_after: float = 0.0) -> ServiceError:
-    """Return what a server's error means; `body` is its JSON, or its text."""
+def error_of(
+    llm: ServiceLLM, status: int, body: Any, *, retry_after: float = 0.0, place: str | None = None
+) -> ServiceError:
+    """Return what a server's error means; `body` is its JSON, or its text, `place` the address that was asked."""
     text = told(body)
     codes = set(_codes(body))
     about = about_the_prompt(status, codes, message_of(body))
@@ -86,7 +88,7 @@ def error_of(llm: ServiceLLM, status: int, body: Any, *, retry_after: float = 0.
             )
         kind = UnknownOutcomeError if status in _PERHAPS_BILLED else TransientError
         return kind(f"{llm.name}: {text or f'status {status}'}", retry_after=retry_after)
-    message = f"{llm.name} refused the call ({_phrase(status)}, {status}): {text}{_way_on(llm, text)}"
+    message = f"{llm.name} refused the call ({_phrase(status)}, {status}): {text}{_way_on(llm, status, text, place)}"
     nobody_knows = status in (400, 422) and not for_good and not _ACCOUNT_WORDS.search(text)
     return PerhapsRefusedError(message) if nobody_knows else ServiceError(message)
 
@@ -158,8 +160,10 @@ def _codes(tree: Any, depth: int = 0) -> Iterator[str]:
             yield from _codes(value, depth + 1)
 
 
-def _way_on(llm: ServiceLLM, text: str) -> str:
-    """Return what to set where a server names a parameter that it doesn't take."""
+def _way_on(llm: ServiceLLM, status: int, text: str, place: str | None) -> str:
+    """Return what to set where a server names a parameter that it doesn't take, or has nothing at an address."""
+    if status in (404, 405) and place:
+        return f" (asked at {redact(place)})"
     if "max_completion_tokens" in text:
         return (
             f"; set {llm.name}'s parameters.max_completion_tokens={llm.max_tokens} (it takes the place of max_tokens)"

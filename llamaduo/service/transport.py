@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 import operator
@@ -278,7 +279,8 @@ def _accepted(llm: ServiceLLM, form: str, response: Any) -> str:
             place = redact(response.headers.get("location", "nowhere"))
             raise ServiceError(f"{llm.name}: {response.url} redirects to {place}; set base_url to where it lies.")
         wait = max(waits(response.headers, text))
-        raise error_of(llm, response.status_code, text if body is None else body, retry_after=wait)
+        told_of = text if body is None else body
+        raise error_of(llm, response.status_code, told_of, retry_after=wait, place=str(response.url))
     if form_of(body) is None or read_body(form, body).finish_reason == NO_CHOICES:
         error = error_under_success(llm, body)
         if error is not None:
@@ -300,9 +302,14 @@ _HEADERS = re.compile(r"date|content-type|(x-|openai-|anthropic-|apim-|cf-)?.*(r
 
 
 def _enveloped(form: str, response: Any, dump: Any) -> str:
-    """Return a body as the journal stores it: as it came, with its format, its status and the headers that matter."""
+    """Return a body as the journal stores it: as it came, with its format, its status and the headers that matter.
+
+    `sent` is the sha256 of the body that was sent.
+    """
     kept = {name: value for name, value in response.headers.items() if _HEADERS.fullmatch(name.lower())}
     raw = {"format": form, "status": response.status_code, "headers": kept, "body": _text(response)}
+    with contextlib.suppress(Exception):  # nothing that is paid for is lost for the sake of a hash
+        raw["sent"] = hashlib.sha256(response.request.content).hexdigest()
     return json.dumps(raw if dump is None else {**raw, "dump": dump}, default=str)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from wire_double import PROVIDERS, Double
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError
-from llamaduo.service.bodies import most_tokens, sending_of
+from llamaduo.service.bodies import encoded, most_tokens, sending_of
 from llamaduo.service.client import Request, Service
 
 SCHEMA = {"type": "object", "additionalProperties": False}
@@ -128,6 +131,7 @@ def test_what_arrives_is_that_body_and_no_header_of_a_library_changes_what_is_as
     wired: Callable[..., ServiceLLM],
     open_service: Callable[..., Service],
     silent: Callable[[int, int], None],
+    tmp_path: Path,
     provider: str,
 ) -> None:
     double.control(keep_requests=True)
@@ -139,6 +143,9 @@ def test_what_arrives_is_that_body_and_no_header_of_a_library_changes_what_is_as
     (call,) = double.bill()["calls"]
     turns = [*TURNS[:3], {"role": "user", "content": "a prompt"}]
     assert call["request"]["body"] == sending_of(llm, turns, schema=SCHEMA, seed=3).body
+    ((raw,),) = sqlite3.connect(tmp_path / "journal.sqlite").execute("SELECT raw FROM replies").fetchall()
+    told = encoded(sending_of(llm, turns, schema=SCHEMA, seed=3).body)
+    assert json.loads(raw)["sent"] == hashlib.sha256(told).hexdigest()
     said = json.dumps(call["request"]["body"])
     assert not any(word in said for word in ("temperature", "includeThoughts", "output_format", "stream"))
     headers = {name.lower(): value for name, value in call["request"]["headers"].items()}

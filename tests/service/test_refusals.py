@@ -102,6 +102,11 @@ def test_a_wrong_key_model_permission_or_account_ends_the_run(status: int, body:
     assert type(error_of(LLM, status, body)) is ServiceError
 
 
+def test_an_address_with_nothing_at_it_is_named() -> None:
+    found = error_of(LLM, 404, {"detail": "Not Found"}, place="http://h/v2/chat/completions")
+    assert str(found) == "it refused the call (Not Found, 404): Not Found (asked at http://h/v2/chat/completions)"
+
+
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_request_that_is_refused_for_no_known_reason_is_perhaps_refused_alone(status: int) -> None:
     found = error_of(LLM, status, openai("unsupported_parameter", "no such parameter"))
