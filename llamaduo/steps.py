@@ -106,6 +106,7 @@ class Steps:
         try:
             self.dataset = dataset or load_data(experiment)
             self._outlook_told = self._outlook()
+            self._account = self._checked()
         except BaseException:
             if self._service:
                 self._service.close()
@@ -132,8 +133,11 @@ class Steps:
         environment = self._folder.path / "environment.json"
         if not environment.exists():
             write_text(environment, describe(runtime=self.experiment.runtime.seed, data=self.experiment.data.seed))
-        account = self._account()
-        self.display.start([*headline(self.experiment, self.dataset, self._folder.path), *account], [])
+        told = headline(self.experiment, self.dataset, self._folder.path)
+        if self._account:
+            write_text(self._folder.path / ACCOUNT, json.dumps(self._account.tree(), indent=1) + "\n")
+            told += self._account.lines()
+        self.display.start(told, [])
         for note in [*self.dataset.notes, *self._outlook_told]:
             self.display.note(note)
         return self
@@ -151,14 +155,6 @@ class Steps:
     def gate_split(self) -> tuple[Example, ...]:
         """The rows that the gate looks at."""
         return gate_rows(self.experiment, self.dataset)
-
-    def _account(self) -> list[str]:
-        """Return what was read, used and left out of the data, and keep it in the run's folder."""
-        account = self._checked()
-        if account is None:
-            return []
-        write_text(self._folder.path / ACCOUNT, json.dumps(account.tree(), indent=1) + "\n")
-        return account.lines()
 
     def _checked(self) -> Account | None:
         """Return the account of the data with what the model can't use; raises InputError for what nobody could."""

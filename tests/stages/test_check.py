@@ -161,7 +161,7 @@ def test_a_run_ends_before_anything_is_trained(compose_experiment: Compose) -> N
     )  # fmt: skip
     with pytest.raises(InputError, match=r"^1 of 20 rows can't be shown to the model .*rows\.jsonl:4\)"):
         run(experiment, display=quiet())
-    assert not list(run_folder(experiment).glob("iterations/*/*"))
+    assert not run_folder(experiment).exists()
 
 
 ANSWER = {"role": "assistant", "content": "billing"}
