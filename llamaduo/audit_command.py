@@ -162,7 +162,9 @@ class Audit:
     def beforehand(self) -> list[str]:
         """Return what is to be asked and what it may cost, a line each; nothing is sent."""
         panel, path = self._experiment.judge.panel, journal_path(self._experiment)
-        journal = Journal(path, read_only=True) if path.is_file() else None
+        settings = self._experiment.service
+        imported = settings.replay or settings.imported
+        journal = Journal(path, read_only=True, imported=imported) if path.is_file() else None
         each = sum(len(some) * times for some, times in self._parts()[:2]) // len(self._rows)
         labelled = f", and {len(self._labelled):,} answers of the labels" if self._labelled else ""
         lines = _pocket_note(self._experiment)
@@ -222,6 +224,8 @@ class Audit:
         made: list[Verdict] = []
         try:
             with Display() as display:
+                for note in service.outlook:
+                    display.note(note)
                 for part in parts:
                     predictions, repeats = self._parts()[part]
                     config = replace(self._experiment.judge, repeats=repeats, any_scale=True)  # it names one

@@ -553,6 +553,8 @@ class Service:
     """The most that all runs of the study together may spend on service LLMs."""
     reasks: int = field(default=0, metadata=IF_ANY)
     """How often replies that can't be used are asked for besides, in the same run: when a server has been mended."""
+    imported: bool = field(default=False, metadata=IF_ANY)
+    """Whether imported replies are used as if they had been bought here; a replay uses them anyway."""
 
 
 @dataclass

@@ -56,9 +56,14 @@ def _import(path: Path, file: Path, console: Console) -> None:
     console.print(
         f"{taken.new:,} requests are new, {taken.known:,} were here already, {taken.refused:,} rows are refused: {path}"
     )
+    if taken.new:
+        console.print("Imported replies are used in replay alone (service.replay=true), or with service.imported=true.")
+    if not taken.new + taken.known + taken.refused:
+        raise InputError(f"{file}: it has no rows; llamaduo journal export writes one a request.")
     if taken.refused:
         others = "the others are taken in" if taken.new + taken.known else "nothing is taken in"
-        raise InputError(f"{file}: {taken.refused:,} rows are damaged or no rows of a journal; {others}.")
+        words = f" ({taken.other_words:,} have other words than their raw reply)" if taken.other_words else ""
+        raise InputError(f"{file}: {taken.refused:,} rows are damaged or no rows of a journal{words}; {others}.")
 
 
 def _verify(checked: Journal, console: Console) -> None:

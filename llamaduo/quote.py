@@ -174,7 +174,7 @@ def _outlook(experiment: Experiment, dataset: CoverageDataset) -> list[str]:
 
 def _journal(experiment: Experiment) -> Journal | None:
     path = journal_path(experiment)
-    return Journal(path, read_only=True) if path.is_file() else None
+    return Journal(path, read_only=True, imported=experiment.service.imported) if path.is_file() else None
 
 
 def _line(lines: Lines, stage: str, llm: ServiceLLM, experiment: Experiment) -> Line:

@@ -138,7 +138,8 @@ class Steps:
             write_text(self._folder.path / ACCOUNT, json.dumps(self._account.tree(), indent=1) + "\n")
             told += self._account.lines()
         self.display.start(told, [])
-        for note in [*self.dataset.notes, *self._outlook_told]:
+        imported = self._service.outlook if self._service else []
+        for note in [*self.dataset.notes, *self._outlook_told, *imported]:
             self.display.note(note)
         return self
 
@@ -786,7 +787,7 @@ def open_service(experiment: Experiment, folder: Path, llms: Sequence[ServiceLLM
     for llm in llms:
         tariff(llm, experiment.prices)
     return Service(
-        Journal(journal_path(experiment), read_only=settings.replay),
+        Journal(journal_path(experiment), read_only=settings.replay, imported=settings.replay or settings.imported),
         run=f"{folder.parent.name}/{folder.name}",
         budget_usd=experiment.loop.budget_usd,
         study_budget_usd=settings.study_budget_usd,

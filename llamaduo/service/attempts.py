@@ -19,7 +19,7 @@ from typing import Any
 from llamaduo.errors import BudgetError
 from llamaduo.service.liveness import alive
 from llamaduo.service.reading import read
-from llamaduo.service.schema import INSERT_ATTEMPT, INSERT_REPLY, REPLY, SELECT_REPLY, checksum
+from llamaduo.service.schema import ATTEMPT, INSERT_REPLY, REPLY, SELECT_REPLY, checksum, insert_attempt, reply_is_sound
 
 _ADD_SPENT = "INSERT INTO spent (scope, usd) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET usd = usd + excluded.usd"
 
@@ -93,14 +93,14 @@ class Short:
 
 
 def begin(
-    db: sqlite3.Connection, attempt: Attempt, caps: Caps, owner: str, live: Path
+    db: sqlite3.Connection, attempt: Attempt, caps: Caps, owner: str, live: Path, *, imported: bool
 ) -> int | Reply | Elsewhere | Short:
-    """Open an attempt and return its number, or what speaks against it."""
+    """Open an attempt and return its number, or what speaks against it; an imported reply does so if `imported`."""
     row = db.execute(f"{SELECT_REPLY} WHERE key = ?", (attempt.key,)).fetchone()
-    if row and checksum(*row[:-1]) == row[-1]:
-        return stored_reply(row)
-    if row:
+    if row and not reply_is_sound(row):
         set_aside(db, attempt.key)
+    elif row and (imported or row[-2] is None):
+        return stored_reply(row)
     open_ones = "SELECT id, owner, batch, worst_usd FROM attempts WHERE key = ? AND outcome IS NULL"
     for number, other, batch, worst in db.execute(open_ones, (attempt.key,)).fetchall():
         if batch or (other != owner and alive(live, other)):  # one of ours was cut off: a service asks each key once
@@ -117,14 +117,12 @@ def begin(
         attempt.key, attempt.run, attempt.stage, attempt.llm, owner, attempt.batch, attempt.worst_usd, time.time(),
         None, None,
     )  # fmt: skip
-    (number,) = db.execute(INSERT_ATTEMPT, values).fetchone()
-    return int(number)
+    return insert_attempt(db, values)
 
 
 def stored_reply(row: Sequence[Any]) -> Reply:
     """Return the reply in a row of `SELECT_REPLY`."""
-    *_, raw, _ = row
-    return dataclasses.replace(Reply(*row[: len(REPLY)]), model=read(raw).model)
+    return dataclasses.replace(Reply(*row[: len(REPLY)]), model=read(row[len(REPLY)]).model)
 
 
 def study_of(run: str) -> str:
@@ -165,7 +163,8 @@ def no_money(short: Short, caps: Caps, worst_usd: float) -> BudgetError:
 
 
 def record(db: sqlite3.Connection, attempt: int, reply: Reply, raw: str) -> None:
-    """Store a reply, and settle its attempt."""
+    """Store a reply, which takes the place of an imported one, and settle its attempt."""
+    db.execute("DELETE FROM replies WHERE key = ? AND imported IS NOT NULL", (reply.key,))
     row = (*(getattr(reply, name) for name in REPLY), raw)
     db.execute(INSERT_REPLY, (*row, time.time(), checksum(*row)))
     db.execute("UPDATE requests SET failure = NULL WHERE key = ?", (reply.key,))
@@ -174,8 +173,10 @@ def record(db: sqlite3.Connection, attempt: int, reply: Reply, raw: str) -> None
 
 def end(db: sqlite3.Connection, attempt: int, outcome: str, cost_usd: float) -> None:
     """Settle an open attempt, and add what it cost to its run's and its study's sum."""
-    statement = "UPDATE attempts SET outcome = ?, cost_usd = ? WHERE id = ? AND outcome IS NULL RETURNING run"
-    for (run,) in db.execute(statement, (outcome, cost_usd, attempt)).fetchall():
+    query = f"SELECT {', '.join(ATTEMPT[:-2])} FROM attempts WHERE id = ? AND outcome IS NULL"
+    for row in db.execute(query, (attempt,)).fetchall():
+        values, run = (outcome, cost_usd, checksum(*row, outcome, cost_usd), attempt), row[1]
+        db.execute("UPDATE attempts SET outcome = ?, cost_usd = ?, checksum = ? WHERE id = ?", values)
         for scope in {run, study_of(run)}:
             db.execute(_ADD_SPENT, (scope, cost_usd))
 

@@ -187,6 +187,23 @@ class Service:
         return self._journal.spent(self._run)
 
     @property
+    def outlook(self) -> list[str]:
+        """What a reader should know of the journal before anything is asked: how many of its replies are imported."""
+        count = self._journal.imported()
+        if not count:
+            return []
+        if self._journal.takes_imported:
+            how = "they are used" + ("" if self._replay else " as if they had been bought here (service.imported=true)")
+        else:
+            how = (
+                "they are not used, and what is needed of them is bought; service.imported=true uses them, as "
+                "service.replay=true does"
+            )
+        return [
+            f"journal {self._journal.path}: {count:,} {'reply is' if count == 1 else 'replies are'} imported: {how}."
+        ]
+
+    @property
     def notes(self) -> list[str]:
         """What a reader should know about the state in which the journal was found."""
         return [*self._journal.notes, *self._answered_by.notes()]

@@ -1,7 +1,7 @@
 """The journal: every request to a service LLM and its raw reply, for ever, in one SQLite file.
 
     requests   key, request, failure                                what was asked; why it was given up, if it was
-    replies    key, text, finish_reason, tokens, cost, raw ...      what came back, with a checksum
+    replies    key, text, finish_reason, tokens, cost, raw ...      what came back, with a checksum; or imported
     attempts   key, run, stage, llm, owner, worst_usd, outcome ...  each sending, before it and after it: the ledger
     spent      scope, usd                                           the ledger's sums by run and by study
     batches    id, remote_id ...                                    batches handed in, to be collected by anybody
@@ -12,7 +12,8 @@ open attempt is a claim: while the process that made it lives, every other one w
 whose process has died has an unknown outcome, and counts at the most it can have cost.
 
 A row whose checksum is wrong is set aside and bought again; a file that SQLite can't read is kept beside a new
-one that has every row that could be read.
+one that has every row that could be read. A reply that was imported is one for readers alone, who buy nothing, or
+where it is asked for; otherwise it is bought.
 """
 
 from __future__ import annotations
@@ -36,7 +37,15 @@ from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short
 from llamaduo.service.liveness import Owner, alive, clear
 from llamaduo.service.one_host import claim, release
 from llamaduo.service.repair import copy_sound_rows, is_foreign, is_sound
-from llamaduo.service.schema import SELECT_REPLY, checksum, connect, connect_read_only
+from llamaduo.service.schema import (
+    SELECT_REPLY,
+    connect,
+    connect_read_only,
+    is_empty,
+    is_first,
+    reply_is_sound,
+    version_in,
+)
 
 T = TypeVar("T")
 
@@ -54,8 +63,11 @@ def default_path() -> Path:
 class Journal:
     """An open journal; what a method has written is durable when it returns."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, imported: bool | None = None) -> None:
+        """Open a journal; `imported` tells whether replies that were imported count, by default for readers alone."""
         self.path = path
+        self.takes_imported = read_only if imported is None else imported
+        """Whether replies that were imported count as replies."""
         self.notes: list[str] = []
         """What a reader should know about the state in which the file was found."""
         self.live = path.parent / "live"
@@ -64,12 +76,15 @@ class Journal:
         self._flushing: asyncio.Task[None] | None = None
         self._writing = threading.Lock()
         self._read_only = read_only
+        self.is_first = False
+        """Whether a reader has a file whose attempts have no checksums and whose imports no mark."""
         self._in_use: int | None = None
         self._mark: Path | None = None
         """On a network file system: the file that says which machine uses the journal."""
         try:
             if read_only:
                 self._db = self._reader = connect_read_only(path)
+                self.is_first = is_first(self._db)
             else:
                 self._open()
         except (OSError, sqlite3.Error) as error:
@@ -88,7 +103,10 @@ class Journal:
         except BaseException:
             os.close(self._in_use)
             raise
-        if self.path.exists() and not is_sound(self.path):
+        if self.path.exists() and is_empty(self.path) and self._alone():
+            self.notes.append(f"journal {self.path}: the file was empty (0 bytes): whatever it may have held is gone.")
+            self._share_again()
+        elif self.path.exists() and not is_sound(self.path):
             self._salvage()
         self._db, self._reader = connect(self.path), connect(self.path)
         self._owner = Owner(self.live)
@@ -122,8 +140,8 @@ class Journal:
         row = self._row(f"{SELECT_REPLY} WHERE key = ?", key)
         if row is None:
             return None
-        if checksum(*row[:-1]) == row[-1]:
-            return attempts.stored_reply(row)
+        if reply_is_sound(row):
+            return attempts.stored_reply(row) if self.takes_imported or row[-2] is None else None
         if not self._read_only:
             self._commit([partial(attempts.set_aside, key=key)])
             self.notes.append(f"journal: the reply to request {key[:8]} was damaged; it is set aside and bought again.")
@@ -150,6 +168,10 @@ class Journal:
         if short and self.write_now(self._bury):
             short = attempts.room_lacking(self._reader, attempt, caps, self.live)
         return short
+
+    def imported(self) -> int:
+        """Return how many replies are imported."""
+        return int(self._rows("SELECT COUNT(*) FROM replies WHERE imported IS NOT NULL")[0][0])
 
     def batch(self, batch: str) -> str | None:
         """Return the provider's id of a batch."""
@@ -184,7 +206,10 @@ class Journal:
         Returns the reply if there is one by now, Elsewhere while another living process has it in flight, and
         Short if a budget could be passed.
         """
-        return await self.write(lambda db: attempts.begin(db, attempt, caps, self.owner, self.live))
+        return await self.write(lambda db: self._begin(db, attempt, caps))
+
+    def _begin(self, db: sqlite3.Connection, attempt: Attempt, caps: Caps) -> int | Reply | Elsewhere | Short:
+        return attempts.begin(db, attempt, caps, self.owner, self.live, imported=self.takes_imported)
 
     async def record(self, attempt: int, reply: Reply, raw: str) -> None:
         """Store a reply as it came."""
@@ -261,15 +286,32 @@ class Journal:
 
     # repair
 
-    def _salvage(self) -> None:
-        """Put every row that can be read and is sound into a new file, and keep the old one beside it."""
+    def _alone(self) -> bool:
+        """Tell whether no other process uses the journal; if so, none can until `_share_again`."""
         assert self._in_use is not None
         try:
             fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            return False
+        return True
+
+    def _share_again(self) -> None:
+        assert self._in_use is not None
+        fcntl.flock(self._in_use, fcntl.LOCK_SH)
+
+    def _salvage(self) -> None:
+        """Put every row that can be read and is sound into a new file, and keep the old one beside it."""
+        if not self._alone():
             raise InputError(
                 f"journal {self.path}: it is damaged, and another process uses it: stop that one, then run again."
-            ) from None
+            )
+        with self.path.open("rb") as file:
+            newer = version_in(file.read(100))
+        if newer:
+            raise InputError(
+                f"journal {self.path}: it is damaged, and of format {newer}, which this llamaduo doesn't know: "
+                "it is left as it is; use the newer llamaduo that made it."
+            )
         fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
         counts = copy_sound_rows(self.path, fresh)
         if not any(counts.values()) and is_foreign(self.path):
@@ -281,7 +323,7 @@ class Journal:
                 os.replace(f"{self.path}{end}", f"{kept}{end}")
         os.link(self.path, kept)
         os.replace(fresh, self.path)
-        fcntl.flock(self._in_use, fcntl.LOCK_SH)
+        self._share_again()
         self.notes.append(
             f"journal {self.path}: it was damaged; {counts['replies']:,} replies are sound and kept, the rest is "
             f"bought again when it is needed. The damaged file: {kept.name}."

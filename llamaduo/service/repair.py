@@ -6,12 +6,25 @@ import contextlib
 import json
 import math
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llamaduo.service.salvage import rows
-from llamaduo.service.schema import REPLY, VERSION, checksum, connect, is_version_0, request_key, schema_of, todays
+from llamaduo.service.salvage import layouts, rows
+from llamaduo.service.schema import (
+    ATTEMPT,
+    REPLY,
+    VERSION,
+    checksum,
+    connect,
+    firsts,
+    is_version_0,
+    lenient,
+    reply_checksum,
+    request_key,
+    schema_of,
+    todays,
+)
 
 
 def is_sound(path: Path) -> bool:
@@ -23,7 +36,7 @@ def is_sound(path: Path) -> bool:
             schema = schema_of(db)
             (version,) = db.execute("PRAGMA user_version").fetchone()
             other = not schema or is_version_0(db) or version > VERSION
-            return (other or todays()[0] <= schema) and _header_is_sound(path)
+            return (other or todays()[0] <= schema or firsts() <= schema) and _header_is_sound(path)
     except sqlite3.OperationalError as error:
         if "lock" in str(error) or "busy" in str(error):
             raise
@@ -33,13 +46,14 @@ def is_sound(path: Path) -> bool:
 
 
 def _header_is_sound(path: Path) -> bool:
-    """Tell whether what is the same in every journal's header is so; SQLite believes whatever is there."""
+    """Tell whether a header, of which SQLite believes whatever is there, names formats that there are.
+
+    Page size and encoding may be any: with others than the file's, SQLite can read neither its trees nor its schema.
+    """
     with path.open("rb") as file:
         header = file.read(100)
-    new = todays()[1]
-    begin = header[:18] == new[:18] and header[20:24] == new[20:24] and header[18:20] in (b"\1\1", b"\2\2")
-    rest = all(header[at] in (0, new[at]) for at in (*range(44, 60), *range(64, 92)) if at < len(header))
-    return not header or (begin and rest)  # zeros before the first checkpoint
+    magic, before_the_first_checkpoint = todays()[1][:16], not any(header)
+    return before_the_first_checkpoint or (header[:16] == magic and header[18:20] in (b"\1\1", b"\2\2"))
 
 
 def is_foreign(path: Path) -> bool:
@@ -59,20 +73,23 @@ def is_foreign(path: Path) -> bool:
 
 _COLUMNS = {
     "requests": ("key", "request", "failure"),
-    "replies": (*REPLY, "raw", "received_at", "checksum"),
-    "attempts": (
-        "key", "run", "stage", "llm", "owner", "batch", "worst_usd", "started_at", "outcome", "cost_usd",
-    ),
-}  # fmt: skip
+    "replies": (*REPLY, "raw", "received_at", "checksum", "imported"),
+    "attempts": (*ATTEMPT, "checksum"),
+}
+_SINCE_VERSION_2 = {"replies": 1, "attempts": 1}
+"""How many of these columns a row of the first format lacks, at its end."""
 
 
 def row_is_sound(table: str, row: Mapping[str, Any]) -> bool:
-    """Tell whether a row of `requests` or `replies` is what was once stored."""
+    """Tell whether a row is what was once stored; an attempt of the first format, whether it may be."""
     try:
         if table == "requests":
             return bool(request_key(json.loads(row["request"])) == row["key"])
         if table == "replies":
-            return bool(checksum(*(row[name] for name in (*REPLY, "raw"))) == row["checksum"])
+            values = [row[name] for name in (*REPLY, "raw")]
+            return bool(reply_checksum(values, row.get("imported")) == row["checksum"])
+        if row["checksum"] is not None:
+            return bool(checksum(*(row[name] for name in ATTEMPT)) == row["checksum"])
     except (ValueError, TypeError, UnicodeError):
         return False
     words = all(isinstance(row[name], str) for name in ("key", "run", "stage", "llm", "owner"))
@@ -86,20 +103,51 @@ def _is_sum(value: Any) -> bool:
 
 
 def copy_sound_rows(damaged: Path, fresh: Path) -> dict[str, int]:
-    """Fill a new journal with the sound rows of a damaged one; return how many of each table."""
+    """Fill a new journal with the sound rows of a damaged one; return how many of each table.
+
+    What SQLite can still read counts, and what lies on the pages; these are cut as SQLite cuts them, or as the header
+    says, or in any other way if nothing is found so.
+    """
     for leftover in (fresh, Path(f"{fresh}-wal"), Path(f"{fresh}-shm")):
         leftover.unlink(missing_ok=True)
     counts = dict.fromkeys(_COLUMNS, 0)
     with contextlib.closing(connect(fresh)) as new:
         new.execute("BEGIN IMMEDIATE")
-        for table, columns in _COLUMNS.items():
-            names = ("id", *columns) if table == "attempts" else columns
-            statement = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
-            for number, (_, *values) in rows(damaged, len(columns) + 1):
-                if row_is_sound(table, dict(zip(columns, values, strict=True))):
-                    known = (number, *values) if table == "attempts" else values
-                    counts[table] += new.execute(statement, known).rowcount
+        for table in _COLUMNS:
+            counts[table] += _copy(new, table, _by_sqlite(damaged, table))
+        for number, layout in enumerate(layouts(damaged)):
+            if number < 2 or not any(counts.values()):
+                for table, columns in _COLUMNS.items():
+                    widths = {len(columns) + 1, len(columns) + 1 - _SINCE_VERSION_2.get(table, 0)}
+                    counts[table] += _copy(new, table, rows(damaged, widths, layout))
         new.execute("COMMIT")
         new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         new.execute("PRAGMA journal_mode=DELETE")
     return counts
+
+
+def _copy(new: sqlite3.Connection, table: str, found: Iterator[tuple[int, Sequence[Any]]]) -> int:
+    """Insert those rows, each with its id before its values, that are sound; return how many were not there yet."""
+    columns, count = _COLUMNS[table], 0
+    names = ("id", *columns) if table == "attempts" else columns
+    statement = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+    for number, (_, *values) in found:
+        row = dict.fromkeys(columns) | dict(zip(columns, values, strict=False))
+        if row_is_sound(table, row):
+            if table == "attempts":
+                row["checksum"] = checksum(*(row[name] for name in ATTEMPT))
+            known = (number, *row.values()) if table == "attempts" else tuple(row.values())
+            count += new.execute(statement, known).rowcount
+    return count
+
+
+def _by_sqlite(path: Path, table: str) -> Iterator[tuple[int, Sequence[Any]]]:
+    """Yield the rows that SQLite can read, whichever columns the table has beside or in place of today's."""
+    with contextlib.suppress(sqlite3.DatabaseError):
+        uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            db.text_factory = lenient
+            there = {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})").fetchall()}
+            wanted = ", ".join(name if name in there else "NULL" for name in _COLUMNS[table])
+            for row in db.execute(f"SELECT rowid, id, {wanted} FROM {table}"):
+                yield row[0], row[1:]

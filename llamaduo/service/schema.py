@@ -1,6 +1,7 @@
 """The journal's tables, and connections to its file.
 
-A request's key is the sha256 of its canonical JSON, a reply's checksum that of its row.
+A request's key is the sha256 of its canonical JSON, a reply's and an attempt's checksum that of its row. A reply that
+was imported is marked as such: it was not bought here.
 """
 
 from __future__ import annotations
@@ -9,17 +10,21 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llamaduo.errors import InputError
 
-VERSION = 1
-SCHEMA = """
+VERSION = 2
+_NEWER = 1000
+"""A version beyond this one is no version, but a damaged number."""
+_FIRST = """
 CREATE TABLE IF NOT EXISTS requests (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, request TEXT NOT NULL, failure TEXT
 );
@@ -40,16 +45,19 @@ CREATE TABLE IF NOT EXISTS set_aside (id INTEGER PRIMARY KEY, key TEXT, why TEXT
 CREATE INDEX IF NOT EXISTS open_attempts ON attempts (key) WHERE outcome IS NULL;
 CREATE INDEX IF NOT EXISTS reserved ON attempts (run, worst_usd, owner) WHERE outcome IS NULL;
 """
+_ADDED = {"replies": "imported TEXT", "attempts": "checksum TEXT"}
+"""Columns that the second format has and the first one with checksums had not."""
+_IMPORTED = "CREATE INDEX imported ON replies (id) WHERE imported IS NOT NULL"
+SCHEMA = _FIRST.replace("checksum TEXT NOT NULL\n)", f"checksum TEXT NOT NULL\n, {_ADDED['replies']})")
+SCHEMA = SCHEMA.replace("cost_usd REAL\n)", f"cost_usd REAL\n, {_ADDED['attempts']})") + f"{_IMPORTED};\n"
+"""To the letter what SQLite makes of the first format's tables when the columns are added."""
 REPLY = ("key", "text", "finish_reason", "prompt_tokens", "completion_tokens", "cost_usd")
-SELECT_REPLY = f"SELECT {', '.join(REPLY)}, raw, checksum FROM replies"
+SELECT_REPLY = f"SELECT {', '.join(REPLY)}, raw, imported, checksum FROM replies"
 INSERT_REPLY = (
     "INSERT OR IGNORE INTO replies (key, text, finish_reason, prompt_tokens, completion_tokens, cost_usd, raw, "
     "received_at, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-INSERT_ATTEMPT = (
-    "INSERT INTO attempts (key, run, stage, llm, owner, batch, worst_usd, started_at, outcome, cost_usd) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id"
-)
+ATTEMPT = ("key", "run", "stage", "llm", "owner", "batch", "worst_usd", "started_at", "outcome", "cost_usd")
 
 
 def request_key(request: Mapping[str, Any]) -> str:
@@ -63,10 +71,29 @@ def checksum(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, default=repr).encode()).hexdigest()  # a damaged row may hold bytes
 
 
+def reply_is_sound(row: Sequence[Any]) -> bool:
+    """Tell whether a row of `SELECT_REPLY` is what was once stored."""
+    *values, imported, stored = row
+    return bool(reply_checksum(values, imported) == stored)
+
+
+def reply_checksum(values: Sequence[Any], imported: str | None) -> str:
+    """Return the checksum of a reply's `REPLY` values and `raw`; the mark of an import is part of it."""
+    return checksum(*values) if imported is None else checksum(*values, imported)
+
+
+def insert_attempt(db: sqlite3.Connection, values: Sequence[Any]) -> int:
+    """Insert an attempt with the values of `ATTEMPT`; return its number."""
+    marks = ", ".join("?" * (len(ATTEMPT) + 1))
+    statement = f"INSERT INTO attempts ({', '.join(ATTEMPT)}, checksum) VALUES ({marks}) RETURNING id"
+    (number,) = db.execute(statement, (*values, checksum(*values))).fetchone()
+    return int(number)
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Open a journal's file, its tables brought up to date; each commit is durable."""
     db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-    db.text_factory = _lenient
+    db.text_factory = lenient
     _wait_for_wal(db)
     db.execute("PRAGMA synchronous=FULL")
     (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -76,19 +103,71 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """Open a journal's file for reading; raises InputError if its format isn't today's."""
-    writable = os.access(path.parent, os.W_OK)
-    uri = f"{path.resolve().as_uri()}?mode=ro{'' if writable else '&immutable=1'}"
-    db = sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False)
-    db.text_factory = _lenient
+    """Open a journal's file for reading; raises InputError if it is empty, or if its format can't be read."""
+    if path.is_file() and is_empty(path):
+        raise InputError(f"journal {path}: the file is empty (0 bytes), so there is nothing in it to read.")
+    db = _readable(path)
+    db.text_factory = lenient
+    db.execute("PRAGMA trusted_schema=OFF")
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version != VERSION:
-        db.close()
-        raise InputError(f"journal {path}: its format is {version}, not {VERSION}; open it once with llamaduo run.")
+    schema = schema_of(db)
+    if version == VERSION or todays()[0] == schema:
+        return db
+    if version == 1 or firsts() == schema:
+        for table, column in _ADDED.items():
+            name = column.partition(" ")[0]
+            db.execute(f"CREATE TEMP VIEW {table} AS SELECT *, NULL AS {name} FROM main.{table}")
+        return db
+    db.close()
+    if version > VERSION:
+        raise InputError(f"journal {path}: {_newer(version)}; read it with that one.")
+    raise InputError(f"journal {path}: its format is {version}, not {VERSION}; open it once with llamaduo run.")
+
+
+def is_first(db: sqlite3.Connection) -> bool:
+    """Tell whether `connect_read_only` has opened a file of the first format with checksums."""
+    return db.execute("SELECT 1 FROM sqlite_temp_master").fetchone() is not None
+
+
+def is_empty(path: Path) -> bool:
+    """Tell whether a file has nothing in it, nor in the log beside it."""
+    return path.stat().st_size == 0 and not _logs(path)
+
+
+def _logs(path: Path) -> list[Path]:
+    """Return the logs beside a file that hold part of what it stands for."""
+    found = (Path(f"{path}{end}") for end in ("-wal", "-journal"))
+    return [log for log in found if log.exists() and log.stat().st_size]
+
+
+def _newer(version: int) -> str:
+    return f"its format {version} is that of a newer llamaduo; this one knows {VERSION}"
+
+
+def _readable(path: Path) -> sqlite3.Connection:
+    """Open a file for reading; where its log can't be read in place, open a copy of both, which has no name."""
+    uri, alone = f"{path.resolve().as_uri()}?mode=ro", not _logs(path)
+    if not os.access(path.parent, os.W_OK) and alone:
+        uri += "&immutable=1"
+    try:
+        db = sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False)
+        db.execute("SELECT 1 FROM sqlite_master").fetchone()
+        return db
+    except sqlite3.OperationalError:
+        if alone:
+            raise
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / path.name
+        for source in (path, *_logs(path)):
+            shutil.copyfile(source, copy.with_name(source.name))
+        db = sqlite3.connect(copy, timeout=60, check_same_thread=False)
+        db.execute("PRAGMA journal_mode=DELETE")  # takes the log in
+        db.execute("SELECT 1 FROM sqlite_master").fetchone()
     return db
 
 
-def _lenient(text: bytes) -> str:
+def lenient(text: bytes) -> str:
+    """Return a text, bytes that are no UTF-8 kept as half surrogates."""
     return text.decode(errors="surrogateescape")
 
 
@@ -107,12 +186,17 @@ def _bring_up_to_date(db: sqlite3.Connection) -> None:
     """Make the tables, or those of an older version into today's."""
     db.execute("BEGIN IMMEDIATE")
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if schema_of(db) == todays()[0]:  # the number alone is damaged
+    schema = schema_of(db)
+    if schema == todays()[0]:  # the number alone is damaged
         version = VERSION
+    elif schema == firsts():
+        version = 1
     if version > VERSION:
         db.execute("ROLLBACK")
-        raise sqlite3.DatabaseError(f"its format {version} is newer than this llamaduo, which knows {VERSION}")
-    if version < VERSION:
+        raise sqlite3.DatabaseError(_newer(version))
+    if version == 1:
+        _from_version_1(db)
+    elif version < VERSION:
         old = is_version_0(db)
         if old:
             db.execute("DROP INDEX IF EXISTS replies_by_run")
@@ -135,9 +219,26 @@ def _from_version_0(db: sqlite3.Connection) -> None:
         db.execute(INSERT_REPLY, (*row, received_at, checksum(*row)))
         sent = json.loads(request)
         llm, cost = f"{sent['provider']}/{sent['model']}", row[5]
-        db.execute(INSERT_ATTEMPT, (row[0], run, stage, llm, "", None, cost, received_at, "replied", cost))
+        insert_attempt(db, (row[0], run, stage, llm, "", None, cost, received_at, "replied", cost))
     for table in ("requests", "replies"):
         db.execute(f"DROP TABLE {table}_0")
+
+
+def _from_version_1(db: sqlite3.Connection) -> None:
+    """Give attempts their checksums, and mark the replies that nobody asked for here: they were imported."""
+    for table, column in _ADDED.items():
+        db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+    db.execute(_IMPORTED)
+    sums = [(checksum(*row), number) for number, *row in db.execute(f"SELECT id, {', '.join(ATTEMPT)} FROM attempts")]
+    db.executemany("UPDATE attempts SET checksum = ? WHERE id = ?", sums)
+    rows = db.execute(f"{SELECT_REPLY} WHERE key NOT IN (SELECT key FROM attempts)").fetchall()
+    for row in rows:
+        if reply_is_sound(row):
+            mark = "an import before imports were marked"
+            db.execute(
+                "UPDATE replies SET imported = ?, checksum = ? WHERE key = ?",
+                (mark, reply_checksum(row[:-2], mark), row[0]),
+            )
 
 
 @cache
@@ -146,6 +247,20 @@ def todays() -> tuple[set[tuple[str, str | None]], bytes]:
     with contextlib.closing(sqlite3.connect(":memory:")) as db:
         db.executescript(SCHEMA)
         return schema_of(db), db.serialize()[:100]
+
+
+@cache
+def firsts() -> set[tuple[str, str | None]]:
+    """Return the schema of the first format that had checksums."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_FIRST)
+        return schema_of(db)
+
+
+def version_in(header: bytes) -> int | None:
+    """Return the format that a file's first 100 bytes name where it is newer than today's, else None."""
+    version = int.from_bytes(header[60:64])
+    return version if header[:16] == todays()[1][:16] and VERSION < version <= _NEWER else None
 
 
 def schema_of(db: sqlite3.Connection) -> set[tuple[str, str | None]]:

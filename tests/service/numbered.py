@@ -1,0 +1,58 @@
+"""A service LLM that answers by the number in the prompt, and journals that it filled."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llamaduo.config import Price, ServiceLLM
+from llamaduo.service import transport
+from llamaduo.service.attempts import Reply
+from llamaduo.service.client import Request, Service
+from llamaduo.service.journal import Journal
+
+PROVIDER = "counted"
+LLM = ServiceLLM(name="m", provider=PROVIDER, model="m", price=Price(1000.0, 2000.0, "a test"), max_tokens=64)
+ROWS = 13
+REQUESTS = [Request(LLM, f"{n} {'word ' * (n * 13 % 400)}", None, 0, "judge") for n in range(ROWS)]
+
+
+def text_of(number: int) -> str:
+    """Return the reply with a number; some lie on several pages."""
+    return f"the answer to {number}: " + f"{number * 7919:x} " * (number * 211 % 1900)
+
+
+@contextmanager
+def answering() -> Iterator[list[int]]:
+    """Stand behind the provider, and yield the numbers that were asked for."""
+    asked: list[int] = []
+
+    def program(prompt: str, _: Mapping[str, Any]) -> str:
+        asked.append(int(prompt.split(maxsplit=1)[0]))
+        return text_of(asked[-1])
+
+    transport.register(PROVIDER, program)
+    yield asked
+    del transport._TEXT_PROGRAMS[PROVIDER]
+    litellm = sys.modules["litellm"]
+    litellm.custom_provider_map = [one for one in litellm.custom_provider_map if one["provider"] != PROVIDER]
+
+
+def ask_all(path: Path, *, replay: bool = False, **journal: Any) -> tuple[list[str], list[str]]:
+    """Ask everything of a journal; return the texts, and the notes."""
+    opened = Journal(path, read_only=replay, **journal)
+    service = Service(opened, run="study/run", budget_usd=None, replay=replay)
+    try:
+        outcomes = service.ask(REQUESTS, lambda *_: None)
+        return [one.text if isinstance(one, Reply) else one.reason for one in outcomes], list(service.notes)
+    finally:
+        service.close()
+
+
+def filled(path: Path) -> Path:
+    """Fill a new journal, and close it in peace."""
+    assert ask_all(path)[0] == [text_of(number) for number in range(ROWS)]
+    return path
