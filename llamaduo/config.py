@@ -7,6 +7,7 @@ into them; after the checks nothing writes to them.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -723,14 +724,21 @@ def _content_hash(key: str, path: str) -> str:
         raise InputError(f"{key}={path}: can't be read ({error.strerror}).") from error
 
 
-def fingerprint(experiment: Experiment) -> str:
-    """Return 8 hex digits over every field that can change a result, and over the content of the files it names."""
-    tree = plain(experiment)
+def without_influence(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a plain configuration without the fields that can't change a result."""
+    tree = copy.deepcopy(config)
     for path in _NO_INFLUENCE:
         _drop(tree, path)
-    for llm in filter(None, (tree["service_llm"], tree["infer"]["server"], *tree["judge"]["panel"].values())):
+    panel = (tree.get("judge") or {}).get("panel") or {}
+    for llm in filter(None, (tree.get("service_llm"), (tree.get("infer") or {}).get("server"), *panel.values())):
         for key in _NO_INFLUENCE_LLM:
             llm.pop(key, None)
+    return tree
+
+
+def fingerprint(experiment: Experiment) -> str:
+    """Return 8 hex digits over every field that can change a result, and over the content of the files it names."""
+    tree = without_influence(plain(experiment))
     if experiment.data.source is DataSource.file and experiment.data.path:
         tree["data"]["path"] = data_path.content_hash(experiment.data.path)
     if not experiment.judge.criteria:

@@ -781,7 +781,6 @@ def open_service(experiment: Experiment, folder: Path, llms: Sequence[ServiceLLM
     llms = asked_llms(experiment) if llms is None else llms
     if not llms:
         return None
-    transport.register("pocket", teacher.reply)
     settings = experiment.service
     refuse_missing_keys(experiment, llms)
     for llm in llms:
@@ -799,6 +798,7 @@ def open_service(experiment: Experiment, folder: Path, llms: Sequence[ServiceLLM
 
 def refuse_missing_keys(experiment: Experiment, llms: Sequence[ServiceLLM] | None = None) -> None:
     """Raise ConfigError where a key is missing of a service LLM, by default of all that the experiment asks."""
+    transport.register("pocket", teacher.reply)
     if not experiment.service.replay:
         for llm in asked_llms(experiment) if llms is None else llms:
             transport.api_key(llm)

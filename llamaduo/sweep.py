@@ -44,6 +44,7 @@ from llamaduo.studies.grid import (
     read_note,
 )
 from llamaduo.submitted import jobs_broken_off
+from llamaduo.swept_keys import told_apart
 from llamaduo.tracking import read_metrics
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def run_all(composed: Composed) -> int:
     if left:
         done |= _Left(cells, composed.sweep).run(left)
     lines = [done[number] for number in range(len(cells))]
-    _show(lines, len(cells) - len(left))
+    _show(lines, told_apart(composed.sweep.overrides), len(cells) - len(left))
     return next((line.exit_code for line in lines if line.exit_code), 0)
 
 
@@ -298,15 +299,16 @@ def _scored(folder: Path, iteration: int) -> str:
     return f"{max(card[name]['n'] for name in ('similarity', 'precision')):,}"
 
 
-def _show(lines: Sequence[Line], finished_before: int) -> None:
-    """Print the table of all cells; on stderr those that failed, and why."""
+def _show(lines: Sequence[Line], swept: Sequence[dict[str, str]], finished_before: int) -> None:
+    """Print the table of all cells, what was swept in columns; on stderr those that failed, and why."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    for name in ("run", "result", "answers (n)", "similarity [95%]", "precision [95%]", "cost"):
+    keys = list(swept[0]) if swept else []
+    for name in ("run", *keys, "result", "answers (n)", "similarity [95%]", "precision [95%]", "cost"):
         table.add_column(name, no_wrap=True, justify="right" if name == "answers (n)" else "left")
-    for line in lines:
-        table.add_row(line.run, line.result, *line.scores)
+    for line, values in zip(lines, swept, strict=True):
+        table.add_row(line.run, *(values[key] for key in keys), line.result, *line.scores)
     console = plain_console()
     console.print()
     console.print(table)

@@ -25,6 +25,7 @@ from llamaduo.errors import InputError, ServiceError
 from llamaduo.records import Iteration, Prediction, Verdict, to_json
 from llamaduo.redaction import redact
 from llamaduo.run_dir import read_rows, write_text
+from llamaduo.swept_keys import in_plan, shown
 
 KEY = "WANDB_API_KEY"
 _ID_LENGTH = 128
@@ -230,7 +231,7 @@ def _settings(target: Target, study: str, folder: Path, config: dict[str, Any]) 
         "entity": target.entity,
         "group": study,
         "id": _wandb_id(f"{study}-{folder.name}"),
-        "name": folder.name,
+        "name": shown(in_plan(folder), folder.name),
         "config": config,
         "dir": str(folder),
         "mode": "offline" if target.offline else "online",

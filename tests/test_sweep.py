@@ -214,6 +214,14 @@ class TestRetries:
         assert "no such file" in told
         assert "down for good" in told
 
+    def test_what_was_swept_has_a_column(
+        self, scripted: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        scripted(Scripted(({0: PASSED, 1: PASSED, 2: PASSED}, None)))
+        header, *rows = capsys.readouterr().out.strip().splitlines()
+        assert header.split()[:3] == ["run", "task", "result"]
+        assert [row.split()[1] for row in rows] == ["coding", "closed_qa", "summarization"]
+
     def test_without_retries_nothing_is_tried_again(self, scripted: Callable[..., int]) -> None:
         launcher = Scripted(({0: ended(4, "an outage"), 1: PASSED, 2: PASSED}, None))
         assert scripted(launcher) == 4

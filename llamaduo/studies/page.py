@@ -34,6 +34,7 @@ from llamaduo.studies.parts import Figure, Table
 from llamaduo.studies.runs import RunRecord, read_runs, read_tree
 from llamaduo.studies.spent import data_flow, seconds, spending
 from llamaduo.studies.study import Study
+from llamaduo.studies.swept import OTHER, identities
 from llamaduo.studies.tidy import Row, coverage_cut, coverage_of, covered, factors, identity
 
 _OF_THIS_MACHINE = {"runtime.results", "runtime.cache", "service.journal"}
@@ -83,6 +84,9 @@ def study_page(study: Study, tables: Sequence[Table], figures: Sequence[Figure])
         for name, values in factors([row for row in study.rows if not row["beside"]]).items()
         if name != "study"
     }
+    identified = {row["run"]: row for row in identities(study)}
+    if others := sorted({row[OTHER] for row in identified.values() if row[OTHER]}):
+        varied[OTHER] = others
     reported = {row["run"]: row for row in study.reported("all")}
     notes = sorted({note for run in study.runs if (note := pocket_note(run.config))})
     names = sorted({str(run.config.get("study") or study.root.name) for run in study.runs})
@@ -93,7 +97,7 @@ def study_page(study: Study, tables: Sequence[Table], figures: Sequence[Figure])
             "title": ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
             "study": study,
             "varied": varied,
-            "overview": [_line(run, reported.get(run.name), study.root) for run in study.runs],
+            "overview": [_line(run, identified[run.name], reported.get(run.name), study.root) for run in study.runs],
             "unfinished": [(run, outcome(run), redact(run.state.error or "")) for run in study.runs if _open(run)],
             "judges": sorted({name for run in study.runs for name in run.judges}),
             "cost": sum(run.state.cost_usd for run in study.runs),
@@ -227,11 +231,11 @@ def _reported(run: RunRecord, scores: Scores | None, row: Row | None) -> dict[st
     return found
 
 
-def _line(run: RunRecord, row: Mapping[str, Any] | None, root: Path) -> dict[str, Any]:
+def _line(run: RunRecord, who: Mapping[str, Any], row: Mapping[str, Any] | None, root: Path) -> dict[str, Any]:
     """Return a run's line in the overview; its scores are those of its tidy row, null without one."""
     return {
         "run": run,
-        "who": identity(run),
+        "who": who,
         "link": _link(run.folder / "report.html", root),
         "outcome": outcome(run),
         "row": row,

@@ -24,13 +24,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.errors import InputError, not_there
 from llamaduo.run_dir import read_state
+from llamaduo.studies.apart import apart
 from llamaduo.studies.grid import FAILED, Cell, lives, read_grid, read_note
+from llamaduo.swept_keys import told_apart
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -71,6 +73,8 @@ class CellStatus:
     """Estimated; null where no finished run says anything, zero for a run that is done."""
     basis: str | None = None
     """Which finished runs the estimate comes from."""
+    swept: dict[str, str] = field(default_factory=dict)
+    """What its sweep has set otherwise than for others."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def status(directory: str) -> Status:
     root = Path(directory)
     if not root.is_dir():
         raise InputError(not_there(root, "folder"))
-    cells = _with_time_left([_cell(folder, planned) for folder, planned in _runs(root)])
+    cells = _with_time_left([replace(_cell(*run), swept=values) for run, values in _swept(list(_runs(root)))])
     if not cells:
         raise InputError(f"{root}: no run folder and no grid.json in it; see runtime.results and study.")
     at_once = max(1, sum(cell.status == RUNNING for cell in cells))
@@ -140,6 +144,27 @@ def _first_met(folder: Path, met: set[str]) -> bool:
     new = real not in met
     met.add(real)
     return new
+
+
+_Run = tuple[Path, Cell | None]
+
+
+def _swept(runs: Sequence[_Run]) -> list[tuple[_Run, dict[str, str]]]:
+    """Return each run with the values of the keys that its study's sweeps have set differently."""
+    by_study: dict[Path, list[_Run]] = {}
+    for folder, planned in runs:
+        by_study.setdefault(folder.parent, []).append((folder, planned))
+    return [pair for group in by_study.values() for pair in zip(group, _apart(group), strict=True)]
+
+
+def _apart(runs: Sequence[_Run]) -> list[dict[str, str]]:
+    """Return of each run of a study what tells it apart: what sweeps have set, else what its configuration says."""
+    swept = told_apart([cell.overrides if cell else [] for _, cell in runs])
+    alike = [(folder.name[:-9], *values.values()) for (folder, _), values in zip(runs, swept, strict=True)]
+    if len(set(alike)) == len(runs):
+        return swept
+    others = apart([_config(folder) for folder, _ in runs], alike)
+    return [values | other for values, other in zip(swept, others, strict=True)]
 
 
 def _studies(folder: Path, met: set[str]) -> Iterator[Path]:
@@ -212,13 +237,23 @@ def _at_work(holder: str) -> bool:
 
 def _named(folder: Path) -> tuple[str, str]:
     """Return task and local model of a run without a plan, from its configuration."""
-    from omegaconf import OmegaConf
+    config = _config(folder)
+    try:
+        return str(config["task"]["name"]), str(config["local_model"]["name"])
+    except (LookupError, TypeError):
+        return "", ""
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Return a run's configuration; an empty one of a run that is only just beginning, or that has been damaged."""
+    import yaml
 
     try:
-        config: Any = OmegaConf.load(folder / "config.yaml")
-        return str(config.task.name), str(config.local_model.name)
-    except Exception:  # a run that is only just beginning, or that something has damaged, still has a name
-        return "", ""
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        found = yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 (it is safe)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _holder(folder: Path) -> str | None:
@@ -344,13 +379,16 @@ def rendered(found: Status) -> list[RenderableType]:
 
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     several = len({cell.study for cell in found.cells}) > 1
-    for name, side in (("run", "left"), ("state", "left"), ("it.", "right"), ("cost", "right"), ("time", "right")):
+    swept = list(dict.fromkeys(name for cell in found.cells for name in cell.swept))
+    columns = [("run", "left"), *((name, "left") for name in swept), ("state", "left")]
+    for name, side in (*columns, ("it.", "right"), ("cost", "right"), ("time", "right")):
         table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("left", justify="right", no_wrap=True)
     table.add_column("what", overflow="fold")
     for cell in found.cells:
         table.add_row(
             f"{cell.study}/{cell.run}" if several else cell.run,
+            *(cell.swept.get(name, "") for name in swept),
             cell.status,
             str(cell.iterations),
             f"${cell.cost_usd:.2f}",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llamaduo.studies.apart import apart, told
 from llamaduo.studies.study import Study
 from llamaduo.studies.tidy import IDENTITY, Row, identity
 
@@ -24,17 +25,22 @@ NAMES = {
 }  # fmt: skip
 """How columns are called in tables, where their own name won't do."""
 
-_ORDER = (*IDENTITY[2:], "judges", "study")
+OTHER = "other settings"
+"""What tells runs apart that are alike in all other columns."""
+_ORDER = (*IDENTITY[2:], "judges", OTHER, "study")
 
 
 def identities(study: Study) -> list[Row]:
     """Return what each run is, finished or not."""
-    return [identity(run) | {"judges": " + ".join(run.judges)} for run in study.runs]
+    rows = [identity(run) | {"judges": " + ".join(run.judges), OTHER: None} for run in study.runs]
+    others = apart([run.config for run in study.runs], [key(row, _ORDER) for row in rows])
+    return [row | {OTHER: told(other)} for row, other in zip(rows, others, strict=True)]
 
 
 def setting(row: Row) -> tuple[Any, ...]:
     """Return what a run is a repeat of: equal for runs that differ in their seeds alone, whatever study they are of."""
-    return key(row, [name for name in _ORDER if name not in (*REPEATS, "study")])
+    names = [name for name in _ORDER if name not in (*REPEATS, "study")]
+    return key(row | {OTHER: row.get(OTHER)}, names)
 
 
 def swept(rows: Sequence[Row]) -> list[str]:
@@ -43,6 +49,7 @@ def swept(rows: Sequence[Row]) -> list[str]:
     A column that goes with others (an alpha that is always twice the rank) is left out, the later one of the two. The
     method always stays: that a base model has no rank is no reason to call it rank none.
     """
+    rows = [{OTHER: None, **row} for row in rows]
     needed = [name for name in _ORDER if len({row[name] for row in rows}) > 1]
     apart = len(_keys(rows, needed))
     for name in reversed(needed.copy()):

@@ -214,3 +214,23 @@ def test_five_hundred_cells(tmp_path: Path) -> None:
     found = status(str(study))
     print(f"500 cells in {time.monotonic() - start:.3f} s")
     assert found.counts == {"interrupted": 200, "done": 200, "waiting": 100}
+
+
+def test_what_was_swept_is_in_columns() -> None:
+    cells = [Cell(f"m-coding-0000000{r}", [f"train.lora_r={r}", "a=1"], "coding", "m", None, ["j"], "clean", r)
+             for r in (4, 8)]  # fmt: skip
+    add_to_grid(Path("results/s"), cells)
+    found = status("results")
+    assert [cell.swept for cell in found.cells] == [{"train.lora_r": "4"}, {"train.lora_r": "8"}]
+    table = rendered(found)[0]
+    assert [column.header for column in table.columns][:3] == ["run", "train.lora_r", "state"]  # type: ignore[union-attr]
+
+
+def test_single_runs_that_read_alike_are_told_apart_by_their_configurations() -> None:
+    for number, rank in enumerate((4, 16)):
+        folder = Path("results/s") / f"m-coding-0000000{number}"
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text(to_json(RunState()))
+        names = "task: {name: coding}\nlocal_model: {name: m}\n"
+        (folder / "config.yaml").write_text(f"{names}train: {{lora_r: {rank}, lora_alpha: 32}}\n")
+    assert [cell.swept for cell in status("results").cells] == [{"train.lora_r": "4"}, {"train.lora_r": "16"}]

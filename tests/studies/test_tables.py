@@ -18,10 +18,11 @@ from llamaduo.records import Verdict
 from llamaduo.run_dir import read_rows
 from llamaduo.studies import cells
 from llamaduo.studies.notebook import listing
+from llamaduo.studies.page import study_page
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.plots.forest import forest
 from llamaduo.studies.study import read_study
-from llamaduo.studies.swept import contexts, swept
+from llamaduo.studies.swept import OTHER, contexts, identities, setting, swept
 from llamaduo.studies.tables import make_tables
 from llamaduo.studies.tidy import IDENTITY
 from tests.made_runs import configuration, make_run
@@ -538,3 +539,24 @@ def spoil(run: Path) -> None:
     state = json.loads((run / "state.json").read_text())
     state["test"] = json.loads(json.dumps(score(read_rows(path, Verdict), coverage_cut=70.0), default=vars))
     (run / "state.json").write_text(json.dumps(state))
+
+
+def test_runs_that_are_alike_in_all_columns_are_told_apart_by_the_rest_of_their_configurations() -> None:
+    for number, decay in enumerate((0.0, 0.1)):
+        made(f"m-{number:08d}", ("train.weight_decay", decay))
+    study = read_study(Path("s"))
+    rows = identities(study)
+    assert [row[OTHER] for row in rows] == ["train.weight_decay=0.0", "train.weight_decay=0.1"]
+    assert swept(rows) == [OTHER]
+    assert len({setting(row) for row in rows}) == 2
+    overview = tables()["runs"]
+    assert [row[overview.header.index(OTHER)].text for row in overview.rows] == [row[OTHER] for row in rows]
+    assert "train.weight_decay=0.1" in study_page(study, [], [])
+
+
+def test_runs_that_a_column_tells_apart_need_no_other() -> None:
+    for number, rank in enumerate((4, 8)):
+        made(f"m-{number:08d}", ("train.lora_r", rank), ("runtime.results", f"r{number}"))
+    study = read_study(Path("s"))
+    assert {row[OTHER] for row in identities(study)} == {None}
+    assert OTHER not in tables()["runs"].header
