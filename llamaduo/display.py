@@ -120,6 +120,7 @@ class Display:
         self._history: list[Iteration] = []
         self._stage: tuple[str, str, float, int, int] | None = None
         self._cost = 0.0
+        self._remarks: list[str] = []
 
     def __enter__(self) -> Display:
         if self._live:
@@ -142,6 +143,10 @@ class Display:
     def note(self, text: str) -> None:
         """Say something that a reader should know."""
         self.console.print(Text(text, style="yellow"))
+
+    def remark(self, text: str) -> None:
+        """Keep what a reader should know until the run is done: it is said behind the result."""
+        self._remarks.append(text)
 
     @contextmanager
     def stage(self, verb: str, where: str) -> Iterator[Progress]:
@@ -187,6 +192,8 @@ class Display:
         self.console.print(
             f"Stopped by: {state.stop_reason}. Service LLM calls: ${state.cost_usd:.2f}. Results: {folder}"
         )
+        for remark in self._remarks:
+            self.note(remark)
 
     def _refresh(self) -> None:
         if self._live:

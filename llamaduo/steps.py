@@ -147,6 +147,8 @@ class Steps:
         self._tracker.close()
         for note in self._service.notes if self._service else []:
             self.display.note(note)
+        for remark in self._service.remarks if self._service else []:
+            self.display.remark(remark)
         if self._tracker.problem:
             self.display.note(f"{self._tracker.problem}; the run is not affected.")
         if self._service:
@@ -272,7 +274,9 @@ class Steps:
         reasons, limit = unanswered(predictions), self.experiment.judge.max_unscored
         if reasons.total() > limit * len(predictions):
             failures = [one.message for one in troubles if isinstance(one, Failure)]
-            replies = [Told("it", "infer.server", one.text) for one in troubles if not isinstance(one, Failure)]
+            replies = [
+                Told("It", "infer.server", one.text or one.aside) for one in troubles if not isinstance(one, Failure)
+            ]
             raise ServiceError(
                 of_server(
                     reasons,
@@ -412,7 +416,7 @@ class Steps:
         for verdict in verdicts:
             stored = self._service.stored(verdict.request) if self._service and verdict.request else None
             if verdict.unscored and stored:
-                return Told(verdict.judge, f"judge.panel.{verdict.judge}", stored.text)
+                return Told(verdict.judge, f"judge.panel.{verdict.judge}", stored.text or stored.aside)
         return None
 
     def score(self, where: int | str, predictions: list[Prediction], verdicts: list[Verdict]) -> Scorecard:

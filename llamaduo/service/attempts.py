@@ -44,6 +44,8 @@ class Reply:
     """Unreadable replies after which this one was asked for."""
     model: str = field(default="", compare=False)
     """Which model says it answered; empty where that is not told."""
+    aside: str = field(default="", compare=False)
+    """Thoughts that stood in the text itself, and are no part of it."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def begin(
 
 def stored_reply(row: Sequence[Any]) -> Reply:
     """Return the reply in a row of `SELECT_REPLY`."""
-    return dataclasses.replace(Reply(*row[: len(REPLY)]), model=read(row[len(REPLY)]).model)
+    said = read(row[len(REPLY)])
+    return dataclasses.replace(Reply(*row[: len(REPLY)]), model=said.model, aside=said.aside)
 
 
 def study_of(run: str) -> str:

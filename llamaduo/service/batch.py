@@ -260,7 +260,7 @@ class Batches:
         tokens = said.prompt_tokens, said.completion_tokens
         told = tokens[0] and (tokens[1] or not (said.text or said.thoughts))
         cost = float(self._tariff.cost(*tokens, batch=True) if told else worst)
-        return Reply(key, said.text, said.finish_reason, *tokens, cost, model=said.model)
+        return Reply(key, said.text, said.finish_reason, *tokens, cost, model=said.model, aside=said.aside)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try something that may be tried again, as often as the service LLM's `max_attempts` says."""

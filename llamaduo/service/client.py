@@ -36,6 +36,7 @@ from llamaduo.service.prices import tariff
 from llamaduo.service.reading import read
 from llamaduo.service.refusals import NoReplyError, PerhapsRefusedError, RefusedError, UnknownOutcomeError
 from llamaduo.service.schema import request_key
+from llamaduo.service.set_apart import SetApart
 from llamaduo.service.transport import api_key, call, hang_up, messages
 
 Progress = Callable[[int, int], None]
@@ -166,6 +167,7 @@ class Service:
         self._answered: set[str] = set()
         """What has been answered, by `_way`: asked like this, a service LLM takes requests."""
         self._answered_by = AnsweredBy()
+        self._set_apart = SetApart()
         self._stopping = False
         self._grace_s = _GRACE_S
         self._patience_s = 0.0
@@ -207,6 +209,11 @@ class Service:
     def notes(self) -> list[str]:
         """What a reader should know about the state in which the journal was found."""
         return [*self._journal.notes, *self._answered_by.notes()]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What should be looked at once a run is done."""
+        return self._set_apart.notes()
 
     def stored(self, key: str) -> Reply | None:
         """Return the reply that the journal holds for a request's key."""
@@ -401,6 +408,7 @@ class Service:
     def _take_down(self, request: Request, reply: Reply) -> None:
         self._answered.add(_way(request))
         self._answered_by.count(request.llm, reply)
+        self._set_apart.count(request.llm, reply)
 
     async def _refused(self, request: Request, error: RefusedError) -> Failure:
         await self._journal.give_up(request.key, f"refused: {error}")
@@ -483,7 +491,7 @@ class Service:
         told = said.prompt_tokens and (said.completion_tokens or not (said.text or said.thoughts))
         paid = float(price.cost(said.prompt_tokens, said.completion_tokens) if told else worst)
         tokens = said.prompt_tokens, said.completion_tokens
-        reply = Reply(request.key, said.text, said.finish_reason, *tokens, paid, model=said.model)
+        reply = Reply(request.key, said.text, said.finish_reason, *tokens, paid, model=said.model, aside=said.aside)
         await self._journal.record(attempt, reply, raw)
         self._settled.set()
         return reply

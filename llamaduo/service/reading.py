@@ -18,7 +18,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 _MOST_TOKENS = 10**9
@@ -69,6 +69,8 @@ class Said:
     """Which model says it answered; empty where no server told it."""
     thoughts: str
     """What was thought before the answer, where it is shown."""
+    aside: str = field(default="", compare=False)
+    """The part of it that stood in the text itself."""
 
 
 def read(raw: str) -> Said:
@@ -88,12 +90,13 @@ def read(raw: str) -> Said:
 def read_body(form: str, body: Any) -> Said:
     """Return what a server's body says; `form` is openai, anthropic or gemini."""
     said = _READERS[form](body if isinstance(body, Mapping) else {})
-    text, thoughts = _without_thoughts(said.text)
-    thoughts = "\n".join(part for part in (said.thoughts, thoughts) if part)
+    text, aside = _without_thoughts(said.text)
+    thoughts = "\n".join(part for part in (said.thoughts, aside) if part)
     reason = said.finish_reason
     if thoughts and not text.strip() and reason not in ("content_filter", "refusal", "tool_calls"):
         text, reason = "", NO_CONTENT
-    return _storable(text, reason, (said.prompt_tokens, said.completion_tokens), said.model, thoughts)
+    made = _storable(text, reason, (said.prompt_tokens, said.completion_tokens), said.model, thoughts)
+    return replace(made, aside=aside.encode("utf-8", "replace").decode())
 
 
 def parsed(text: str) -> Any:

@@ -96,7 +96,7 @@ def _why_fruitless(name: str, outcomes: Sequence[Outcome]) -> str:
         name,
         asked=len(outcomes),
         reasons=Counter(map(_why, outcomes)),
-        told=Told(name, "service_llm", replies[0].text) if replies else None,
+        told=Told(name, "service_llm", replies[0].text or replies[0].aside) if replies else None,
         failure=failures[-1] if failures else None,
     )
 
