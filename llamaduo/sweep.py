@@ -306,10 +306,13 @@ def _show(lines: Sequence[Line], swept: Sequence[dict[str, str]], finished_befor
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     keys = list(swept[0]) if swept else []
     for name in ("run", *keys, "result", "answers (n)", "similarity [95%]", "precision [95%]", "cost"):
-        table.add_column(name, no_wrap=True, justify="right" if name == "answers (n)" else "left")
+        whole = name not in ("run", *keys)  # where it is narrow these are broken, and numbers never
+        table.add_column(name, no_wrap=whole, overflow="fold", justify="right" if name == "answers (n)" else "left")
     for line, values in zip(lines, swept, strict=True):
         table.add_row(line.run, *(values[key] for key in keys), line.result, *line.scores)
     console = plain_console()
+    if not console.is_terminal:
+        console.width += 20 * len(keys)
     console.print()
     console.print(table)
     if finished_before:

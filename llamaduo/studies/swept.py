@@ -18,15 +18,16 @@ from llamaduo.studies.tidy import IDENTITY, Row, identity
 REPEATS = ("seed", "data_seed")
 """Columns in which runs only repeat each other: their answers are put together."""
 
+OTHER = "other_settings"
+"""What tells runs apart that are alike in all other columns."""
+
 NAMES = {
     "local_model": "model", "service_llm": "generator", "lora_r": "LoRA rank", "lora_alpha": "LoRA alpha",
     "learning_rate": "learning rate", "judge_prompt": "judge prompt", "judge_repeats": "judge repeats",
-    "data_seed": "data seed",
+    "data_seed": "data seed", OTHER: "other settings",
 }  # fmt: skip
 """How columns are called in tables, where their own name won't do."""
 
-OTHER = "other settings"
-"""What tells runs apart that are alike in all other columns."""
 _ORDER = (*IDENTITY[2:], "judges", OTHER, "study")
 
 
