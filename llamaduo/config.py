@@ -11,14 +11,16 @@ import copy
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
 from omegaconf import MISSING
 
-from llamaduo import data_path
+from llamaduo import contents, data_path
 from llamaduo.errors import InputError
 from llamaduo.records import IF_ANY, only_with, shown_fields
 
@@ -716,12 +718,38 @@ def has_own_rubric(judge: Judge) -> bool:
     return judge.prompt not in {prompt.value for prompt in JudgePrompt}
 
 
-def _content_hash(key: str, path: str) -> str:
+def contents_of(experiment: Experiment) -> dict[str, str]:
+    """Return by its key what lies behind every file and folder of this machine that the configuration names, as a hash.
+
+    Raises InputError for a data file that can't be read. Models of the package and of the Hub are not among them.
+    """
+    data, model, runtime = experiment.data, experiment.local_model, experiment.runtime
+    files = {
+        "judge.prompt": experiment.judge.prompt if has_own_rubric(experiment.judge) else None,
+        "runtime.accelerate": runtime.accelerate if runtime.launch is Launch.accelerate else None,
+    }
+    folders = {
+        "data.path": (data.path if data.source is DataSource.hub else None, contents.of_folder),
+        "local_model.path": (model.path, contents.of_model),
+        "local_model.tokenizer": (model.tokenizer, contents.of_model),
+    }
+    found = {}
+    for key, (name, of_folder) in folders.items():
+        if name and (folder := Path(name).expanduser()).is_dir():
+            found[key] = _of(key, name, partial(of_folder, folder))
+    for key, name in files.items():
+        if name and (file := Path(name).expanduser()).is_file():
+            found[key] = _of(key, name, partial(contents.of_file, file))
+    if data.source is DataSource.file and data.path:
+        found["data.path"] = data_path.content_hash(data.path)
+    return found
+
+
+def _of(key: str, name: str, of_path: Callable[[], str]) -> str:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return of_path()
     except OSError as error:
-        raise InputError(f"{key}={path}: can't be read ({error.strerror}).") from error
+        raise InputError(f"{key}={name}: can't be read ({error.strerror}).") from error
 
 
 def without_influence(config: dict[str, Any]) -> dict[str, Any]:
@@ -736,13 +764,15 @@ def without_influence(config: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def fingerprint(experiment: Experiment) -> str:
-    """Return 8 hex digits over every field that can change a result, and over the content of the files it names."""
+def fingerprint(experiment: Experiment, known: Mapping[str, str] | None = None) -> str:
+    """Return 8 hex digits over every field that can change a result, and over the content of what it names here.
+
+    `known` is the content, by key as `contents_of` returns it, of what may be another one by now.
+    """
     tree = without_influence(plain(experiment))
-    if experiment.data.source is DataSource.file and experiment.data.path:
-        tree["data"]["path"] = data_path.content_hash(experiment.data.path)
     if not experiment.judge.criteria:
         del tree["judge"]["criteria"]  # runs from before there were criteria keep their names
-    if has_own_rubric(experiment.judge) and Path(experiment.judge.prompt).is_file():
-        tree["judge"]["prompt"] = _content_hash("judge.prompt", experiment.judge.prompt)
+    for path, content in {**contents_of(experiment), **(known or {})}.items():
+        part, leaf = path.split(".")
+        tree[part][leaf] = content
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]

@@ -21,9 +21,10 @@ from llamaduo.config import Backend, Beside, DataSource, Experiment, fingerprint
 from llamaduo.differences import Verified, taken_as_stored
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError, InputError, LlamaduoError, ServiceError
+from llamaduo.identity import read_later
 from llamaduo.loop import run, run_folder
 from llamaduo.records import COVERAGE, Adapter, CoverageDataset, Example, Prediction, RunState, Verdict
-from llamaduo.run_dir import RunDir
+from llamaduo.run_dir import RunDir, mark_copy
 from llamaduo.service.journal import Journal, default_path
 from llamaduo.steps import REST, Steps, answering, load_data
 from llamaduo.stored_config import interpolations, isolate, stored_experiment
@@ -127,10 +128,9 @@ def _dataset(experiment: Experiment, record: RunRecord, found: Verified, *, whol
         except LlamaduoError as error:
             why = _line(error)
         else:
-            if f"-{fingerprint(experiment)}" != record.folder.name[-9:]:
-                found.differences.append(
-                    f"{record.name}: its configuration and data come to fingerprint {fingerprint(experiment)}."
-                )
+            made = fingerprint(experiment, read_later(experiment, record.folder))
+            if f"-{made}" != record.folder.name[-9:]:
+                found.differences.append(f"{record.name}: its configuration and data come to fingerprint {made}.")
             found.counts["fingerprints"] += 1
             return dataset
     found.unchecked[f"{record.name}: synthetic rows are taken as stored: {why}."] = None
@@ -171,11 +171,10 @@ def _copy(source: Path, target: Path, names: set[str]) -> None:
         if taken_as_stored(marker.parent / name, names) and (marker.parent / name).exists():
             there = target / marker.parent.relative_to(source)
             there.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(marker, there / marker.name)
-            if name == "adapter":
-                (there / name).mkdir()
-                name = f"{name}/record.json"
-            shutil.copyfile(marker.parent / name, there / name)
+            copied = f"{name}/record.json" if name == "adapter" else name
+            (there / copied).parent.mkdir(exist_ok=True)
+            shutil.copyfile(marker.parent / copied, there / copied)
+            mark_copy(there / name, marker.parent / name)
 
 
 def _stand_in(record: RunRecord) -> CoverageDataset:

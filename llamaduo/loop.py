@@ -16,6 +16,8 @@ from llamaduo.display import Display
 from llamaduo.errors import BudgetError, ConfigError, InputError
 from llamaduo.evidence.stop import best
 from llamaduo.evidence.verdict import FALLBACK, SWITCH, verdict
+from llamaduo.identity import refuse_others
+from llamaduo.marks import faults
 from llamaduo.records import Judged, RunState
 from llamaduo.redaction import redact
 from llamaduo.run_dir import RunDir, read_state
@@ -130,6 +132,13 @@ def run_folder(experiment: Experiment) -> Path:
 
 
 def finished(experiment: Experiment) -> RunState | None:
-    """Return the state of a run that has nothing left to do, or None; one that the budget stopped may go on."""
-    state = read_state(run_folder(experiment))
-    return state if state.status == "done" and state.stop_reason != "budget" else None
+    """Return the state of a run that has nothing left to do, or None; one that the budget stopped may go on.
+
+    One with damaged files has something left to do. Raises InputError where its models or data are others by now.
+    """
+    folder = run_folder(experiment)
+    state = read_state(folder)
+    if state.status != "done" or state.stop_reason == "budget":
+        return None
+    refuse_others(experiment, folder)
+    return None if faults(folder) else state

@@ -23,7 +23,9 @@ from llamaduo.redaction import one_line
 
 REPLIES = "replies.jsonl"
 """The journal's rows, beside the run folders."""
-RUN_FILES = ("config.yaml", "environment.json", "state.json", "metrics.jsonl", "judge_prompt.txt", "data.json")
+RUN_FILES = (
+    "config.yaml", "environment.json", "identity.json", "state.json", "metrics.jsonl", "judge_prompt.txt", "data.json",
+)  # fmt: skip
 """What is archived of a run besides its artifacts."""
 ARTIFACTS = (
     "predictions.jsonl", "verdicts.jsonl", "rest.jsonl", "scorecard.json", "synthesis.json", "synthetic.jsonl",

@@ -20,7 +20,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from llamaduo import rubric
+from llamaduo import identity, rubric
 from llamaduo.account import FILE as ACCOUNT
 from llamaduo.account import Account
 from llamaduo.config import (
@@ -39,6 +39,7 @@ from llamaduo.config import (
     has_own_rubric,
     plain,
 )
+from llamaduo.contents import home
 from llamaduo.data.coverage import load_coverage
 from llamaduo.display import Display, Progress, headline, many_removed, missing_answers, span
 from llamaduo.environment import describe
@@ -51,6 +52,7 @@ from llamaduo.evidence.stop import Scores, best, by_means, gained, least_gained,
 from llamaduo.evidence.watch import Watch
 from llamaduo.local.memory import refuse_if_too_large
 from llamaduo.local.vllm_server import program
+from llamaduo.marks import kept_fault
 from llamaduo.pocket import teacher
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import (
@@ -66,10 +68,10 @@ from llamaduo.records import (
     Scorecard,
     Verdict,
 )
-from llamaduo.run_dir import RunDir, write_bytes, write_text
+from llamaduo.run_dir import Again, RunDir, write_kept
 from llamaduo.service import transport
 from llamaduo.service.client import Failure, Outcome, Request, Service
-from llamaduo.service.journal import Journal, default_path, home
+from llamaduo.service.journal import Journal, default_path
 from llamaduo.service.prices import tariff
 from llamaduo.service.unusable import Told, of_judges, of_server
 from llamaduo.stages.check import check
@@ -124,18 +126,22 @@ class Steps:
         """Each iteration's scores, answer by answer: what gains are measured by where not all was judged."""
         self._requests = 0
         """Synthesis requests made so far."""
+        folder.tell = display.note
+        if self._service:
+            folder.mending = self._service.from_the_journal_alone
 
     def __enter__(self) -> Steps:
-        write_text(self._folder.path / "config.yaml", _as_yaml(self.experiment))
+        self._refuse_other_models()
+        write_kept(self._folder.path / "config.yaml", _as_yaml(self.experiment).encode())
         self._folder.write_state(self._state)
         self._tracker = Tracker(self.experiment, self._folder.path)
         self.experiment = _with_rubric_in(self.experiment, self._folder.path)
         environment = self._folder.path / "environment.json"
-        if not environment.exists():
-            write_text(environment, describe(runtime=self.experiment.runtime.seed, data=self.experiment.data.seed))
+        if kept_fault(environment):
+            self._tell_of_environment(environment)
         told = headline(self.experiment, self.dataset, self._folder.path)
         if self._account:
-            write_text(self._folder.path / ACCOUNT, json.dumps(self._account.tree(), indent=1) + "\n")
+            write_kept(self._folder.path / ACCOUNT, f"{json.dumps(self._account.tree(), indent=1)}\n".encode())
             told += self._account.lines()
         self.display.start(told, [])
         imported = self._service.outlook if self._service else []
@@ -153,6 +159,20 @@ class Steps:
             self.display.note(f"{self._tracker.problem}; the run is not affected.")
         if self._service:
             self._service.close()
+
+    def _tell_of_environment(self, file: Path) -> None:
+        """Write down where the run is made; what was damaged can't be had again, and is said."""
+        if file.exists():
+            self.display.note(f"{file}: damaged ({kept_fault(file)}); it tells of this machine as it is today.")
+        told = describe(runtime=self.experiment.runtime.seed, data=self.experiment.data.seed)
+        write_kept(file, told.encode())
+
+    def _refuse_other_models(self) -> None:
+        """Raise InputError where a model or data are others than the run began with; remember what is known of them."""
+        folder = self._folder.path
+        known = identity.refuse_others(self.experiment, folder)
+        if known != identity.recorded(folder):
+            write_kept(folder / identity.NAME, f"{json.dumps(known, indent=1)}\n".encode())
 
     @property
     def gate_split(self) -> tuple[Example, ...]:
@@ -197,7 +217,7 @@ class Steps:
         origin = str(start_from) if start_from and self.experiment.loop.start is Start.last else None
 
         trained = self._folder.folder(
-            self.adapter(number), Adapter, lambda folder: self._trained_to(folder, number, rows, origin)
+            self.adapter(number), Adapter, lambda folder: self._trained_to(folder, number, rows, origin), Again.never
         )
         shutil.rmtree(self._folder.iteration(number) / "checkpoints", ignore_errors=True)
         if trained.skipped_rows:
@@ -215,11 +235,12 @@ class Steps:
     def _trained_to(self, folder: Path, number: int, rows: list[Example], origin: str | None) -> Adapter:
         """Train into a folder, with the adapter at `origin` to begin with if there is one."""
         self._make_sure()
+        self._refuse_other_models()
         here, runtime = self._folder.iteration(number), self.experiment.runtime
         places = Places(here / "checkpoints", Path(runtime.cache) if runtime.cache else home() / "rows")
         how = partial(train_apart, within=here) if trains_apart(runtime) else train
         with self.display.stage("train", _place(number)) as progress:
-            return how(
+            trained = how(
                 rows,
                 folder,
                 model=self.experiment.local_model,
@@ -231,13 +252,21 @@ class Steps:
                 places=places,
                 note=self.display.note,
             )
+        self._refuse_other_models()
+        return trained
 
     def infer(
         self, where: int | str, examples: tuple[Example, ...], adapter: Path | None, beside: Beside | None = None
     ) -> list[Prediction]:
         """Answer the prompts of a split, K samples each: the model with this adapter, or who stands beside it."""
         path = self._folder.iteration(where) / "predictions.jsonl"
-        predictions = self._folder.rows(path, Prediction, lambda: self._answered(where, examples, adapter, beside))
+        served = answering(self.experiment, beside).backend is Backend.endpoint
+        predictions = self._folder.rows(
+            path,
+            Prediction,
+            lambda: self._answered(where, examples, adapter, beside),
+            Again.same if served else Again.never,
+        )
         self._used_usd.update({p.request: p.cost_usd for p in predictions if p.request})
         too_long = sum(p.finish_reason == "prompt_too_long" for p in predictions)
         if too_long:
@@ -252,6 +281,7 @@ class Steps:
         """Answer now; raises ServiceError when too few answers came."""
         troubles: list[Outcome] = []
         self._make_sure()
+        self._refuse_other_models()
         with self.display.stage("infer", _place(where)) as progress:
             made = infer(
                 examples,
@@ -266,6 +296,7 @@ class Steps:
                 service=self._service,
                 troubled=troubles.append,
             )
+        self._refuse_other_models()
         self._refuse_if_unanswered(made, troubles)
         return made
 
@@ -344,7 +375,7 @@ class Steps:
             )
 
     def _verdicts(self, where: int | str, name: str, make: Callable[[], list[Verdict]]) -> list[Verdict]:
-        verdicts = self._folder.rows(self._folder.iteration(where) / name, Verdict, make)
+        verdicts = self._folder.rows(self._folder.iteration(where) / name, Verdict, make, Again.same)
         self._used_usd.update({v.request: v.cost_usd for v in verdicts if v.request})
         return verdicts
 
@@ -424,7 +455,8 @@ class Steps:
         there = len(predictions), verdicts_there_are(self.experiment, predictions)
         cut, dear = self.experiment.loop.coverage_cut, self.experiment.judge.dear
         made = partial(score, verdicts, coverage_cut=cut, clusters=clusters(predictions), there=there, dear=dear)
-        tree = self._folder.tree(self._folder.iteration(where) / "scorecard.json", lambda: plain(made()))
+        path = self._folder.iteration(where) / "scorecard.json"
+        tree = self._folder.tree(path, lambda: plain(made()), Again.same)
         return _scorecard(tree)
 
     def look(
@@ -528,7 +560,9 @@ class Steps:
         if wanted <= 0 or not self.experiment.synthesis.enabled:
             return []
         folder = self._folder.iteration(where)
-        asked = self._folder.tree(folder / "synthesis.json", lambda: plain(self._synthesize(where, pool, wanted)))
+        asked = self._folder.tree(
+            folder / "synthesis.json", lambda: plain(self._synthesize(where, pool, wanted)), Again.same
+        )
         self._grown_usd += asked["cost_usd"]
         self._requests += asked["requests"]
         raw = [example_from(row) for row in asked.pop("examples")]
@@ -542,8 +576,8 @@ class Steps:
             rows = {"parsed": len(raw), "kept": len(curated().kept), "removed": plain(curated().removed)}
             return {"wanted": wanted, **asked, **rows}
 
-        kept = self._folder.rows(folder / "synthetic.jsonl", Example, lambda: curated().kept)
-        counts = self._folder.tree(folder / "curation.json", funnel)
+        kept = self._folder.rows(folder / "synthetic.jsonl", Example, lambda: curated().kept, Again.same)
+        counts = self._folder.tree(folder / "curation.json", funnel, Again.same)
         if len(kept) < 0.9 * wanted:
             reasons = Counter(entry["reason"] for entry in counts["removed"])
             self.display.note(
@@ -680,8 +714,8 @@ def _with_rubric_in(experiment: Experiment, folder: Path) -> Experiment:
     if not has_own_rubric(experiment.judge):
         return experiment
     copy = rubric.copy_in(folder)
-    if not copy.exists():
-        write_bytes(copy, Path(experiment.judge.prompt).read_bytes())
+    if kept_fault(copy):
+        write_kept(copy, Path(experiment.judge.prompt).expanduser().read_bytes())
     return replace(experiment, judge=replace(experiment.judge, prompt=str(copy)))
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from llamaduo.cell import GRACE_S, Work, exit_code
 from llamaduo.display import plain_console, span
-from llamaduo.errors import ConfigError, LlamaduoError, ServiceError
+from llamaduo.errors import ConfigError, InputError, LlamaduoError, ServiceError
 from llamaduo.loop import finished, run_folder
 from llamaduo.run_dir import read_state
 from llamaduo.studies.grid import (
@@ -76,7 +76,7 @@ def run_all(composed: Composed) -> int:
     assert composed.sweep is not None
     cells = composed.experiments
     _refuse_one_folder_for_two(cells, composed.sweep.overrides)
-    done = {number: _line(cells[number], state) for number in range(len(cells)) if (state := finished(cells[number]))}
+    done = {number: _line(cells[number], state) for number in range(len(cells)) if (state := _finished(cells[number]))}
     left = [number for number in range(len(cells)) if number not in done]
     _refuse_missing_keys([cells[number] for number in left], composed.sweep)
     _refuse_unreadable_data([cells[number] for number in left])
@@ -86,6 +86,13 @@ def run_all(composed: Composed) -> int:
     lines = [done[number] for number in range(len(cells))]
     _show(lines, told_apart(composed.sweep.overrides), len(cells) - len(left))
     return next((line.exit_code for line in lines if line.exit_code), 0)
+
+
+def _finished(experiment: Experiment) -> RunState | None:
+    """Return the state of a finished cell; one that is refused says why when it has its turn."""
+    with suppress(InputError):
+        return finished(experiment)
+    return None
 
 
 def _refuse_one_folder_for_two(cells: Sequence[Experiment], overrides: Sequence[Sequence[str]]) -> None:

@@ -24,7 +24,7 @@ from llamaduo.config import Experiment, WandbMode, plain
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.records import Iteration, Prediction, Verdict, to_json
 from llamaduo.redaction import redact
-from llamaduo.run_dir import read_rows, write_text
+from llamaduo.run_dir import read_rows, write_kept, write_text
 from llamaduo.swept_keys import in_plan, shown
 
 KEY = "WANDB_API_KEY"
@@ -35,7 +35,7 @@ _SEND_PATIENCE_S = 120.0
 
 def write_metrics(folder: Path, history: Sequence[Iteration]) -> None:
     """Replace `metrics.jsonl`: one line an iteration."""
-    write_text(folder / "metrics.jsonl", "".join(to_json(iteration) + "\n" for iteration in history))
+    write_kept(folder / "metrics.jsonl", "".join(to_json(iteration) + "\n" for iteration in history).encode())
 
 
 def read_metrics(folder: Path) -> list[Iteration]:

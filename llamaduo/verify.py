@@ -22,7 +22,7 @@ from pathlib import Path
 from llamaduo.derive import derived
 from llamaduo.differences import Verified, compare, compare_files, compare_texts
 from llamaduo.folders import below
-from llamaduo.run_dir import contents_hash
+from llamaduo.marks import contents_hash, faults
 from llamaduo.studies.packing import inflated
 from llamaduo.studies.report import write_report
 from llamaduo.studies.runs import RunRecord, read_runs
@@ -36,7 +36,7 @@ def verify(root: Path, *, journal: Path | None = None, whole: bool = False) -> V
     without it, something that can't be checked: another machine's journal may hold it.
     """
     found = Verified()
-    for record in read_runs(root):
+    for record in read_runs(root, compared=False):
         try:
             _verify_markers(record, found)
             with derived(record, journal, found, whole=whole) as made:
@@ -65,6 +65,13 @@ def _verify_markers(record: RunRecord, found: Verified) -> None:
         if _told(marker) != (size, digest):
             found.differences.append(f"{where}: not what its marker was made for (sha256 {digest[:8]}).")
         found.counts["artifacts against their markers"] += 1
+    for path, fault in faults(record.folder, artifacts=False).items():
+        if path.name not in _DERIVED:
+            found.differences.append(f"{record.name}/{path.relative_to(record.folder).as_posix()}: {fault}.")
+
+
+_DERIVED = ("state.json", "metrics.jsonl")
+"""Files that are compared with derived ones."""
 
 
 def _told(marker: Path) -> tuple[int, str] | None:

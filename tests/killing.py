@@ -43,6 +43,7 @@ from llamaduo.compose import compose
 from llamaduo.config import Experiment
 from llamaduo.display import Display
 from llamaduo.loop import run, run_folder
+from llamaduo.marks import CHECKSUMS
 from llamaduo.records import to_json
 from llamaduo.service import attempts, journal, schema, transport
 from llamaduo.service.client import Service
@@ -365,8 +366,8 @@ def _replies(place: Path) -> dict[str, str]:
         return dict(db.execute("SELECT key, text FROM replies"))
 
 
-_SKIPPED = {"environment.json", "config.yaml", ".lock", "report.html"}
-"""What holds versions, places and times, and says nothing about results that the others do not."""
+_SKIPPED = {"environment.json", "config.yaml", ".lock", "report.html", CHECKSUMS}
+"""What holds versions, places and times, or is made of them, and says nothing about results that the others do not."""
 
 
 def _files(folder: Path, place: Path) -> dict[str, bytes]:

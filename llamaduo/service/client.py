@@ -19,7 +19,16 @@ import dataclasses
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -222,6 +231,15 @@ class Service:
     def can_answer(self, request: Request) -> bool:
         """Tell whether a request can be answered at all: in a replay the journal has to hold what came of it."""
         return not self._replay or bool(self._journal.find(request.key) or self._journal.failure(request.key))
+
+    @contextlib.contextmanager
+    def from_the_journal_alone(self) -> Iterator[None]:
+        """Send nothing for a while: what the journal doesn't hold raises ServiceError, as with `replay`."""
+        before, self._replay = self._replay, True
+        try:
+            yield
+        finally:
+            self._replay = before
 
     def close(self) -> None:
         """Close the event loop, the limits and the journal."""

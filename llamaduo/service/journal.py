@@ -30,6 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llamaduo.contents import home
 from llamaduo.errors import InputError
 from llamaduo.redaction import redact
 from llamaduo.service import attempts
@@ -48,11 +49,6 @@ from llamaduo.service.schema import (
 )
 
 T = TypeVar("T")
-
-
-def home() -> Path:
-    """Return `$LLAMADUO_HOME`, or `~/.llamaduo`: what all runs share."""
-    return Path(os.path.expanduser(os.environ.get("LLAMADUO_HOME") or "~/.llamaduo"))
 
 
 def default_path() -> Path:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table as Screen
 
 from llamaduo.display import iterations_table
+from llamaduo.marks import unhashed
 from llamaduo.run_dir import write_bytes, write_text
 from llamaduo.studies import table as forms
 from llamaduo.studies import tidy
@@ -133,6 +134,11 @@ def _on_screen(study: Study, tables: Sequence[Table], written: Sequence[Path]) -
             console.print(run.state.verdict or f"status: {run.state.status}")
             if run.state.error:
                 console.print(run.state.error)
+    bare = sum(unhashed(run.folder) for run in study.runs)
+    if bare:
+        console.print(
+            f"{bare:,} artifacts have markers without a sha256, as those of early versions: they are not checked."
+        )
     folders = sorted({path.parent for path in written if path.parent.name in ("tables", "figures")})
     console.print()
     for path in written:

@@ -16,7 +16,7 @@ from typing import Any
 from llamaduo.errors import InputError, not_there
 from llamaduo.folders import files_below
 from llamaduo.records import Iteration, RunState
-from llamaduo.run_dir import read_state
+from llamaduo.run_dir import read_state, refuse_damaged
 from llamaduo.tracking import read_metrics
 
 
@@ -55,14 +55,17 @@ class RunRecord:
         return str(self.config["protocol"].get("gate_split", "dev"))
 
 
-def read_runs(root: Path) -> list[RunRecord]:
-    """Return the runs at or below a folder, by path, symbolic links followed; raises InputError if there is none."""
+def read_runs(root: Path, *, compared: bool = True) -> list[RunRecord]:
+    """Return the runs at or below a folder, by path, links followed; raises InputError if there is none.
+
+    Also where a file of one isn't what was written, unless that is left to whoever compares all of it (`verify`).
+    """
     if not root.is_dir():
         raise InputError(not_there(root, "folder"))
     found = [file.parent for file in files_below(root, "state.json") if (file.parent / "config.yaml").exists()]
     if not found:
         raise InputError(f"{root}: no run folder in it; a run has a config.yaml and a state.json.")
-    return [_read_run(folder, root) for folder in found]
+    return [_read_run(folder, root, compared=compared) for folder in found]
 
 
 def read_tree(path: Path) -> dict[str, Any]:
@@ -80,9 +83,12 @@ def read_tree(path: Path) -> dict[str, Any]:
 _NEEDED = {"task", "local_model", "service_llm", "synthesis", "judge", "protocol", "train"}
 
 
-def _read_run(folder: Path, root: Path) -> RunRecord:
+def _read_run(folder: Path, root: Path, *, compared: bool) -> RunRecord:
     import yaml
 
+    state = read_state(folder, compared=compared)
+    if compared:
+        refuse_damaged(folder)
     try:
         config = _plain_yaml(folder / "config.yaml")
         if not isinstance(config, dict) or not config.keys() >= _NEEDED:
@@ -94,7 +100,7 @@ def _read_run(folder: Path, root: Path) -> RunRecord:
             name,
             config,
             json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {},
-            read_state(folder),
+            state,
             history := read_metrics(folder),
             _scored(folder, history),
         )

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.errors import InputError, not_there
-from llamaduo.run_dir import read_state
+from llamaduo.run_dir import read_state, refuse_damaged
 from llamaduo.studies.apart import apart
 from llamaduo.studies.grid import FAILED, Cell, lives, read_grid, read_note
 from llamaduo.swept_keys import told_apart
@@ -199,8 +199,9 @@ def _cell(folder: Path, planned: Cell | None) -> CellStatus:
 
 
 def _begun(folder: Path, nothing: CellStatus) -> CellStatus:
-    """Return where a run with a state stands."""
+    """Return where a run with a state stands; raises RunFolderError where what that is read from is damaged."""
     state = read_state(folder)
+    refuse_damaged(folder, artifacts=False)
     holder = None if state.status == DONE and state.stop_reason != "budget" else _holder(folder)
     now = RUNNING if holder else {"running": INTERRUPTED}.get(state.status, state.status)
     return replace(
