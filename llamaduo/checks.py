@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.util
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,24 @@ def _range_problems(experiment: Experiment) -> list[str]:
         value = _value(experiment, path)
         if not value or value in (".", "..") or any(mark in value for mark in "/\\\0"):
             found.append(f"{path}={value}: must be a plain folder name.")
+        else:
+            found += _name_problems(path, value)
     return found
+
+
+_LONGEST_NAME = 200
+"""Bytes: file systems take 255, and a hash, a machine's name or an ending follow."""
+
+
+def _name_problems(path: str, name: str) -> list[str]:
+    """Look whether a file system can have a folder of that name, which is known before anything is bought."""
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        return [f"{path}={name!a}: this machine's locale has no such file names; take others, or set LC_ALL=C.UTF-8."]
+    if size > _LONGEST_NAME:
+        return [f"{path}={name[:40]}...: {size} bytes are too long for a folder's name; take {_LONGEST_NAME} at most."]
+    return []
 
 
 def _data_problems(experiment: Experiment) -> list[str]:

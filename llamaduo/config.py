@@ -354,6 +354,8 @@ class Data:
     """Share of prompts in test."""
     seed: int = 42
     """Seed of the split; rows added later don't move the others."""
+    allow_keys: bool = field(default=False, metadata=IF_ANY)
+    """Take rows in which something has a key's shape, as they are; they are refused otherwise."""
 
 
 @dataclass

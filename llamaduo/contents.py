@@ -28,8 +28,10 @@ _TEMPLATES = "additional_chat_templates/*.jinja"
 
 
 def home() -> Path:
-    """Return `$LLAMADUO_HOME`, or `~/.llamaduo`: what all runs share."""
-    return Path(os.path.expanduser(os.environ.get("LLAMADUO_HOME") or "~/.llamaduo"))
+    """Return `$LLAMADUO_HOME`, or `~/.llamaduo`, or `.llamaduo` for a user without a home: what all runs share."""
+    named = os.environ.get("LLAMADUO_HOME") or "~/.llamaduo"
+    found = Path(os.path.expanduser(named))
+    return Path.cwd() / ".llamaduo" if found.parts[0] == "~" else found
 
 
 def of_file(path: Path) -> str:

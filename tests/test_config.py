@@ -497,8 +497,9 @@ def test_a_literal_key_is_found_at_any_depth_and_not_repeated(path: str, value: 
 def test_a_key_of_the_environment_is_found_whatever_it_looks_like(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MY_GATEWAY_KEY", "just-some-words")
-    found = problems(set_(experiment, "service_llm.parameters", {"user": "just-some-words"}))
+    monkeypatch.setenv("MY_GATEWAY_KEY", "just-some-words-and-no-digit")
+    experiment.service_llm.api_key_env = "MY_GATEWAY_KEY"
+    found = problems(set_(experiment, "service_llm.parameters", {"user": "just-some-words-and-no-digit"}))
     assert found == [refusal("service_llm.parameters.user", "MY_GATEWAY_KEY")]
 
 
@@ -584,3 +585,15 @@ def test_all_problems_are_reported_at_once(compose_experiment: Compose) -> None:
         "loop.growth.volumes",
         "train.max_length",
     ]
+
+
+def test_names_that_no_folder_can_have_are_refused(experiment: Experiment) -> None:
+    for path in ("study", "name"):
+        (told,) = problems(set_(experiment, path, "n" * 300))
+        assert told.startswith(f"{path}=nnn")
+        assert "300 bytes are too long" in told
+        (told,) = problems(set_(experiment, path, "日" * 70))  # 210 bytes
+        assert "210 bytes" in told
+        (told,) = problems(set_(experiment, path, "half \ud800"))
+        assert "LC_ALL=C.UTF-8" in told
+        assert problems(set_(experiment, path, "é" * 100)) == []

@@ -81,8 +81,7 @@ def test_on_a_terminal_our_own_colours_pass_and_nobody_elses(monkeypatch: pytest
         display = Display()
         with display:
             display.note("\x1b]0;title\x1b\\a note")
-            with display.stage("judge", "iter\x1b[2Jation") as progress:
-                progress(1, 2)
+            display.start(["iter\x1b[2Jation"], [])
             table = Table()
             table.add_column("na\x1b[31mme")
             table.add_row(Text("cell\x1b[5A"))

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from llamaduo.config import Data, DataSource, Experiment, GateSplit
 from llamaduo.data.alike import bag, groups, turns
 from llamaduo.data.formats import read_example, read_files
+from llamaduo.data.keys import refuse_keys
 from llamaduo.data.logs import SetAside
 from llamaduo.data.readers import HEADER_AGAIN
 from llamaduo.data.tally import Tally
@@ -223,9 +224,12 @@ def _wanted(row: dict[str, Any], place: str, data: Data, tally: Tally) -> Exampl
         tally.leave_out(_other_category(data), place)
     else:
         try:
-            return read_example(row, place)
+            example = read_example(row, place)
         except SetAside as told:
             tally.leave_out(told.reason, place)
+        else:
+            refuse_keys(example, place, data)
+            return example
     return None
 
 

@@ -25,7 +25,8 @@ from llamaduo.folders import files_below
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.grouping import split
 from llamaduo.studies.plots.lines import is_score
-from llamaduo.studies.tidy import COLUMNS, Row
+from llamaduo.studies.table import in_markdown
+from llamaduo.studies.tidy import COLUMNS, Row, is_formula
 
 
 def open_study(name: str) -> Summaries:
@@ -111,7 +112,7 @@ def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return text
+        return text[1:] if is_formula(text[1:]) and text[0] == "'" else text
 
 
 def listing(rows: Sequence[Row], score: str, axis: Sequence[str] = ()) -> str:
@@ -121,7 +122,7 @@ def listing(rows: Sequence[Row], score: str, axis: Sequence[str] = ()) -> str:
     lines = [f"| {' | '.join(columns)} | {score} [95%] | prompts | n |", "|---" * (len(columns) + 3) + "|"]
     known = [row for row in rows if is_score(row[f"{score}_mean"])]
     for row in sorted(known, key=lambda row: (-row[f"{score}_mean"], row["run"])):
-        names = ["" if row[name] is None else str(row[name]) for name in columns]
+        names = ["" if row[name] is None else in_markdown(str(row[name])) for name in columns]
         lines.append(f"| {' | '.join(names)} | {told(row, score)} | {row['prompts'] or ''} | {row[f'{score}_n']} |")
     return "\n".join(lines)
 

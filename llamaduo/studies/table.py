@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from html import escape
 
+from llamaduo.printing import printable
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.tidy import Row
 
@@ -21,12 +22,12 @@ from llamaduo.studies.tidy import Row
 def markdown(table: Table) -> str:
     """Return the table with its title and note as GitHub's Markdown."""
     lines = [
-        _row([_in_markdown(name) for name in table.header]),
+        _row([in_markdown(name) for name in table.header]),
         _row([":---" if at < table.labels else "---:" for at in range(len(table.header))]),
         *(_row([_markdown_cell(cell) for cell in row]) for row in table.rows),
     ]
-    notes = [_in_markdown(line) for line in [table.note, *_notes(table)] if line]
-    return "\n".join([f"**{_in_markdown(table.title)}**", "", *lines, "", "\n\n".join(notes)]).rstrip() + "\n"
+    notes = [in_markdown(line) for line in [table.note, *_notes(table)] if line]
+    return "\n".join([f"**{in_markdown(table.title)}**", "", *lines, "", "\n\n".join(notes)]).rstrip() + "\n"
 
 
 def _row(fields: list[str]) -> str:
@@ -34,12 +35,13 @@ def _row(fields: list[str]) -> str:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = _in_markdown(cell.text)
+    text = in_markdown(cell.text)
     return f"**{text}**" if cell.bold and text else text
 
 
-def _in_markdown(text: str) -> str:
-    text = re.sub(r"[\\`*|<>]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+def in_markdown(text: str) -> str:
+    """Return a text as one line of Markdown that shows it as it is: no link, no heading, no markup."""
+    text = re.sub(r"[\\`*|<>~]|(?<!\w)_|_(?!\w)|\](?=[(\[:])|&(?=[#\w])|^\s*[-+#](?=\s)", r"\\\g<0>", printable(text))
     return " ".join(text.split())
 
 
@@ -91,8 +93,8 @@ def latex(table: Table) -> str:
 
 def _latex_row(fields: list[str]) -> str:
     first, *rest = fields
-    # A row that begins with [ would be read as the optional argument of the \\ before it.
-    return " & ".join([f"{{{first}}}" if first.startswith("[") else first, *rest]) + r" \\"
+    # A row that begins with [ or * would be read as an argument of the \\ before it.
+    return " & ".join([f"{{{first}}}" if first.startswith(("[", "*")) else first, *rest]) + r" \\"
 
 
 def _latex_cell(cell: Cell) -> str:
@@ -101,7 +103,7 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _in_latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+    return "".join(_LATEX.get(letter, letter) for letter in " ".join(printable(text).split()))
 
 
 def html(table: Table) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -237,13 +238,30 @@ def write(rows: Sequence[Row], folder: Path) -> list[Path]:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as CSV; null is an empty field."""
+    """Return rows as CSV; null is an empty field. What a spreadsheet would take for a formula gets a `'` before it."""
     out = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_no_formula(name) for name in names)
+    writer.writerows([_no_formula(row.get(name)) for name in names] for row in rows)
     return out.getvalue()
+
+
+_FORMULA = re.compile(r"[\t\r]|\s*[=+@\uff1d\uff0b\uff0d\uff20-]")
+_NUMBER = re.compile(r"[-+]?(\d[\d.,]*(e[-+]?\d+)?%?( ?\[[-+\d., ]*\])?)?")
+"""Such as -1.5, +0.6 [-11.7, +12.9] and a lone -."""
+
+
+def is_formula(text: str) -> bool:
+    """Tell whether a spreadsheet could take a text for a formula; numbers with a sign are none."""
+    return bool(_FORMULA.match(text)) and not _NUMBER.fullmatch(text)
+
+
+def _no_formula(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")  # which csv would write as it is, and a reader takes for the end of a line
+    return f"'{text}" if is_formula(text) else text
 
 
 _TEXT = {"study", "run", "task", "local_model", "method", "service_llm", "quantization", "start", "protocol",

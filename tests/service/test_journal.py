@@ -720,3 +720,13 @@ def test_the_default_path_follows_the_home_variable(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("LLAMADUO_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_path() == tmp_path / ".llamaduo/journal.sqlite"
+
+
+def test_a_user_without_a_home_has_the_working_folders_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "LLAMADUO_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert default_path() == Path.cwd() / ".llamaduo" / "journal.sqlite"

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llamaduo.studies.notebook import _value
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.table import as_rows, document, html, latex, markdown
-from llamaduo.studies.tidy import as_csv
+from llamaduo.studies.tidy import as_csv, is_formula
 
 TABLE = Table(
     "main_precision",
@@ -125,4 +126,37 @@ def test_any_text_comes_back_from_html_and_csv(text: str) -> None:
                          "strong", "p"]  # fmt: skip
     assert text in "".join(seen.texts)
     (row,) = csv.DictReader(io.StringIO(as_csv(as_rows(one(text)))))
-    assert row["x"] == text
+    assert row["x"] == (f"'{text}" if is_formula(text) else text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["=1+1", "+SUM(A1)", "-2+cmd|' /C calc'!A0", "@SUM(1)", "\t=1", " =1", "+a", "-x", "\uff1d1", "=HYPERLINK(1)"],
+)
+def test_what_a_spreadsheet_would_take_for_a_formula_is_quoted_in_csv(text: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(as_csv([{"a": 1, text: text}])))
+    assert row == {"a": "1", f"'{text}": f"'{text}"}
+    assert _value(f"'{text}") == text  # as notebooks read it back
+
+
+@pytest.mark.parametrize(
+    "value", [-1.5, "-1.5", "+0.6 [-11.7, +12.9]", "-", "-3e-05", "-12%", "1-2", "a=b", "'quoted'"]
+)
+def test_numbers_with_a_sign_and_other_text_are_not(value: object) -> None:
+    (row,) = csv.DictReader(io.StringIO(as_csv([{"a": value, "b": None}])))
+    assert row == {"a": str(value), "b": ""}
+
+
+def test_a_carriage_return_breaks_no_line_of_csv() -> None:
+    assert list(csv.reader(io.StringIO(as_csv([{"a": "b\r=1", "c": "\r=1"}])))) == [["a", "c"], ["b =1", "' =1"]]
+
+
+def test_no_name_is_a_link_a_heading_or_an_escape_in_markdown_and_latex() -> None:
+    table = one("[a](javascript:b) ![c][d] ~~e~~ &lt;\x1b[31mf\u202e")
+    line = markdown(table).splitlines()[4]
+    assert line == r"| a | [a\](javascript:b) ![c\][d] \~\~e\~\~ \&lt;f |"
+    assert "\x1b" not in latex(table) + markdown(table)
+    assert "\u202e" not in latex(table) + markdown(table)
+    noted = Table("t", "T", "# a note", ("name", "x"), ((Cell("*a"), Cell("b")),))
+    assert markdown(noted).splitlines()[-1] == r"\# a note"
+    assert r"{*a} & b \\" in latex(noted)
