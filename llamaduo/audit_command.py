@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -74,8 +73,6 @@ def judge_audit(arguments: Sequence[str], console: Console) -> int:
     experiment = _experiment(asked.overrides)
     if experiment is None:
         return 0
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     audit = Audit(experiment, asked)
     for line in audit.beforehand():
         console.print(line)
@@ -224,6 +221,7 @@ class Audit:
         made: list[Verdict] = []
         try:
             with Display() as display:
+                service.says = display.note
                 for note in service.outlook:
                     display.note(note)
                 for part in parts:

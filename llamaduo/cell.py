@@ -156,6 +156,8 @@ class _Job:
             return
         self._before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}
         self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._stop)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._stop)
         if "SUBMITIT_EXECUTOR" in os.environ:
             self._before[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, self._requeue)
         self._busy = True
@@ -184,7 +186,7 @@ class _Job:
             time.sleep(_LOOK_S)
 
     def _stop(self, *_: object) -> None:
-        """Treat the first SIGTERM as Ctrl-C, and ignore the others."""
+        """Treat the first SIGTERM or SIGHUP as Ctrl-C, and ignore the others."""
         if not self._stopped:
             self._stopped = True
             if self._busy:

@@ -77,6 +77,20 @@ def _is_price(price: Price) -> bool:
     return all(value is None or 0 <= value < math.inf for value in given)
 
 
+def _ended_price(llm: ServiceLLM, table: dict[str, Price], today: datetime.date) -> str | None:
+    """Return what is wrong with the end date of a service LLM's price, or that it has passed; None if it holds."""
+    price = llm.price or table.get(f"{llm.provider}/{llm.model}")
+    if price is None or not price.until:
+        return None
+    try:
+        if datetime.date.fromisoformat(price.until) >= today:
+            return None
+    except ValueError:
+        return f"the price's until={price.until!r} is no day such as 2027-01-31"
+    said = f" ({price.note})" if price.note else ""
+    return f"the price of {llm.provider}/{llm.model} held until {price.until}{said}; set price.input, price.output anew"
+
+
 _AT_LEAST: dict[str, float] = {
     "infer.samples": 1, "infer.max_new_tokens": 1, "infer.batch_size": 1, "infer.temperature": 0,
     "judge.repeats": 1, "judge.reasks": 0, "train.epochs": 1, "train.min_steps": 1, "train.batch_size": 1,
@@ -197,6 +211,9 @@ def _service_problems(experiment: Experiment) -> list[str]:
         if llm.retired and llm.retired <= datetime.date.today().isoformat() and not experiment.service.replay:
             gone = f"{llm.model} no longer answers since {llm.retired}"
             found.append(f"{path}: {gone}; conf/service_llm names a successor (service.replay=true needs no answer).")
+        ended = _ended_price(llm, experiment.prices, datetime.date.today())
+        if ended and not experiment.service.replay:
+            found.append(f"{path}: {ended}.")
     if experiment.data.source is not DataSource.pocket:
         pocket = [path for path, llm in llms.items() if llm.provider == "pocket"]
         if pocket:

@@ -10,13 +10,13 @@ import errno
 import os
 import re
 import select
-import signal
 import sys
 from collections.abc import Sequence
 
 from llamaduo.errors import ConfigError, LlamaduoError
 from llamaduo.printing import plain_output
 from llamaduo.redaction import complain, literal_key, name_secret, redact_message, refusal, show_traceback
+from llamaduo.signals import interrupt_on_signals, lasting_output
 
 HELP = """\
 llamaduo moves a prompt that works on a service LLM to a small local LLM, and proves that it moved.
@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str], *, debug: bool) -> int:
     try:
+        interrupt_on_signals()
         _refuse_keys(arguments)
         arguments = [_at_home(argument) for argument in arguments]
         code = _dispatch(arguments)
@@ -171,20 +172,14 @@ def _run(arguments: list[str]) -> int:
     composed = compose(arguments)
     if composed is None:
         return 0
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
-    signal.signal(signal.SIGTERM, _interrupt)
-    if composed.sweep is not None:
-        from llamaduo.sweep import run_all
+    with lasting_output():
+        if composed.sweep is not None:
+            from llamaduo.sweep import run_all
 
-        return run_all(composed)
-    from llamaduo.cell import exit_code, run_one
+            return run_all(composed)
+        from llamaduo.cell import exit_code, run_one
 
-    return exit_code(run_one(composed.experiments[0]))
-
-
-def _interrupt(*_: object) -> None:
-    """Treat SIGTERM as Ctrl-C, which lets paid calls in flight come home."""
-    signal.raise_signal(signal.SIGINT)
+        return exit_code(run_one(composed.experiments[0]))
 
 
 def _quote(arguments: list[str]) -> int:
@@ -206,7 +201,8 @@ def _judge_audit(arguments: list[str]) -> int:
     from llamaduo.audit_command import judge_audit
     from llamaduo.display import plain_console
 
-    return judge_audit(arguments, plain_console())
+    with lasting_output():
+        return judge_audit(arguments, plain_console())
 
 
 def _journal(arguments: list[str]) -> int:

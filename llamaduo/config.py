@@ -196,6 +196,10 @@ class Price:
     batch_output: Optional[float] = None
     cached_input: Optional[float] = None
     """Of prompt tokens that the provider reads from its cache; null where it is not known."""
+    until: str = field(default="", metadata=IF_ANY)
+    """The last day on which it holds (2027-01-31): later, nothing is bought at it."""
+    note: str = field(default="", metadata=IF_ANY)
+    """What else is to be known of it; said beside it."""
 
 
 @dataclass
@@ -244,6 +248,8 @@ class ServiceLLM:
     """Null takes the table `prices`, then litellm's map; a price unknown there refuses to start."""
     retired: Optional[str] = None
     """The day from which the provider no longer answers, if it is known."""
+    unbounded_usage: bool = field(default=False, metadata=IF_ANY)
+    """Whether to go on where a reply says that it used more tokens than its request allows."""
 
 
 @dataclass
@@ -652,6 +658,7 @@ _NO_INFLUENCE_LLM = (
     "batch_poll_s",
     "price",
     "retired",
+    "unbounded_usage",
 )
 
 

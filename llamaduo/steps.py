@@ -144,7 +144,9 @@ class Steps:
             write_kept(self._folder.path / ACCOUNT, f"{json.dumps(self._account.tree(), indent=1)}\n".encode())
             told += self._account.lines()
         self.display.start(told, [])
-        imported = self._service.outlook if self._service else []
+        imported = []
+        if self._service:
+            self._service.says, imported = self.display.note, self._service.outlook
         for note in [*self.dataset.notes, *self._outlook_told, *imported]:
             self.display.note(note)
         return self

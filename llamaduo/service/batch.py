@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
 from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short, no_money
+from llamaduo.service.billing import Allowed, Beyond, bill_of
+from llamaduo.service.bodies import most_tokens
 from llamaduo.service.journal import Journal
 from llamaduo.service.liveness import alive
 from llamaduo.service.prices import Tariff
@@ -54,7 +56,10 @@ def _one_file(rows: list[_Row]) -> tuple[list[_Row], list[_Row]]:
 class Batches:
     """Access to one service LLM through its provider's batch API."""
 
-    def __init__(self, llm: ServiceLLM, journal: Journal, tariff: Tariff, *, run: str, caps: Caps) -> None:
+    def __init__(
+        self, llm: ServiceLLM, journal: Journal, tariff: Tariff, *, run: str, caps: Caps, beyond: Beyond
+    ) -> None:
+        self._beyond = beyond
         self._llm, self._journal, self._tariff = llm, journal, tariff
         self._run, self._caps = run, caps
         self._gathered: list[_Row] = []
@@ -98,6 +103,7 @@ class Batches:
         They do so for room in the budget, or for somebody who asks them live; or they were in a batch that its maker,
         now dead, did not hand in.
         """
+        self._beyond.refuse(self._llm)
         batch = uuid.uuid4().hex
         begun = await asyncio.gather(*(self._journal.begin(self._wish(r, batch), self._caps) for r in requests))
         ours = [r for r, found in zip(requests, begun, strict=True) if isinstance(found, int)]
@@ -257,10 +263,10 @@ class Batches:
         if not isinstance(response, Mapping) or response.get("status_code") != 200 or not form_of(response.get("body")):
             return None
         said = read(line)
-        tokens = said.prompt_tokens, said.completion_tokens
-        told = tokens[0] and (tokens[1] or not (said.text or said.thoughts))
-        cost = float(self._tariff.cost(*tokens, batch=True) if told else worst)
-        return Reply(key, said.text, said.finish_reason, *tokens, cost, model=said.model, aside=said.aside)
+        bill = bill_of(said, self._tariff, Allowed(most_tokens(self._llm), worst), batch=True)
+        self._beyond.count(self._llm, bill)
+        counted = bill.prompt_tokens, bill.completion_tokens, bill.cost_usd
+        return Reply(key, said.text, said.finish_reason, *counted, model=said.model, aside=said.aside)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try something that may be tried again, as often as the service LLM's `max_attempts` says."""

@@ -38,6 +38,7 @@ from llamaduo.errors import ServiceError, TransientError
 from llamaduo.service.answered_by import AnsweredBy
 from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short, no_money
 from llamaduo.service.batch import Batches
+from llamaduo.service.billing import Allowed, Beyond, bill_of
 from llamaduo.service.bodies import most_tokens, parameters
 from llamaduo.service.journal import Journal
 from llamaduo.service.limits import Gate
@@ -54,6 +55,8 @@ Progress = Callable[[int, int], None]
 _LONGEST_WAIT = 60.0
 _GRACE_S = 30.0
 _LOOK_AGAIN_S = 0.1
+_SAY_S = 5.0
+"""Who is waited for this long is named."""
 _FED_AT_ONCE = 32
 
 
@@ -177,6 +180,10 @@ class Service:
         """What has been answered, by `_way`: asked like this, a service LLM takes requests."""
         self._answered_by = AnsweredBy()
         self._set_apart = SetApart()
+        self._beyond = Beyond()
+        self.says: Callable[[str], None] = lambda _: None
+        """Takes what a reader should know at once: who is waited for."""
+        self._waited_for: set[str] = set()
         self._stopping = False
         self._grace_s = _GRACE_S
         self._patience_s = 0.0
@@ -217,7 +224,7 @@ class Service:
     @property
     def notes(self) -> list[str]:
         """What a reader should know about the state in which the journal was found."""
-        return [*self._journal.notes, *self._answered_by.notes()]
+        return [*self._journal.notes, *self._answered_by.notes(), *self._beyond.notes()]
 
     @property
     def remarks(self) -> list[str]:
@@ -393,7 +400,9 @@ class Service:
     def _batch(self, llm: ServiceLLM) -> Batches:
         if llm.name not in self._batches:
             known = tariff(llm, self._prices)
-            self._batches[llm.name] = Batches(llm, self._journal, known, run=self._run, caps=self._caps)
+            self._batches[llm.name] = Batches(
+                llm, self._journal, known, run=self._run, caps=self._caps, beyond=self._beyond
+            )
         return self._batches[llm.name]
 
     async def _complete(self, request: Request) -> Outcome:
@@ -454,6 +463,7 @@ class Service:
             async with self._gate(llm).slot(tokens=tokens, tries=tries):
                 self._in_flight.add(asyncio.current_task())
                 try:
+                    self._beyond.refuse(llm)
                     begun = await self._journal.begin(wish, self._caps)
                     raw = await self._send(request, begun, worst) if isinstance(begun, int) else ""
                 except BaseException:
@@ -473,7 +483,10 @@ class Service:
         if isinstance(hindrance, Elsewhere):
             if hindrance.batch:
                 await self._batch(llm).collect(hindrance.batch)
+            began = asyncio.get_running_loop().time()
             while self._journal.elsewhere(wish.key):
+                if asyncio.get_running_loop().time() - began > _SAY_S:
+                    self._say_who(wish.key)
                 await asyncio.sleep(_LOOK_AGAIN_S)
             return
         async with self._short:
@@ -483,6 +496,13 @@ class Service:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._settled.wait(), _LOOK_AGAIN_S)
                 self._settled.clear()
+
+    def _say_who(self, key: str) -> None:
+        """Say whom a request waits for, once of each."""
+        for one in self._journal.asked_by(key):
+            if one not in self._waited_for:
+                self._waited_for.add(one)
+                self.says(f"waiting for {one}: it has the same request in flight, which is not bought twice.")
 
     async def _send(self, request: Request, attempt: int, worst: float) -> str:
         """Send, and settle at once what brought no reply."""
@@ -505,11 +525,11 @@ class Service:
     async def _record(self, request: Request, attempt: int, raw: str, worst: float) -> Reply:
         """Store the raw reply, beside what it says."""
         said = read(raw)
-        price = tariff(request.llm, self._prices)
-        told = said.prompt_tokens and (said.completion_tokens or not (said.text or said.thoughts))
-        paid = float(price.cost(said.prompt_tokens, said.completion_tokens) if told else worst)
-        tokens = said.prompt_tokens, said.completion_tokens
-        reply = Reply(request.key, said.text, said.finish_reason, *tokens, paid, model=said.model, aside=said.aside)
+        allowed = Allowed(request.longest_reply, worst, request.longest_prompt)
+        bill = bill_of(said, tariff(request.llm, self._prices), allowed)
+        counted = bill.prompt_tokens, bill.completion_tokens, bill.cost_usd
+        reply = Reply(request.key, said.text, said.finish_reason, *counted, model=said.model, aside=said.aside)
+        self._beyond.count(request.llm, bill)  # before anything waits: the next call would be sent meanwhile
         await self._journal.record(attempt, reply, raw)
         self._settled.set()
         return reply

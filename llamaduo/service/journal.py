@@ -35,7 +35,7 @@ from llamaduo.errors import InputError
 from llamaduo.redaction import redact
 from llamaduo.service import attempts
 from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short
-from llamaduo.service.liveness import Owner, alive, clear
+from llamaduo.service.liveness import Owner, alive, clear, who
 from llamaduo.service.one_host import claim, release
 from llamaduo.service.repair import copy_sound_rows, is_foreign, is_sound
 from llamaduo.service.schema import (
@@ -157,6 +157,11 @@ class Journal:
         """Tell whether another living process has a request in flight, for which there is no reply yet."""
         query = "SELECT owner, batch FROM attempts WHERE key = ? AND outcome IS NULL"
         return any(batch or alive(self.live, owner) for owner, batch in self._rows(query, key))
+
+    def asked_by(self, key: str) -> list[str]:
+        """Return which other living processes have a request in flight, in words."""
+        query = "SELECT DISTINCT owner FROM attempts WHERE key = ? AND outcome IS NULL AND batch IS NULL AND owner != ?"
+        return [who(self.live, owner) for (owner,) in self._rows(query, key, self.owner) if alive(self.live, owner)]
 
     def short(self, attempt: Attempt, caps: Caps) -> Short | None:
         """Return which budget has no room for an attempt now, those of dead processes settled."""

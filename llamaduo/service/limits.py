@@ -6,7 +6,8 @@
 The state is one small file a service LLM, changed under a lock. Requests are spaced evenly, without bursts,
 2% slower than the limit, so that what arrives late at the server doesn't pass it. A request counts at its prompt
 plus `max_tokens`, as providers count it. Where several processes want more than there is, each gets its share of
-the calls in flight; those of a process that has died are free again.
+the calls in flight; those of a process that has died are free again, and those of one that is stopped (Ctrl-Z) once
+they have timed out: whoever runs says anew, while it holds any, until when it holds them.
 """
 
 from __future__ import annotations
@@ -89,24 +90,29 @@ class Gate:
             self._timer = None
         with self._state() as state:
             self._sign(state)
+            wait = math.inf
             while self._waiting:
                 *_, admitted, tokens = self._waiting[0]
                 if not admitted.done():
                     wait = self._wait(state, tokens)
                     if wait > 0:
-                        if wait < math.inf:
-                            self._timer = asyncio.get_running_loop().call_later(wait, self._admit)
                         break
                     self._held += 1
                     self._admitted = time.time()
                     admitted.set_result(None)
                 heapq.heappop(self._waiting)
                 self._sign(state)
+                wait = math.inf
+        if self._held:
+            wait = min(wait, self._llm.timeout_s / 2)
+        if 0 < wait < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(wait, self._admit)
 
     def _sign(self, state: dict[str, Any]) -> None:
         if self._held or self._waiting:
             looked = math.floor(time.time() / _LOOKS_S) * _LOOKS_S
-            state["owners"][self._owner] = [self._held, len(self._waiting), self._admitted, looked]
+            until = looked + _LOOKS_S + self._llm.timeout_s
+            state["owners"][self._owner] = [self._held, len(self._waiting), self._admitted, looked, until]
         else:
             state["owners"].pop(self._owner, None)
 
@@ -139,12 +145,13 @@ class Gate:
 
     def _within(self, owners: dict[str, list[float]], limit: int) -> bool:
         """Tell whether there is room, and no other waits that holds less, or as much and was admitted longer ago."""
-        if sum(held for held, *_ in owners.values()) >= limit:
-            return False
         now, mine = time.time(), (self._held, self._admitted)
+        others = sum(held for name, (held, *_, until) in owners.items() if name != self._owner and until > now)
+        if self._held + others >= limit:
+            return False
         return not any(
             waiting and (held, admitted) < mine and abs(now - looked) < 5 * _LOOKS_S  # not one that was stopped
-            for name, (held, waiting, admitted, looked) in owners.items()
+            for name, (held, waiting, admitted, looked, _) in owners.items()
             if name != self._owner
         )
 
@@ -169,7 +176,7 @@ def _read(text: bytes) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads(text)
         numbers = [state[name] for name in ("requests", "tokens", "written")]
-        numbers += [number for one in state["owners"].values() for _, number in zip(range(4), one, strict=True)]
+        numbers += [number for one in state["owners"].values() for _, number in zip(range(5), one, strict=True)]
         if all(math.isfinite(number) for number in numbers):
             later = state["written"] > time.time() + _CLOCK_MAY_STEP_S
             return state | ({"requests": 0.0, "tokens": 0.0} if later else {})

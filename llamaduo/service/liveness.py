@@ -2,6 +2,7 @@
 
     owner = Owner(folder)        folder/<owner.name> is locked from here on
     alive(folder, owner.name)    True in every process, until owner.close() or the process's end, however it ends
+    who(folder, owner.name)      "process 4711", and whether it is stopped
 
 Locks are flock's, so they tell about processes of one machine; a folder that several machines share needs one
 journal a machine.
@@ -29,6 +30,7 @@ class Owner:
         private = folder / f".{self.name}"
         self._file = os.open(private, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        os.write(self._file, str(os.getpid()).encode())
         os.rename(private, self._path)  # nobody sees it unlocked
 
     def close(self) -> None:
@@ -52,6 +54,26 @@ def alive(folder: Path, name: str) -> bool:
         return False
     finally:
         os.close(file)
+
+
+def who(folder: Path, name: str) -> str:
+    """Return who an owner is, in words; of one that is stopped, how it goes on."""
+    try:
+        pid = int((folder / name).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return "another process"
+    if not _is_stopped(pid):
+        return f"process {pid}"
+    return f"process {pid}, which is stopped (kill -CONT {pid} lets it go on, kill -KILL {pid} ends it)"
+
+
+def _is_stopped(pid: int) -> bool:
+    """Tell whether a process was stopped, as by Ctrl-Z; only Linux tells."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return False
+    return state[:1] in (["T"], ["t"])
 
 
 def clear(folder: Path) -> None:

@@ -66,7 +66,8 @@ def _of(price: Price, place: str) -> Tariff:
     batch_input, batch_output, cached_input = (
         None if value is None else value / 1e6 for value in (price.batch_input, price.batch_output, price.cached_input)
     )
-    source = f"{place}, {price.as_of}"
+    source = f"{place}, {price.as_of}" + (f", until {price.until}" if price.until else "")
+    source += f" ({price.note})" if price.note else ""
     return Tariff(price.input / 1e6, price.output / 1e6, batch_input, batch_output, source, cached_input)
 
 

@@ -24,8 +24,10 @@ TOO_LONG = "the prompt is too long"
 _LONGEST_RETRY_AFTER = 900.0
 _LONGEST_MESSAGE = 300
 _WORTH_ANOTHER_TRY = {408, 409, 425, 429, 529}
-_PERHAPS_BILLED = {408, 502, 504, 522, 524}
-"""A gateway gave up waiting: whoever stands behind it may have gone on."""
+_PERHAPS_BILLED = {408, 500, 502, 504, 520, 522, 524}
+"""A server broke down over the request, or a gateway gave up waiting: whoever stands behind it may have gone on."""
+_BILLS_NO_500 = {"gemini"}
+"""Providers that say they don't bill a request which ends with 500 (ai.google.dev/gemini-api/docs/billing)."""
 _OF_A_REQUEST = {400, 403, 413, 422, 451}
 """Statuses with which one request may be refused."""
 _LENGTH_CODES = {
@@ -86,11 +88,17 @@ def error_of(
             return ServiceError(
                 f"{llm.name} asks to come back in {retry_after:,.0f} s: {text}; run the same command then."
             )
-        kind = UnknownOutcomeError if status in _PERHAPS_BILLED else TransientError
+        kind = UnknownOutcomeError if _may_be_billed(llm, status) else TransientError
         return kind(f"{llm.name}: {text or f'status {status}'}", retry_after=retry_after)
     message = f"{llm.name} refused the call ({_phrase(status)}, {status}): {text}{_way_on(llm, status, text, place)}"
     nobody_knows = status in (400, 422) and not for_good and not _ACCOUNT_WORDS.search(text)
     return PerhapsRefusedError(message) if nobody_knows else ServiceError(message)
+
+
+def _may_be_billed(llm: ServiceLLM, status: int) -> bool:
+    """Tell whether a provider may bill a request that ended like this; whoever stands at another address may."""
+    own = llm.provider in _BILLS_NO_500 and llm.base_url is None
+    return status in _PERHAPS_BILLED and not (status == 500 and own)
 
 
 def about_the_prompt(status: int, codes: set[str], message: str) -> str | None:

@@ -133,6 +133,7 @@ def test_the_key_changes_with_everything_sent_and_with_the_repeat(changed: Reque
         with_llm(max_attempts=1),
         with_llm(price=None),
         with_llm(retired="2020-01-01"),
+        with_llm(unbounded_usage=True),
         with_llm(parameters={"more": {"x": 1}, "top_p": 0.5}),
         dataclasses.replace(REQUEST, stage="synthesize"),
     ],
@@ -146,6 +147,7 @@ def test_every_field_of_a_service_llm_is_classified_above() -> None:
     not_sent = {
         "name", "api_key_env", "key_required", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s",
         "max_attempts", "batch", "batch_fallback", "batch_poll_s", "price", "retired",
+        "unbounded_usage",
     }  # fmt: skip
     assert {field.name for field in dataclasses.fields(ServiceLLM)} == sent | not_sent
 

@@ -48,6 +48,7 @@ NOT_SENT: dict[str, Any] = {
     "batch_poll_s": 1.0,
     "price": Price(1.0, 2.0, "another day"),
     "retired": "2099-01-01",
+    "unbounded_usage": True,
 }
 CONVERSATION = ({"role": "user", "content": "one"}, {"role": "assistant", "content": "two"})
 OTHER_WORDS = {"role": "assistant", "content": "three"}

@@ -126,7 +126,7 @@ def test_no_part_of_the_key_reaches_a_message_that_is_cut(monkeypatch: pytest.Mo
 # ---------------------------------------------------------------- what an exception means
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [429, 503])
 def test_what_a_server_answers_with_in_trouble_was_not_billed_and_is_tried_again(status: int) -> None:
     found = translated(fault(status), LLM)
     assert type(found) is TransientError
