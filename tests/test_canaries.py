@@ -53,10 +53,10 @@ def canaries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in CANARIES.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(redaction, "_named", set())
-    before = logging.getLogRecordFactory(), sys.excepthook, threading.excepthook
+    before = logging.getLogRecordFactory(), sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
     logging.setLogRecordFactory(before[0])
-    sys.excepthook, threading.excepthook = before[1:]
+    sys.excepthook, threading.excepthook, sys.unraisablehook = before[1:]
 
 
 @pytest.fixture(scope="module")
@@ -474,7 +474,7 @@ def test_a_run_through_faults_to_a_traceback_leaves_no_trace(double: Double, tmp
     faults = ["429", "500", "503", "529", "408", "drop_before_headers", "cut_body", "error_200"]
     double.control(reset=True, scripts={}, script=[*faults, "401"])
     code, output = Started(tmp_path, [*panel(double), "--debug"], quick=True).ended()
-    assert code == 1  # Python's own, for an exception
+    assert code == 4
     assert b"Traceback" in output
     assert b"refused the call (" in output
     assert traces(output) == set()
@@ -491,3 +491,51 @@ def test_a_sweep_whose_jobs_fail_leaves_no_trace(double: Double, tmp_path: Path)
     assert list(tmp_path.rglob("grid.json"))
     assert traces(output) == set()
     assert traces_in(tmp_path) == {}
+
+
+MORE = {
+    "a row of data": "sk-proj-rowCanary7fL2vAn9YrJ7c0000",
+    "the command line": "ghp_" + "cmdCanary8gM3wBo0ZsK8d" * 2,
+    "a study's file": "AKIACANARY9HN4XCP1A9",
+    "an address": "sk-proj-urlCanary0iO5yDq2BuM0f000",
+    "a header": "xoxb-1234567890-hdrCanary1jP6zEr3CvN1g",
+    "a private key": "-----BEGIN PRIVATE KEY-----\nMIIcanary2kQ7aFs4DwO2h\n-----END PRIVATE KEY-----",
+}
+"""Six more keys, which no variable holds, and where they are put."""
+
+
+def test_none_of_twelve_canaries_is_written_or_printed(
+    double: Double, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    double.control(reset=True, scripts={}, script=["429", "401"])
+    code, output = Started(tmp_path / "run", [*panel(double), "--debug"], quick=True).ended()
+    assert code == 4
+    assert b"Traceback" in output
+    assert b"refused the call (" in output
+
+    given = tmp_path_factory.mktemp("given")
+    rows = [{"prompt": f"prompt {n}", "response": f"response {n}"} for n in range(40)]
+    told = output.decode()
+    for name in ("a row of data", "a private key"):
+        path = given / f"{len(name)}.jsonl"
+        row = {"prompt": f"what is {MORE[name]}", "response": MORE[name]}
+        path.write_text("".join(json.dumps(one) + "\n" for one in [*rows, row]))
+        code, printed = run(["run", "data=file", f"data.path={path}", "judge=reference", "synthesis=none"], capsys)
+        assert (code, f"{path}:41: " in printed) == (2, True), printed
+        told += printed
+    (given / "ours.yaml").write_text(YAML.format(where=IN_YAML["a parameter"].format(MORE["a study's file"])))
+    for arguments in (
+        ["run", f"service_llm.model={MORE['the command line']}"],
+        ["quote", "-cd", str(given), "-cn", "ours"],
+        ["run", *ENDPOINT, PLACES["the address's user"].format(MORE["an address"])],
+        ["run", *ENDPOINT, f"+{AT}.parameters.extra_headers={{x-slack: {MORE['a header']}}}"],
+    ):
+        code, printed = run(arguments, capsys, debug=True)
+        assert (code, "literal key" in printed) == (2, True), printed
+        told += printed
+    assert len({*CANARIES.values(), *MORE.values()}) == 12
+    assert traces(told.encode()) == set()
+    assert traces_in(tmp_path) == {}
+    lines = [key.split("\n")[-2 if "\n" in key else 0] for key in MORE.values()]
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [line for line in lines if line in told or any(line.encode() in content for content in files)]
