@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
@@ -41,6 +42,7 @@ from yaml import YAMLError
 from llamaduo.checks import problems
 from llamaduo.config import Experiment
 from llamaduo.errors import ConfigError, InputError
+from llamaduo.hydra_settings import refuse_search_path, refuse_settings
 from llamaduo.overrides import read, refuse_sweeps, several, unread
 from llamaduo.redaction import name_secret, redact_message
 from llamaduo.settled import settle
@@ -103,6 +105,8 @@ def compose(argv: Sequence[str]) -> Composed | None:
             return _composed(hydra, parser, args)
         finally:
             GlobalHydra.instance().clear()
+    except RecursionError as error:
+        raise ConfigError("The configuration is nested too deeply.") from error
     except (HydraException, OmegaConfBaseException, ValueError, YAMLError) as error:
         raise ConfigError(_explained(error)) from error
 
@@ -157,8 +161,19 @@ class _Loader(ConfigLoaderImpl):
         """Return the configuration of a job."""
         name = tuple(sweep_overrides)
         if name not in self._jobs:
-            self._jobs[name] = settle(super().load_sweep_config(master_config, sweep_overrides))
+            self._jobs[name] = settle(refuse_settings(super().load_sweep_config(master_config, sweep_overrides)))
         return self._jobs[name].copy()
+
+    def _process_config_searchpath(
+        self, config_name: str | None, parsed_overrides: list[Any], repo: CachingConfigRepository
+    ) -> None:
+        """Look for configurations in folders alone."""
+        loaded = repo.load_config(config_path=config_name) if config_name else None
+        named = [OmegaConf.select(loaded.config, "hydra.searchpath") if loaded else None]
+        named += [override.value() for override in parsed_overrides if override.get_key_element() == "hydra.searchpath"]
+        for entries in named:
+            refuse_search_path(entries or ())
+        super()._process_config_searchpath(config_name, parsed_overrides, repo)
 
 
 def _composed(hydra: Hydra, parser: argparse.ArgumentParser, args: argparse.Namespace) -> Composed | None:
@@ -190,7 +205,7 @@ def _config(hydra: Hydra, name: str, arguments: list[str], *, sweeps: bool) -> D
         config.hydra.mode = RunMode.MULTIRUN
     elif config.hydra.mode is not RunMode.MULTIRUN:
         refuse_sweeps(arguments)
-    return settle(config)
+    return settle(refuse_settings(config))
 
 
 def _show(hydra: Hydra, name: str, args: argparse.Namespace) -> None:
@@ -369,6 +384,8 @@ def _explained(error: Exception) -> str:  # noqa: PLR0911
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
     text = "\n".join(str(link) for link in chain)
+    if secret := re.search(r"(\$\{oc\.env:[^\n]+)\n\s+full_key: (\S+)", text):
+        return f"{secret[2]}: {secret[1]}."
     if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, name = option.groups()
         if group == "hydra/launcher" and name in _PACKAGES:
