@@ -283,7 +283,7 @@ def _llm_problems(path: str, llm: ServiceLLM) -> list[str]:
     if missing:
         return [f"{path}.{key} is missing: set {path}.{key}=..." for key in missing]
     found = []
-    if not llm.key_required and llm.provider != "pocket" and not llm.base_url:
+    if not llm.key_required and llm.provider != "pocket" and not (llm.base_url or llm.base_url_env):
         found.append(f"{path}.base_url is not set: add {path}.base_url=http://HOST:PORT/v1.")
     for key in ("max_tokens", "concurrency", "max_attempts"):
         if getattr(llm, key) < 1:
@@ -301,6 +301,11 @@ def _llm_problems(path: str, llm: ServiceLLM) -> list[str]:
             f"{path}.batch: {llm.provider} has no batch API that llamaduo knows; only openai and compatible do."
         )
     found += _address_problems(path, llm)
+    found += [
+        f"{path}.{key}={name}: must be the name of a variable, such as OUR_GATEWAY."
+        for key, name in {"base_url_env": llm.base_url_env, **_prefixed("headers_env", llm.headers_env)}.items()
+        if name and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name)
+    ]
     if llm.provider == "anthropic" and llm.send_seed:
         found.append(f"{path}.send_seed: Anthropic takes no seed; set {path}.send_seed=false.")
     found += _limit_problems(path, llm)
@@ -352,9 +357,15 @@ def _limit_problems(path: str, llm: ServiceLLM) -> list[str]:
 _OTHER_PRICES = ("service_tier", "max_output_tokens", "best_of", "tools", "functions", "web_search_options")
 
 
+def _prefixed(key: str, names: dict[str, str]) -> dict[str, str]:
+    return {f"{key}.{name}": value for name, value in names.items()}
+
+
 def _address_problems(path: str, llm: ServiceLLM) -> list[str]:
     if not llm.base_url:
         return []
+    if llm.base_url_env:
+        return [f"{path}.base_url_env={llm.base_url_env}: base_url is set as well; take one of them."]
     if not llm.base_url.startswith(("http://", "https://")):
         return [f"{path}.base_url={llm.base_url}: must begin with http:// or https://."]
     parts = urlsplit(llm.base_url)

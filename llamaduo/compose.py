@@ -125,8 +125,8 @@ def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Nam
     return args
 
 
-_A_PARAMETER = re.compile(r"(service_llm|infer\.server|judge\.panel\.[^.=]+)\.parameters\.[^=]+=")
-"""An override of a service LLM's free-form parameters: any name may be set there, new or not."""
+_A_PARAMETER = re.compile(r"(service_llm|infer\.server|judge\.panel\.[^.=]+)\.(parameters|headers_env)\.[^=]+=")
+"""An override of a service LLM's free-form parameters or headers: any name may be set there, new or not."""
 
 
 def _hydra(config_dir: str | None) -> Hydra:
@@ -326,6 +326,7 @@ def _refuse_unknown(config: DictConfig) -> None:
         free = (
             key.startswith(("judge.panel.", "infer.server.", "prices."))
             or ".parameters." in key
+            or ".headers_env." in key
             or key.endswith(".price")
             or ".price." in key
         )

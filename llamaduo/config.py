@@ -214,6 +214,10 @@ class ServiceLLM:
     """The provider's name of the model, dated where it has dates."""
     base_url: Optional[str] = None
     """Address of the server; null for the provider's own."""
+    base_url_env: Optional[str] = field(default=None, metadata=IF_ANY)
+    """Environment variable that holds the address, in place of `base_url`: it is then written nowhere."""
+    headers_env: dict[str, str] = field(default_factory=dict, metadata=IF_ANY)
+    """Headers of every request: for each, the environment variable that holds its value, which is written nowhere."""
     api_key_env: Optional[str] = None
     """Environment variable that holds the key; null where none is needed."""
     key_required: bool = True

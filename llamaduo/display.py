@@ -225,7 +225,7 @@ def _judged(record: Iteration) -> str:
 
 
 def _place_of(server: ServiceLLM) -> str:
-    return f"{server.model} at {server.base_url or server.provider}"
+    return f"{server.model} at {server.base_url or server.base_url_env or server.provider}"
 
 
 def headline(experiment: Experiment, dataset: CoverageDataset, folder: Path) -> list[str]:

@@ -70,6 +70,7 @@ from llamaduo.records import (
 )
 from llamaduo.run_dir import Again, RunDir, write_kept
 from llamaduo.service import transport
+from llamaduo.service.addresses import address, headers
 from llamaduo.service.client import Failure, Outcome, Request, Service
 from llamaduo.service.journal import Journal, default_path
 from llamaduo.service.prices import tariff
@@ -842,6 +843,8 @@ def refuse_missing_keys(experiment: Experiment, llms: Sequence[ServiceLLM] | Non
     if not experiment.service.replay:
         for llm in asked_llms(experiment) if llms is None else llms:
             transport.api_key(llm)
+            address(llm)
+            headers(llm)
 
 
 def asked_llms(experiment: Experiment) -> list[ServiceLLM]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError
+from llamaduo.service.addresses import address
 
 ADDRESSES = {
     "openai": "https://api.openai.com/v1",
@@ -108,7 +109,7 @@ _VERSIONS = {"anthropic": {"anthropic-version": "2023-06-01"}}
 
 
 def _url(llm: ServiceLLM) -> str:
-    base = (llm.base_url or ADDRESSES[llm.provider]).rstrip("/")
+    base = (address(llm) or ADDRESSES[llm.provider]).rstrip("/")
     if llm.provider == "gemini":
         return f"{base}/models/{llm.model.removeprefix('models/')}:generateContent"
     end = _ENDPOINT[llm.provider]

@@ -92,6 +92,8 @@ class Request:
             "schema": self.schema if llm.json_schema else None,
             "parameters": parameters(llm),
             "repeat": self.repeat,
+            **({"base_url_env": llm.base_url_env} if llm.base_url_env else {}),
+            **({"headers_env": dict(llm.headers_env)} if llm.headers_env else {}),
         }
 
     @cached_property
@@ -391,7 +393,7 @@ class Service:
         )
 
     def _gate(self, llm: ServiceLLM) -> Gate:
-        place = (llm.provider, llm.base_url, llm.model)
+        place = (llm.provider, llm.base_url or llm.base_url_env, llm.model)
         if place not in self._gates:
             folder = self._journal.path.parent / "limits"
             self._gates[place] = Gate(llm, folder, self._journal.owner, self._journal.live)

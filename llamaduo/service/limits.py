@@ -45,7 +45,7 @@ class Gate:
     def __init__(self, llm: ServiceLLM, folder: Path, owner: str, owners: Path) -> None:
         self._llm, self._owner, self._owners = llm, owner, owners
         folder.mkdir(parents=True, exist_ok=True)
-        named = json.dumps([llm.provider, llm.base_url, llm.model])
+        named = json.dumps([llm.provider, llm.base_url or llm.base_url_env, llm.model])
         path = folder / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._held = 0

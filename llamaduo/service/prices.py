@@ -73,7 +73,8 @@ def _of(price: Price, place: str) -> Tariff:
 
 def retires(llm: ServiceLLM) -> str | None:
     """Return the day from which a service LLM no longer answers, as the configuration or litellm's map has it."""
-    found = llm.retired or (_entry(llm).get("deprecation_date") if llm.base_url is None else None)
+    elsewhere = llm.base_url or llm.base_url_env
+    found = llm.retired or (None if elsewhere else _entry(llm).get("deprecation_date"))
     return str(found) if found else None
 
 

@@ -27,6 +27,8 @@ from typing import Any, NoReturn
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError, ServiceError
 from llamaduo.redaction import name_secret, redact
+from llamaduo.service.addresses import address
+from llamaduo.service.addresses import headers as more_headers
 from llamaduo.service.bodies import ADDRESSES, encoded, is_own, key_header, parameters, sending_of, token_limits
 from llamaduo.service.exceptions import translated, waits
 from llamaduo.service.reading import NO_CHOICES, form_of, parsed, read_body
@@ -180,6 +182,8 @@ def options(llm: ServiceLLM, *, schema: Mapping[str, Any] | None, seed: int) -> 
         chosen["temperature"] = llm.temperature
     if llm.send_seed:
         chosen["seed"] = seed
+    if llm.headers_env:
+        chosen["extra_headers"] = {**(chosen.get("extra_headers") or {}), **more_headers(llm)}
     if schema is not None and llm.json_schema:
         named = {"name": "reply", "schema": dict(schema), "strict": True}
         chosen["response_format"] = {"type": "json_schema", "json_schema": named}
@@ -191,7 +195,7 @@ def connection(llm: ServiceLLM) -> dict[str, Any]:
     key = api_key(llm)
     return {
         **({"api_key": key} if key else {}),
-        "api_base": llm.base_url or ADDRESSES.get(llm.provider),
+        "api_base": address(llm) or ADDRESSES.get(llm.provider),
         "timeout": llm.timeout_s,
         "max_retries": 0,
     }
@@ -256,7 +260,7 @@ async def _own_call(
     from litellm.llms.custom_httpx.http_handler import get_async_httpx_client
 
     client = get_async_httpx_client("llamaduo").client
-    headers = {"Content-Type": "application/json", **key_header(llm, key), **sending.headers}
+    headers = {"Content-Type": "application/json", **key_header(llm, key), **sending.headers, **more_headers(llm)}
     try:
         response = await client.post(
             sending.url,
@@ -340,6 +344,7 @@ async def batch_call(llm: ServiceLLM, verb: str, **arguments: Any) -> Any:
         timeout=known["timeout"],
         max_retries=0,
         http_client=openai.DefaultAsyncHttpxClient(verify=trusted()),
+        default_headers=more_headers(llm),
     )
     try:
         async with sdk:
