@@ -375,6 +375,35 @@ def test_a_clock_that_is_set_back_frees_no_slot_of_others(gate: Make, run: Run, 
     assert traffic.most == 4
 
 
+def test_who_is_stopped_holds_no_slot_longer_than_a_call_may_take(
+    gate: Make, run: Run, traffic: Traffic, clock: Clock
+) -> None:
+    async def all_calls() -> None:
+        one, two = gate(concurrency=2, timeout_s=30.0), gate(concurrency=2, timeout_s=30.0)
+        held = [asyncio.create_task(traffic.call(one, 10_000.0)) for _ in range(2)]
+        await asyncio.sleep(1)
+        assert one._timer
+        one._timer.cancel()  # stopped: it no longer says until when it holds them
+        async with asyncio.timeout(40):
+            await traffic.call(two, 1.0)
+        for call in held:
+            call.cancel()
+
+    run(all_calls())
+    assert 25 < traffic.sent[-1] < 35
+
+
+def test_who_is_not_stopped_holds_its_slots_as_long_as_its_calls_take(gate: Make, run: Run, traffic: Traffic) -> None:
+    async def all_calls() -> None:
+        one, two = gate(concurrency=2, timeout_s=30.0), gate(concurrency=2, timeout_s=30.0)
+        held = [asyncio.create_task(traffic.call(one, 100.0)) for _ in range(2)]
+        await asyncio.sleep(1)
+        await asyncio.gather(*held, traffic.call(two, 1.0))
+
+    run(all_calls())
+    assert traffic.most == 2
+
+
 def test_a_clock_that_is_set_forward_lets_no_burst_through(
     gate: Make, run: Run, traffic: Traffic, clock: Clock
 ) -> None:
