@@ -27,7 +27,7 @@ from llamaduo.records import COVERAGE, Adapter, CoverageDataset, Example, Predic
 from llamaduo.run_dir import RunDir, mark_copy
 from llamaduo.service.journal import Journal, default_path
 from llamaduo.steps import REST, Steps, answering, load_data
-from llamaduo.stored_config import interpolations, isolate, stored_experiment
+from llamaduo.stored_config import interpolations, isolate, stored_experiment, unopened
 from llamaduo.studies.runs import RunRecord
 
 _MOST_ROWS = 10_000_000
@@ -128,7 +128,7 @@ def _dataset(experiment: Experiment, record: RunRecord, found: Verified, *, whol
         except LlamaduoError as error:
             why = _line(error)
         else:
-            made = fingerprint(experiment, read_later(experiment, record.folder))
+            made = fingerprint(unopened(experiment), read_later(experiment, record.folder))
             if f"-{made}" != record.folder.name[-9:]:
                 found.differences.append(f"{record.name}: its configuration and data come to fingerprint {made}.")
             found.counts["fingerprints"] += 1

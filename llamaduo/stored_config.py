@@ -102,6 +102,14 @@ def _at(value: Any, path: str) -> Any:
     return value
 
 
+def unopened(experiment: Experiment) -> Experiment:
+    """Return a copy whose models' folders nobody opens: for a fingerprint, which is told what they held."""
+    made = copy.deepcopy(experiment)
+    made.local_model.path = made.runtime.accelerate = f"pocket:{OURS}"
+    made.local_model.tokenizer = None
+    return made
+
+
 def isolate(experiment: Experiment) -> None:
     """Put our own names and paths into an experiment, none of which leads anywhere, and let nothing be run."""
     experiment.study = experiment.name = OURS

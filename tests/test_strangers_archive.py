@@ -321,6 +321,16 @@ def test_a_wrong_value_anywhere_in_the_configuration_is_no_fault(
         assert verified(packed(with_config(files, path, value)), tmp_path, capsys)[0] in (0, 2, 4), (path, value)
 
 
+def test_no_folder_that_a_stranger_names_is_opened(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr("llamaduo.contents.of_model", lambda folder: opened.append(folder) or "")
+    for key in ("path", "tokenizer"):
+        verified(packed(with_config(files, ("local_model", key), str(tmp_path))), tmp_path, capsys)
+    assert opened == []
+
+
 YAMLS = {
     "nested lists": b"[" * 100_000,
     "nested entries": b"- " * 50_000 + b"x",
