@@ -467,6 +467,17 @@ def test_a_replay_needs_no_answer_of_a_retired_service_llm(experiment: Experimen
     assert problems(set_(retired, "service.replay", True)) == []
 
 
+def test_nothing_is_bought_at_a_price_that_has_ended(experiment: Experiment) -> None:
+    def until(day: str) -> Experiment:
+        return set_(experiment, "service_llm.price", Price(1.0, 2.0, "a test", until=day, note="introductory"))
+
+    (found,) = problems(until("2001-01-31"))
+    assert "held until 2001-01-31 (introductory); set price.input, price.output anew" in found
+    assert problems(until("2999-01-31")) == []
+    assert problems(set_(until("2001-01-31"), "service.replay", True)) == []
+    assert "is no day such as 2027-01-31" in problems(until("soon"))[0]
+
+
 def test_an_openai_compatible_service_llm_may_go_through_batches(experiment: Experiment) -> None:
     compatible = set_(set_(experiment, "service_llm.provider", "openai"), "service_llm.batch", True)
     assert problems(compatible) == []

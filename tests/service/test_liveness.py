@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llamaduo.service.liveness import Owner, alive
+from llamaduo.service.liveness import Owner, alive, who
 
 
 @pytest.fixture
@@ -129,4 +129,19 @@ def test_a_new_owner_is_never_seen_dead(folder: Path) -> None:
 def test_its_file_is_for_its_user_alone(folder: Path) -> None:
     owner = Owner(folder)
     assert stat.S_IMODE((folder / owner.name).stat().st_mode) == 0o600
+    owner.close()
+
+
+def test_who_is_waited_for_is_named_and_a_stopped_one_with_how_it_goes_on(tmp_path: Path) -> None:
+    owner = Owner(tmp_path)
+    assert who(tmp_path, owner.name) == f"process {os.getpid()}"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        (tmp_path / "other").write_text(str(other.pid), encoding="ascii")
+        os.kill(other.pid, signal.SIGSTOP)
+        os.waitpid(other.pid, os.WUNTRACED)
+        stopped = who(tmp_path, "other")
+        other.kill()
+    if sys.platform == "linux":
+        assert stopped.startswith(f"process {other.pid}, which is stopped (kill -CONT {other.pid} lets it go on")
+    assert who(tmp_path, "nobody") == "another process"
     owner.close()
