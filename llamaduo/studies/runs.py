@@ -84,15 +84,11 @@ _NEEDED = {"task", "local_model", "service_llm", "synthesis", "judge", "protocol
 
 
 def _read_run(folder: Path, root: Path, *, compared: bool) -> RunRecord:
-    import yaml
-
     state = read_state(folder, compared=compared)
     if compared:
         refuse_damaged(folder)
+    config = _read_config(folder / "config.yaml")
     try:
-        config = _plain_yaml(folder / "config.yaml")
-        if not isinstance(config, dict) or not config.keys() >= _NEEDED:
-            raise InputError(f"{folder / 'config.yaml'}: not a run's configuration; move the folder elsewhere.")
         environment = folder / "environment.json"
         name = folder.name if folder == root else folder.relative_to(root).as_posix()
         return RunRecord(
@@ -104,11 +100,22 @@ def _read_run(folder: Path, root: Path, *, compared: bool) -> RunRecord:
             history := read_metrics(folder),
             _scored(folder, history),
         )
-    except (
-        yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, OSError, ArithmeticError, RecursionError
-    ) as error:  # fmt: skip
+    except (ValueError, TypeError, AttributeError, LookupError, OSError, ArithmeticError, RecursionError) as error:
         told = " ".join(str(error).split())
         raise InputError(f"{folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        config = _plain_yaml(path)
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        told = " ".join(str(error).split()).replace(' in "<unicode string>"', "")
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {told}); move its run elsewhere.") from error
+    if not isinstance(config, dict) or not config.keys() >= _NEEDED:
+        raise InputError(f"{path}: not a run's configuration; move the folder elsewhere.")
+    return config
 
 
 _MOST_YAML = 1 << 20
