@@ -1,21 +1,23 @@
 """Kill a study of twelve runs with all its processes, resume it, and compare it with an undisturbed one.
 
-    python benchmarks/study_kills.py            12 cells, killed three times at random moments: some ten minutes
+    python benchmarks/study_kills.py            12 cells, killed three times at random moments: some fifteen minutes
     python benchmarks/study_kills.py --quick    4 cells that need no model, killed once
 
 The study is a sweep through joblib, two runs at once: three pocket models by four tasks, each shrunk to seconds
 (`preset=smoke`, real training and answering), judged and taught by the pocket LLM over HTTP with a median latency of
-0.1 s. Each kill is a SIGKILL to the process group and to every process that descends from it; then the same command
-is given again. At the end every file of every run has to be that of the undisturbed study (times, and what lost calls
-may have cost, apart), no reply that was recorded at a kill may have been bought again, no request may have two paid
-replies in the journal, and the server may have billed no more requests twice than were in flight at the kills. The
-figure is the number of violations.
+0.1 s. Each kill is a SIGKILL to the process group and to every process that descends from it; then the same command is
+given again. Another study is ended as often by a SIGHUP to the process group, once a random share of its calls has come
+to the server: in peace, with no call left in flight. At the end every file of every run has to be that of the
+undisturbed study (times, and what lost calls may have cost, apart), no reply that was recorded at a kill may have been
+bought again, no request may have two paid replies in the journal, and the server may have billed no more requests twice
+than were in flight at the kills. The figure is the number of violations.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 from dataclasses import asdict
 
@@ -23,7 +25,7 @@ from measure import ROOT, Result, conclude, folder, options, private, say
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from study_killing import LIGHT, WHOLE, Study
+from study_killing import LIGHT, WHOLE, Calls, Study
 from wire_double import Settings, serving
 
 KILLS = 3
@@ -55,19 +57,23 @@ def main() -> None:
         say(f"undisturbed: {whole.bought} calls billed, {whole.seconds:.1f} s")
         moments = [rng.uniform(0.15, 0.6) * whole.seconds for _ in range(kills)]
         found = study.killed_at(moments)
+        calls = [Calls(int(rng.uniform(0.1, 0.9) / kills * whole.bought)) for _ in range(kills)]
+        ended = study.killed_at(calls, signal.SIGHUP)
     runs = len({name.split("/")[0] for name in study.expected})
     say(f"killed after {', '.join(f'{moment:.1f}' for moment in moments)} s: {asdict(found)}")
-    violations = whole.violations + found.violations
+    say(f"ended by SIGHUP after {', '.join(str(one.number) for one in calls)} calls: {asdict(ended)}")
+    violations = whole.violations + found.violations + ended.violations
     spread = {"undisturbed": asdict(whole), "killed": asdict(found) | {"after_s": [round(m, 1) for m in moments]}}
+    spread["ended"] = asdict(ended) | {"after_calls": [one.number for one in calls]}
     note = (
         f"{runs} runs, {found.kills} kills, {found.in_flight} calls in flight at them, {found.again} of {found.bought} "
-        "bought again"
+        f"bought again; {ended.kills} times ended by SIGHUP, {ended.again} of {ended.bought} bought again"
     )
     if wanted.quick:
         note = f"quick: light runs, one kill; {note}"
-    holds = not violations and (wanted.quick or (runs == 12 and found.kills == KILLS))
+    holds = not violations and (wanted.quick or (runs == 12 and found.kills == ended.kills == KILLS))
     conclude(
-        Result("study_kills", len(violations), "violations", TARGET, holds, found.kills, spread, note),
+        Result("study_kills", len(violations), "violations", TARGET, holds, found.kills + ended.kills, spread, note),
         spread,
         wanted,
         load,

@@ -5,15 +5,20 @@
         assert not found.violations
 
 A run is made in forked children of this process, one after another in the same folder with the same journal: each
-dies by SIGKILL, after some time or at its n-th *point*, and the next one resumes; the last one is left alone. Points
-lie before each fsync and each rename, before each COMMIT of the journal, and after it. Judge and teacher are the
-pocket LLM behind the double over HTTP, which bills each call whether or not anybody is left to read the answer.
+dies by a signal, after some time, at its n-th *point* or once so many calls have come to the server, and the next one
+resumes; the last one is left alone. Points lie before each fsync and each rename, before each COMMIT of the journal,
+and after it. Judge and teacher are the pocket LLM behind the double over HTTP, which bills each call whether or not
+anybody is left to read the answer.
+
+Who dies by SIGKILL leaves calls in flight. SIGHUP and SIGTERM end a process in peace, with 130 and none in flight.
+SIGTSTP stops it: others work meanwhile (see `stopping`), and then it is killed or continued.
 
 Whoever forks must not have started threads: `warm_up` and `preload` import what a run imports, and start none.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import hashlib
@@ -36,6 +41,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from stopping import is_stopped, neighbours, while_stopped, with_timeouts
 from wire_double import Double, Settings, body_hash, serving
 
 from llamaduo import run_dir, steps
@@ -48,9 +54,11 @@ from llamaduo.records import to_json
 from llamaduo.service import attempts, journal, schema, transport
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
+from llamaduo.signals import interrupt_on_signals
 
 CONCURRENCY = 3
 PATIENCE_S = 120.0
+PEACEFUL = (signal.SIGHUP, signal.SIGTERM)
 _DOLLARS = {"input": 100.0, "output": 300.0}
 """For a million tokens."""
 _SIZE = (
@@ -62,10 +70,27 @@ _FORK = multiprocessing.get_context("fork")
 
 @dataclass(frozen=True)
 class Kill:
-    """When a process dies, unless it is done before: after some seconds, or at its n-th point."""
+    """When and how a process dies, unless it is done before; with neither moment it is left alone."""
 
     after_s: float | None = None
+    """Seconds."""
     point: int | None = None
+    """Its n-th point."""
+    calls: int | None = None
+    """How many calls have come to the server since it began."""
+    by: signal.Signals = signal.SIGKILL
+    then: signal.Signals = signal.SIGKILL
+    """What follows a SIGTSTP: SIGKILL or SIGCONT."""
+
+    @property
+    def is_peaceful(self) -> bool:
+        """Whether calls in flight are awaited."""
+        return self.by in PEACEFUL
+
+    @property
+    def leaves(self) -> int:
+        """The exit code of a process that dies so."""
+        return 130 if self.is_peaceful else -signal.SIGKILL
 
 
 @dataclass(frozen=True)
@@ -82,6 +107,7 @@ class Death:
     """Calls that came to the server, by their body."""
     unanswered: int
     """Calls that the server was working on."""
+    by: signal.Signals
 
 
 @dataclass
@@ -89,6 +115,8 @@ class Found:
     """What came of a run that was killed and resumed until it was done."""
 
     deaths: list[Death] = field(default_factory=list)
+    continued: list[frozenset[str]] = field(default_factory=list)
+    """The keys of what was in flight in each process that was stopped for a while, when it was."""
     bought: int = 0
     """Calls that the server billed."""
     again: int = 0
@@ -100,8 +128,8 @@ class Found:
 
     @property
     def in_flight(self) -> int:
-        """Calls in flight at all kills together."""
-        return sum(len(death.in_flight) for death in self.deaths)
+        """Calls in flight at all kills and stops together."""
+        return sum(len(death.in_flight) for death in self.deaths) + sum(map(len, self.continued))
 
 
 @dataclass(frozen=True)
@@ -137,11 +165,12 @@ def forked(work: Callable[[], Any], error: Path) -> Any:
 
     def guarded() -> None:
         try:
-            code = int(work() or 0)
+            os._exit(int(work() or 0))
+        except KeyboardInterrupt:
+            os._exit(130)
         except BaseException:
             error.write_text(traceback.format_exc(), encoding="utf-8")
             os._exit(1)
-        os._exit(code)
 
     process = _FORK.Process(target=guarded)
     process.start()
@@ -190,10 +219,10 @@ class Runs:
         found, start = Found(), time.monotonic()
         code: int | None = None
         for kill in [*kills, Kill()]:
-            code = self._life(experiment, kill, mutant)
-            if code != -signal.SIGKILL:
+            code = self._life(experiment, kill, mutant, found)
+            if code != kill.leaves:
                 break
-            found.deaths.append(self._death(place / "journal.sqlite", found.deaths))
+            found.deaths.append(self._death(place / "journal.sqlite", found.deaths, kill.by))
         found.points = _number(place / "points")
         found.seconds = time.monotonic() - start
         bill = self._settled_bill()
@@ -217,28 +246,51 @@ class Runs:
         experiment.service.journal = str(place / "journal.sqlite")
         return experiment
 
-    def _life(self, experiment: Experiment, kill: Kill, mutant: Mutant | None) -> int | None:
+    def _life(self, experiment: Experiment, kill: Kill, mutant: Mutant | None, found: Found) -> int | None:
         """Let one process work on a run; return its exit code, None if it had to be ended."""
         place = Path(experiment.service.journal or "").parent
+        begun = place / "begun"
+        begun.unlink(missing_ok=True)
+        stops = kill.by == signal.SIGTSTP
 
         def work() -> None:
+            if stops:
+                os.setpgid(0, 0)  # the kernel stops nobody whose group is orphaned
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever began this may be under nohup
+            interrupt_on_signals()
+            begun.touch()
             if mutant:
                 mutant()
-            points = _Points(kill.point)
-            self._run(experiment)
+            points = _Points(kill)
+            self._run(with_timeouts(experiment) if stops else experiment)
             (place / "points").write_text(str(points.passed), encoding="utf-8")
 
-        return self._process(work, PATIENCE_S if kill.after_s is None else kill.after_s, place / "error")
-
-    @staticmethod
-    def _process(work: Callable[[], None], seconds: float, error: Path) -> int | None:
-        """Do some work in a forked process that is killed after some seconds."""
-        process = forked(work, error)
-        process.join(seconds)
-        in_time = process.exitcode is not None
+        before = len(self._double.bill()["calls"])
+        process = forked(work, place / "error")
+        _await(process, begun.exists)
+        if kill.calls is not None:
+            most = before + kill.calls
+            _await(process, lambda: len(self._double.bill()["calls"]) >= most)
+        if kill.after_s is not None:
+            process.join(kill.after_s)
+        if (kill.after_s is not None or kill.calls is not None) and process.exitcode is None:
+            os.kill(process.pid, kill.by)
+        if stops and process.exitcode is None and is_stopped(process.pid):
+            self._meanwhile(experiment, kill, found)
+            os.kill(process.pid, kill.then)
+        process.join(PATIENCE_S)
+        code: int | None = process.exitcode
         process.kill()
         process.join()
-        return process.exitcode if in_time or seconds < PATIENCE_S else None
+        return code
+
+    def _meanwhile(self, experiment: Experiment, kill: Kill, found: Found) -> None:
+        """Look at what a stopped process has in flight, and let others work beside it."""
+        if kill.then == signal.SIGCONT:
+            left = self._death(Path(experiment.service.journal or ""), found.deaths, kill.by)
+            found.continued.append(frozenset(left.in_flight.values()))
+        asked = with_timeouts(experiment)
+        found.violations += while_stopped(asked, lambda: self._run(asked), forked, PATIENCE_S)
 
     def _run(self, experiment: Experiment) -> None:
         if self._quick:
@@ -254,7 +306,7 @@ class Runs:
         experiment = self._experiment_in(place)
         self._double.control(reset=True)
         start = time.monotonic()
-        code = self._life(experiment, Kill(), None)
+        code = self._life(experiment, Kill(), None, Found())
         seconds = time.monotonic() - start
         assert code == 0, (place / "error").read_text(encoding="utf-8")
         bill = self._settled_bill()
@@ -269,14 +321,15 @@ class Runs:
         )
 
     def _settled_bill(self) -> dict[str, Any]:
-        """Return the bill once the server has finished what dead processes asked for."""
+        """Return the run's own bill once the server has finished what dead processes asked for."""
+        theirs = {_body(self._experiment, request.sent) for request in neighbours(self._experiment)}
         while True:
             bill = self._double.bill()
             if all(call["answered"] is not None for call in bill["calls"]):
-                return bill
+                return {name: [one for one in bill[name] if one["body"] not in theirs] for name in ("calls", "billed")}
             time.sleep(0.02)
 
-    def _death(self, journal: Path, before: Sequence[Death]) -> Death:
+    def _death(self, journal: Path, before: Sequence[Death], by: signal.Signals) -> Death:
         bill = self._double.bill()
         replies: list[Any] = []
         attempts: list[Any] = []
@@ -297,6 +350,7 @@ class Runs:
             Counter(key for _, key, _ in attempts),
             Counter(call["body"] for call in bill["calls"]),
             sum(call["answered"] is None for call in bill["calls"]),
+            by,
         )
 
     def _violations(self, experiment: Experiment, place: Path, found: Found, bill: dict[str, Any]) -> list[str]:
@@ -304,7 +358,7 @@ class Runs:
         expected, bodies = self.expected, self.expected.bodies
         arrived = Counter(call["body"] for call in bill["calls"])
         billed = Counter(line["body"] for line in bill["billed"])
-        last = self._death(place / "journal.sqlite", found.deaths)
+        last = self._death(place / "journal.sqlite", found.deaths, signal.SIGKILL)
         said = [*_differences(expected.files, _files(run_folder(experiment), place))]
         if _replies(place) != expected.replies:
             said.append("the journal's replies differ")
@@ -313,10 +367,13 @@ class Runs:
         for number, death in enumerate(found.deaths, 1):
             if resent := sum(arrived[bodies[key]] != death.arrived[bodies[key]] for key in death.replies):
                 said.append(f"kill {number}: {resent} recorded replies were asked for again")
+            if death.in_flight and death.by in PEACEFUL:
+                said.append(f"kill {number}: {death.by.name} left {len(death.in_flight)} calls in flight")
             if len(death.in_flight) > CONCURRENCY:
                 said.append(f"kill {number}: {len(death.in_flight)} calls in flight, {CONCURRENCY} are allowed")
         for key, body in bodies.items():
             lost = sum(key in death.in_flight.values() for death in found.deaths)
+            lost += sum(key in stop for stop in found.continued)  # its timeout may have passed meanwhile
             if billed[body] > 1 + lost:
                 said.append(f"request {key[:8]}: billed {billed[body]} times, in flight at {lost} kills")
             if arrived[body] > last.attempts[key]:
@@ -330,7 +387,7 @@ class Runs:
         state = json.loads((run_folder(experiment) / "state.json").read_text(encoding="utf-8"))
         if min(spent, state["cost_usd"]) < _price(bill) - 1e-9:
             said.append(f"${_price(bill):.4f} are billed; the journal has ${spent:.4f}, the state {state['cost_usd']}")
-        if not found.deaths and abs(spent - _price(bill)) > 1e-9:
+        if not (found.deaths or found.continued) and abs(spent - _price(bill)) > 1e-9:
             said.append(f"undisturbed, ${spent:.6f} are accounted for and ${_price(bill):.6f} billed")
         return said
 
@@ -354,8 +411,7 @@ def _body(experiment: Experiment, sent: dict[str, Any]) -> str:
 
 
 def _price(bill: dict[str, Any]) -> float:
-    totals = bill["totals"]
-    return float(sum(totals[f"{side}_tokens"] * _DOLLARS[end] for side, end in _SIDES) / 1e6)
+    return float(sum(line[f"{side}_tokens"] * _DOLLARS[end] for line in bill["billed"] for side, end in _SIDES) / 1e6)
 
 
 _SIDES = (("prompt", "input"), ("completion", "output"))
@@ -407,12 +463,18 @@ def _number(path: Path) -> int:
     return int(path.read_text(encoding="utf-8")) if path.exists() else 0
 
 
+def _await(process: Any, come: Callable[[], bool]) -> None:
+    """Wait until a process has ended, or something has come."""
+    while process.exitcode is None and not come():
+        time.sleep(0.02)
+
+
 class _Points:
     """Counts this process's points, and dies at one of them."""
 
-    def __init__(self, deadly: int | None) -> None:
+    def __init__(self, kill: Kill) -> None:
         self.passed = 0
-        self._deadly = deadly
+        self._kill = kill
         self._lock = threading.Lock()
         for name in ("fsync", "replace", "rename"):
             setattr(os, name, self._before(getattr(os, name)))
@@ -440,12 +502,23 @@ class _Points:
     def pass_one(self) -> None:
         with self._lock:
             self.passed += 1
-            if self.passed == self._deadly:
-                os.kill(os.getpid(), signal.SIGKILL)
-                time.sleep(PATIENCE_S)  # never over
+            if self.passed == self._kill.point:
+                os.kill(os.getpid(), self._kill.by)
+                if self._kill.by == signal.SIGKILL:
+                    time.sleep(PATIENCE_S)  # never over
 
 
 # Mutants: each breaks one promise, and has to be caught
+
+
+def in_a_hurry() -> None:
+    """When told to end, wait for no call in flight."""
+
+    async def wind_up(_: Service, tasks: set[asyncio.Task[Any]]) -> None:
+        for task in tasks:
+            task.cancel()
+
+    Service._wind_up = wind_up  # type: ignore[method-assign]
 
 
 def no_intent() -> None:
@@ -500,7 +573,7 @@ def marker_first() -> None:
             digest = hashlib.sha256(text).hexdigest()
             with open(path, "w", encoding="utf-8") as file:
                 told = {"bytes": len(text), "sha256": digest, "seconds": 0.0}
-                run_dir.write_text(run_dir._marker(path), json.dumps(told))
+                run_dir.write_text(run_dir.marker(path), json.dumps(told))
                 for line in lines:
                     file.write(line)
                     file.flush()
@@ -511,7 +584,8 @@ def marker_first() -> None:
 
 
 MUTANTS: dict[str, Mutant] = {
-    mutant.__name__: mutant for mutant in (no_intent, recorded_late, never_recorded, bought_again, marker_first)
+    mutant.__name__: mutant
+    for mutant in (in_a_hurry, no_intent, recorded_late, never_recorded, bought_again, marker_first)
 }
 
 
@@ -530,7 +604,7 @@ def spread_out(most: int) -> Iterator[int]:
 def caught(runs: Runs, mutant: Mutant, tries: int) -> tuple[int, list[str]]:
     """Kill runs of a mutant, each at another point, until something is found; return how many it took, and what."""
     for number, point in enumerate(spread_out(runs.expected.points), 1):
-        found = runs.series([Kill(point=point)], mutant)
+        found = runs.series([Kill(point=point), Kill(point=point, by=signal.SIGHUP)], mutant)
         if found.violations or number == tries:
             return number, found.violations
     raise AssertionError("there are points")

@@ -5,9 +5,10 @@
         found = study.killed_at([2.0, 5.5])
         assert not found.violations
 
-A study is a sweep through joblib in a process of its own, by the command line. A kill is a SIGKILL to its process
-group and to every descendant. Judge, teacher and, in a light study, the model that answers are the pocket LLM behind
-the double, which bills each call whether or not anybody is left to read the answer.
+A study is a sweep through joblib in a process of its own, by the command line. A kill is a SIGKILL to its process group
+and to every descendant; `by=signal.SIGHUP` closes its terminal in its place, which it has to take in peace: it ends
+with 130 and leaves no call in flight. Judge, teacher and, in a light study, the model that answers are the pocket LLM
+behind the double, which bills each call whether or not anybody is left to read the answer.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Death:
     """Keys whose replies the journal holds."""
     in_flight: int
     """Attempts that it left open."""
+    by: signal.Signals
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Study:
         self.expected: dict[str, bytes] = {}
         self.undisturbed = self.killed_at([])
 
-    def killed_at(self, moments: Sequence[float | Calls]) -> Found:
+    def killed_at(self, moments: Sequence[float | Calls], by: signal.Signals = signal.SIGKILL) -> Found:
         """Make the study, killed at each of these moments (seconds, or calls), and look whether all holds."""
         place = self._place / f"study{len(list(self._place.iterdir()))}"
         place.mkdir()
@@ -97,8 +99,11 @@ class Study:
             self._await(process, moment)
             if process.returncode is not None:
                 break
-            kill_all(process)
-            deaths.append(_death(place / "journal.sqlite", sum(death.in_flight for death in deaths)))
+            if by == signal.SIGKILL:
+                kill_all(process)
+            else:
+                found.violations += _ended(process, by)
+            deaths.append(_death(place / "journal.sqlite", sum(death.in_flight for death in deaths), by))
         code = self.start(place).wait(PATIENCE_S)
         found.seconds, found.kills = time.monotonic() - start, len(deaths)
         found.in_flight = sum(death.in_flight for death in deaths)
@@ -136,6 +141,9 @@ class Study:
         if not self.expected:
             self.expected = tables
         found.violations += _differences(self.expected, tables)
+        for death in deaths:
+            if death.in_flight and death.by != signal.SIGKILL:
+                found.violations.append(f"{death.by.name} left {death.in_flight} calls in flight")
         if found.again > found.in_flight:
             found.violations.append(f"{found.again} bought twice, {found.in_flight} were in flight at kills")
         found.violations += _by_the_journal(place / "journal.sqlite", deaths, bill)
@@ -175,7 +183,19 @@ def settled_bill(double: Double) -> dict[str, Any]:
         time.sleep(0.02)
 
 
-def _death(journal: Path, known: int) -> Death:
+def _ended(process: subprocess.Popen[bytes], by: signal.Signals) -> Iterator[str]:
+    """Send a signal to a process's group, wait for its end and that of all that descend from it."""
+    family = descendants(process.pid)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, by)
+    code = process.wait(PATIENCE_S)
+    if code not in (0, 130):
+        yield f"by {by.name} it ended with {code}"
+    while any(lives(pid) for pid in family):
+        time.sleep(0.02)
+
+
+def _death(journal: Path, known: int, by: signal.Signals) -> Death:
     """Look at the journal in a copy: opening it would settle what the dead have left open."""
     copied = journal.with_name("copy.sqlite")
     for end in ("", "-wal"):
@@ -184,10 +204,10 @@ def _death(journal: Path, known: int) -> Death:
             shutil.copyfile(f"{journal}{end}", f"{copied}{end}")
     with contextlib.closing(sqlite3.connect(copied)) as db:
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone():
-            return Death(set(), 0)
+            return Death(set(), 0, by)
         recorded = {key for (key,) in db.execute("SELECT key FROM replies")}
         lost = "SELECT COUNT(*) FROM attempts WHERE outcome IS NULL OR outcome = 'unknown'"
-        return Death(recorded, db.execute(lost).fetchone()[0] - known)
+        return Death(recorded, db.execute(lost).fetchone()[0] - known, by)
 
 
 def kill_all(process: subprocess.Popen[bytes]) -> None:

@@ -128,12 +128,13 @@ class TestJoblib:
         assert process.returncode == 0, errors
         assert output.count("  passed  ") == 2
 
+    @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGHUP])
     def test_a_study_that_is_killed_comes_to_the_same_tables_and_buys_nothing_twice(
-        self, tmp_path: Path, double: Double
+        self, by: signal.Signals, tmp_path: Path, double: Double
     ) -> None:
         (tmp_path / "studies").mkdir()
         study = Study(tmp_path / "studies", double, (*LIGHT, "judge.repeats=2"), GRID)
-        found = study.killed_at([Calls(study.undisturbed.bought // 2)])
+        found = study.killed_at([Calls(study.undisturbed.bought // 2)], by)
         assert study.undisturbed.violations == found.violations == []
         assert len({name.split("/")[0] for name in study.expected}) == 2
         assert found.kills == 1

@@ -1,4 +1,4 @@
-"""Whole runs, killed and resumed: nothing is lost, changed or paid for twice, and what breaks that is found.
+"""Whole runs, killed, ended, stopped and gone on with: nothing is lost, changed or paid for twice.
 
 A handful of kills, with quick stand-ins for training and answering; `benchmarks/kills.py` makes hundreds, of real runs.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -47,6 +48,22 @@ def test_killed_at_random_moments_and_resumed(runs: Runs) -> None:
     for _ in range(2):
         kills = [Kill(after_s=rng.uniform(0.1, 0.8) * runs.expected.seconds) for _ in range(4)]
         assert not runs.series(kills).violations
+
+
+@pytest.mark.parametrize("by", [signal.SIGHUP, signal.SIGTERM])
+def test_ended_in_peace_and_resumed_nothing_is_bought_again(by: signal.Signals, runs: Runs) -> None:
+    found = runs.series([Kill(point=60, by=by), Kill(calls=5, by=by), Kill(after_s=0.3, by=by)])
+    assert not found.violations
+    assert found.deaths
+    assert found.in_flight == found.again == 0
+
+
+@pytest.mark.parametrize("then", [signal.SIGKILL, signal.SIGCONT])
+def test_stopped_it_keeps_its_run_and_no_slot_and_goes_on(then: signal.Signals, runs: Runs) -> None:
+    found = runs.series([Kill(point=60, by=signal.SIGTSTP, then=then)])  # while the first calls are in flight
+    assert not found.violations
+    assert len(found.deaths) + len(found.continued) == 1
+    assert found.again <= found.in_flight
 
 
 @pytest.mark.parametrize("name", MUTANTS)
