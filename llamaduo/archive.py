@@ -14,13 +14,13 @@ import contextlib
 import io
 import lzma
 import tarfile
-import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from llamaduo.errors import InputError
 from llamaduo.members import INSIDE, REPLIES, RUN_FILES, is_member, write_members
 from llamaduo.run_dir import write_bytes
+from llamaduo.scratch import scratch_folder
 from llamaduo.service.journal import Journal
 from llamaduo.service.ledger import export, take_in
 
@@ -61,10 +61,10 @@ def _worth_keeping(folder: Path) -> Iterator[Path]:
 def _replies(keys: Collection[str], journals: Iterable[Path]) -> bytes:
     """Return the rows of these keys, one JSON object a line, sorted."""
     rows: dict[bytes, None] = {}
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         for number, path in enumerate(sorted(set(journals))):
             journal = Journal(path, read_only=True)
-            file = Path(scratch) / f"{number}.jsonl"
+            file = scratch / f"{number}.jsonl"
             export(journal, file, keys)
             journal.close()
             rows.update(dict.fromkeys(file.read_bytes().splitlines(keepends=True)))
@@ -77,15 +77,15 @@ def unpacked(file: Path) -> Iterator[tuple[Path, Path]]:
 
     Raises InputError for what is no such archive, and for members that are none of a run.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / (file.parent.resolve().name or "study")
+    with scratch_folder() as scratch:
+        folder = scratch / (file.parent.resolve().name or "study")
         write_members(file, folder)
         replies = folder / REPLIES
         if not replies.is_file():
             raise InputError(f"{file}: no archive of a study: it has no {REPLIES}.")
-        journal = Journal(Path(scratch) / "journal.sqlite")
+        journal = Journal(scratch / "journal.sqlite")
         taken = take_in(journal, replies)
         journal.close()
         if taken.refused:
             raise InputError(f"{file}: {taken.refused:,} of its replies are damaged.")
-        yield folder, Path(scratch) / "journal.sqlite"
+        yield folder, scratch / "journal.sqlite"

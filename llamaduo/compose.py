@@ -16,7 +16,6 @@ import difflib
 import io
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +44,7 @@ from llamaduo.errors import ConfigError, InputError
 from llamaduo.hydra_settings import refuse_search_path, refuse_settings
 from llamaduo.overrides import read, refuse_sweeps, several, unread
 from llamaduo.redaction import name_secret, redact_message
+from llamaduo.scratch import scratch_folder
 from llamaduo.settled import settle
 
 _PACKAGES = {
@@ -284,9 +284,9 @@ def _typed(task: Task, config: DictConfig) -> None:
 
 def _jobs(hydra: Hydra, config: DictConfig) -> _Collect:
     """Compose every job of a sweep; what Hydra's sweeper writes on the way goes to a folder that is thrown away."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         apart = config.copy()
-        apart.hydra.sweep.dir = scratch
+        apart.hydra.sweep.dir = str(scratch)
         sweeper: Any = Plugins.instance().instantiate_sweeper(
             config=apart,
             hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=_no_callbacks()),

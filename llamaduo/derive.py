@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from llamaduo.identity import read_later
 from llamaduo.loop import run, run_folder
 from llamaduo.records import COVERAGE, Adapter, CoverageDataset, Example, Prediction, RunState, Verdict
 from llamaduo.run_dir import RunDir, mark_copy
+from llamaduo.scratch import scratch_folder
 from llamaduo.service.journal import Journal, default_path
 from llamaduo.steps import REST, Steps, answering, load_data
 from llamaduo.stored_config import interpolations, isolate, stored_experiment, unopened
@@ -48,9 +48,9 @@ def derived(record: RunRecord, journal: Path | None, found: Verified, *, whole: 
     `journal` is by default the one that the run names; with `whole` a reply that it lacks is a difference. Where one
     is missing, what follows is derived from the stored verdicts.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         try:
-            made = _with_what_there_is(record, journal, found, Path(scratch), whole=whole)
+            made = _with_what_there_is(record, journal, found, scratch, whole=whole)
         except Exception as error:  # whatever a stranger's files lead to is a difference, never a fault of ours
             told = _line(error) if isinstance(error, LlamaduoError) else f"{type(error).__name__}: {_line(error)}"
             found.differences.append(f"{record.name}: nothing can be derived of it ({told}).")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import zlib
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from llamaduo.derive import derived
 from llamaduo.differences import Verified, compare, compare_files, compare_texts
 from llamaduo.folders import below
 from llamaduo.marks import contents_hash, faults
+from llamaduo.scratch import scratch_folder
 from llamaduo.studies.packing import inflated
 from llamaduo.studies.report import write_report
 from llamaduo.studies.runs import RunRecord, read_runs
@@ -91,8 +91,8 @@ def verify_report(folder: Path, beside: Path, found: Verified) -> None:
     if not (beside / "runs.csv").exists():
         found.unchecked[f"no report: llamaduo report {beside} writes one."] = None
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch) / folder.resolve().name
+    with scratch_folder() as scratch:
+        made = scratch / folder.resolve().name
         written = {path.relative_to(made) for path in write_report(read_study(folder), made)}
         pages = {name for name in written if name.name == "report.html" and not (beside / name).exists()}
         if pages:

@@ -17,7 +17,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from llamaduo.config import Infer, LocalModel, Quantization, Runtime, model_loca
 from llamaduo.environment import gpus
 from llamaduo.errors import ConfigError, InputError, ServiceError
 from llamaduo.redaction import redact
+from llamaduo.scratch import scratch_folder
 
 BASE, ADAPTER = "base", "adapter"
 """The names that the server has for the two models."""
@@ -111,8 +111,7 @@ def _rank(adapter: Path) -> int:
 @contextlib.contextmanager
 def serving(command: Sequence[str], template: str, runtime: Runtime) -> Iterator[Server]:
     """Run vLLM until the block ends, however it ends; it renders prompts with the chat template `template`."""
-    with tempfile.TemporaryDirectory(prefix="llamaduo-vllm-") as scratch:
-        place = Path(scratch)
+    with scratch_folder() as place:
         log, port = place / "log.txt", _free_port()
         (place / "template.jinja").write_text(template, encoding="utf-8")
         shown = ["--chat-template", str(place / "template.jinja"), "--chat-template-content-format", "string"]

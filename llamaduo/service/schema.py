@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.errors import InputError
+from llamaduo.scratch import scratch_folder
 
 VERSION = 2
 _NEWER = 1000
@@ -156,8 +156,8 @@ def _readable(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         if alone:
             raise
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / path.name
+    with scratch_folder() as scratch:
+        copy = scratch / path.name
         for source in (path, *_logs(path)):
             shutil.copyfile(source, copy.with_name(source.name))
         db = sqlite3.connect(copy, timeout=60, check_same_thread=False)
