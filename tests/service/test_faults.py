@@ -35,9 +35,9 @@ FAULTS = {
     "drop_before_headers": 0.03, "drop_after_headers": 0.02, "cut_body": 0.03, "error_200": 0.02, "hang": 0.005,
     "empty": 0.01, "context": 0.005,
 }  # fmt: skip
-REFUSED = {"429", "500", "503", "529"}
+REFUSED = {"429", "503", "529"}
 """A status said that there is no answer: nothing was billed."""
-UNKNOWN = {*CUTS, "error_200", "hang", "408"}
+UNKNOWN = {*CUTS, "error_200", "hang", "408", "500"}
 """Sent, and no whole answer came: perhaps billed."""
 SETTINGS = Settings(seed=5, faults=FAULTS, retry_after_s=0.05, hang_s=60.0, keep_requests=True)
 
