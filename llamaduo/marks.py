@@ -27,7 +27,7 @@ from llamaduo.contents import remembered
 CHECKSUMS = ".checksums.json"
 ADAPTER, RECORD = "adapter", "record.json"
 _CHAINS = (
-    (ADAPTER, "predictions.jsonl", "verdicts.jsonl", "rest.jsonl", "scorecard.json"),
+    (ADAPTER, "predictions.jsonl", "verdicts.jsonl", "scorecard.json"),
     ("synthesis.json", "synthetic.jsonl", "curation.json"),
 )
 """Which artifacts of an iteration are made of which: each of those before it."""

@@ -725,8 +725,8 @@ def _with_rubric_in(experiment: Experiment, folder: Path) -> Experiment:
 def _with_reasks_of(folder: Path, experiment: Experiment) -> Experiment:
     """Return the experiment with `service.reasks` as it once was for this run: what was read by it is part of it."""
     stored = folder / "config.yaml"
-    if not stored.is_file():
-        return experiment
+    if kept_fault(stored):
+        return experiment  # none is there, or what is there is named by who reads it next
     from omegaconf import OmegaConf
 
     earlier = OmegaConf.select(OmegaConf.load(stored), "service.reasks") or 0

@@ -30,7 +30,7 @@ def experiment(running: Double, compose_experiment: Compose) -> Experiment:
     return compose_experiment(
         "preset=smoke", "train=none", "synthesis=none", "judge=reference", "infer=endpoint", "infer.samples=2",
         f"infer.server.base_url={running.url('openai')}", "infer.server.model=their-model",
-        "infer.server.max_attempts=1",
+        "infer.server.max_attempts=1", "infer.max_new_tokens=64",
     )  # fmt: skip
 
 

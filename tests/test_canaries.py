@@ -171,7 +171,6 @@ def test_no_fault_leaves_a_trace(
     assert traces_in(tmp_path) == {}
     assert f"[{KEY_OF[provider]}]" in "\n".join(said)  # it was echoed, and taken out
     assert "Traceback" in printed.err
-    assert len(caplog.records) > 30
 
 
 @pytest.mark.parametrize("key", [CANARIES["OPENAI_API_KEY"], "lm-studio"])
@@ -188,7 +187,7 @@ def test_a_servers_words_are_kept_whatever_is_in_them(
         (reply,) = service.ask([Request(llm, "a prompt", None, 0, "judge")], silent)
     finally:
         service.close()
-        double.control(reset=True, echo_secrets=True)
+        double.control(reset=True, echo_secrets=True, echo_in_replies=False)
     assert isinstance(reply, Reply)
     assert f"authorization=Bearer {key};" in reply.text
     with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:

@@ -33,6 +33,7 @@ def answered_elsewhere(running: Double, compose_experiment: Compose) -> Callable
             f"infer.server.base_url={running.url('openai')}", "infer.server.model=their-model", *overrides,
         )  # fmt: skip
         assert experiment.infer.server is not None
+        experiment.infer.server.unbounded_usage = True  # the double keeps to no limit
         experiment.infer.server.price = Price(input=10.0, output=40.0, as_of="test")
         return experiment
 

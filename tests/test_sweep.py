@@ -344,10 +344,10 @@ class TestPlan:
         assert done.stdout.splitlines()[-1] == "LOADED 0"
         assert "2 of 2 were finished already" in done.stdout
         header, *lines = (line.split() for line in done.stdout.splitlines() if line.strip())
-        assert header[2:4] == ["answers", "(n)"]
+        assert header[:5] == ["run", "task", "result", "answers", "(n)"]
         for experiment, line in zip(found.experiments, lines, strict=False):
             card = json.loads((run_folder(experiment) / "iterations/00/scorecard.json").read_text())
-            assert line[2] == str(card["precision"]["n"])
+            assert line[3] == str(card["precision"]["n"])
 
     def test_a_missing_package_is_named_with_its_command(self) -> None:
         with pytest.raises(ConfigError, match="pip install hydra-ray-launcher"):

@@ -103,7 +103,8 @@ class Batches:
         They do so for room in the budget, or for somebody who asks them live; or they were in a batch that its maker,
         now dead, did not hand in.
         """
-        self._beyond.refuse(self._llm)
+        if not self._tariff.free:
+            self._beyond.refuse(self._llm)
         batch = uuid.uuid4().hex
         begun = await asyncio.gather(*(self._journal.begin(self._wish(r, batch), self._caps) for r in requests))
         ours = [r for r, found in zip(requests, begun, strict=True) if isinstance(found, int)]

@@ -465,7 +465,8 @@ class Service:
             async with self._gate(llm).slot(tokens=tokens, tries=tries):
                 self._in_flight.add(asyncio.current_task())
                 try:
-                    self._beyond.refuse(llm)
+                    if not price.free:
+                        self._beyond.refuse(llm)
                     begun = await self._journal.begin(wish, self._caps)
                     raw = await self._send(request, begun, worst) if isinstance(begun, int) else ""
                 except BaseException:

@@ -34,6 +34,11 @@ class Tariff:
     cached_input: float | None = None
     """Of prompt tokens that the provider reads from its cache; null where it is not known."""
 
+    @property
+    def free(self) -> bool:
+        """Whether nothing is paid, whatever is used."""
+        return not (self.input or self.output)
+
     def cost(self, prompt_tokens: int, completion_tokens: int, *, batch: bool = False) -> float:
         """Return the price of a call in US dollars; one whose batch price is unknown counts at the full price."""
         if batch and self.batch_input is not None and self.batch_output is not None:

@@ -15,7 +15,7 @@ from llamaduo.service.client import Request, Service
 from llamaduo.service.journal import Journal
 
 PROVIDER = "counted"
-LLM = ServiceLLM(name="m", provider=PROVIDER, model="m", price=Price(1000.0, 2000.0, "a test"), max_tokens=64)
+LLM = ServiceLLM(name="m", provider=PROVIDER, model="m", price=Price(1000.0, 2000.0, "a test"), max_tokens=2048)
 ROWS = 13
 REQUESTS = [Request(LLM, f"{n} {'word ' * (n * 13 % 400)}", None, 0, "judge") for n in range(ROWS)]
 

@@ -106,6 +106,8 @@ Open = Callable[..., Journal]
         with_llm(parameters={"top_p": 0.6, "more": {"x": 1}}),
         with_llm(parameters={"top_p": 0.5, "more": {"x": 2}}),
         with_llm(parameters={}),
+        with_llm(base_url_env="GATEWAY_URL"),
+        with_llm(headers_env={"X-Team": "TEAM"}),
         dataclasses.replace(REQUEST, prompt="prompt "),
         dataclasses.replace(REQUEST, prompt="Prompt"),
         dataclasses.replace(REQUEST, schema={"type": "array"}),
@@ -143,7 +145,10 @@ def test_the_key_does_not_change_with_what_is_not_sent(changed: Request) -> None
 
 
 def test_every_field_of_a_service_llm_is_classified_above() -> None:
-    sent = {"provider", "base_url", "model", "max_tokens", "temperature", "send_seed", "json_schema", "parameters"}
+    sent = {
+        "provider", "base_url", "base_url_env", "headers_env", "model", "max_tokens", "temperature", "send_seed",
+        "json_schema", "parameters",
+    }  # fmt: skip
     not_sent = {
         "name", "api_key_env", "key_required", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s",
         "max_attempts", "batch", "batch_fallback", "batch_poll_s", "price", "retired",

@@ -52,8 +52,8 @@ NOT_SENT: dict[str, Any] = {
 }
 CONVERSATION = ({"role": "user", "content": "one"}, {"role": "assistant", "content": "two"})
 OTHER_WORDS = {"role": "assistant", "content": "three"}
-BY_ANOTHER_WAY = {"batch"}
-"""Doesn't change what is asked, but how it gets there."""
+BY_ANOTHER_WAY = {"batch", "base_url_env", "headers_env"}
+"""Doesn't change what is asked, but how it gets there; of variables the names are in the key (`test_addresses`)."""
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ Silent = Callable[[int, int], None]
 ITEMS = 2_000
 PLACES = {"openai": "/v1", "anthropic": "/anthropic", "gemini": "/gemini/v1beta"}
 ERRORS = {408: 0.02, 409: 0.02, 429: 0.1, 500: 0.06, 502: 0.02, 503: 0.04, 504: 0.02, 529: 0.02}
-PERHAPS_BILLED = {408, 502, 504}
+PERHAPS_BILLED = {408, 500, 502, 504}
 """Said by gateways that no longer wait, so counted at their worst."""
 PROGRAM = """
 import json, random, sys

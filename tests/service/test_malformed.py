@@ -338,7 +338,7 @@ def test_the_stage_gives_malformed_replies_no_score(
         return told[int(number)]
 
     answers = [prediction(f"question {number}", f"the answer no. {number}!") for number in range(len(told))]
-    config = Judge(panel={"j": llm(program)}, reasks=0)
+    config = Judge(panel={"j": llm(program, max_tokens=100_000)}, reasks=0)
     verdicts = judge(answers, config=config, service=open_service(), progress=silent)
     for verdict in verdicts[: len(bad)]:
         assert (verdict.similarity, verdict.precision, verdict.reasons) == (None, None, {})
