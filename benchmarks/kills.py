@@ -19,7 +19,7 @@ killed; the next one resumes in the same folder with the same journal.
 
 After each run: every file of its folder is that of the undisturbed run (times, and what lost calls may have cost,
 apart); no request was sent again whose reply was recorded at an earlier kill; each request was billed at most once more
-than it was in flight at a kill by SIGKILL or while the process was stopped, so none after a SIGHUP or a SIGTERM alone;
+than it was in flight at a kill by SIGKILL, so none that SIGHUP or SIGTERM ended and none that was stopped and went on;
 at most three were in flight at any; each sending has its attempt in the journal; the journal accounts for at least what
 the server billed. The figure is the number of violations.
 """

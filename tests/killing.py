@@ -128,8 +128,8 @@ class Found:
 
     @property
     def in_flight(self) -> int:
-        """Calls in flight at all kills and stops together."""
-        return sum(len(death.in_flight) for death in self.deaths) + sum(map(len, self.continued))
+        """Calls in flight at all kills together."""
+        return sum(len(death.in_flight) for death in self.deaths)
 
 
 @dataclass(frozen=True)
@@ -373,7 +373,6 @@ class Runs:
                 said.append(f"kill {number}: {len(death.in_flight)} calls in flight, {CONCURRENCY} are allowed")
         for key, body in bodies.items():
             lost = sum(key in death.in_flight.values() for death in found.deaths)
-            lost += sum(key in stop for stop in found.continued)  # its timeout may have passed meanwhile
             if billed[body] > 1 + lost:
                 said.append(f"request {key[:8]}: billed {billed[body]} times, in flight at {lost} kills")
             if arrived[body] > last.attempts[key]:

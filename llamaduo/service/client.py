@@ -47,6 +47,7 @@ from llamaduo.service.reading import read
 from llamaduo.service.refusals import NoReplyError, PerhapsRefusedError, RefusedError, UnknownOutcomeError
 from llamaduo.service.schema import request_key
 from llamaduo.service.set_apart import SetApart
+from llamaduo.service.standing_clock import StandingClock
 from llamaduo.service.transport import api_key, call, hang_up, messages
 
 Progress = Callable[[int, int], None]
@@ -174,7 +175,7 @@ class Service:
         self._replay = replay
         self.reasks = reasks
         """How often replies that can't be used are asked for besides."""
-        self._runner = asyncio.Runner()
+        self._runner = asyncio.Runner(loop_factory=StandingClock)
         self._gates: dict[tuple[str | None, ...], Gate] = {}
         self._batches: dict[str, Batches] = {}
         self._failed_in_a_row: Counter[str] = Counter()
