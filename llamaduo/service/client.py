@@ -252,12 +252,13 @@ class Service:
             self._replay = before
 
     def close(self) -> None:
-        """Close the event loop, the limits and the journal."""
-        self._runner.run(hang_up())
-        self._runner.close()
-        for gate in self._gates.values():
-            gate.close()
-        self._journal.close()
+        """Close the event loop, the limits and the journal, each of them even if an interruption ends another's."""
+        with contextlib.ExitStack() as after:
+            after.callback(self._journal.close)
+            for gate in self._gates.values():
+                after.callback(gate.close)
+            after.callback(self._runner.close)
+            self._runner.run(hang_up())
 
     def ask(self, requests: Sequence[Request], progress: Progress, again: Again = _never) -> list[Outcome]:
         """Return the outcome of every request, in order; raises ServiceError and BudgetError.
