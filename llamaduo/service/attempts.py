@@ -180,8 +180,14 @@ def end(db: sqlite3.Connection, attempt: int, outcome: str, cost_usd: float) -> 
     for row in db.execute(query, (attempt,)).fetchall():
         values, run = (outcome, cost_usd, checksum(*row, outcome, cost_usd), attempt), row[1]
         db.execute("UPDATE attempts SET outcome = ?, cost_usd = ?, checksum = ? WHERE id = ?", values)
-        for scope in {run, study_of(run)}:
+        for scope in _scopes(run):
             db.execute(_ADD_SPENT, (scope, cost_usd))
+
+
+def _scopes(run: str) -> set[str]:
+    """Return whose sums a run's attempts count in; a name that damage left half a character in has a `?` there."""
+    whole = run.encode("utf-8", "replace").decode()
+    return {whole, study_of(whole)}
 
 
 def count_again(db: sqlite3.Connection) -> None:
@@ -189,7 +195,7 @@ def count_again(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM spent")
     paid = db.execute("SELECT run, SUM(cost_usd) FROM attempts WHERE outcome IS NOT NULL GROUP BY run").fetchall()
     for run, cost in paid:
-        for scope in {run, study_of(run)}:
+        for scope in _scopes(run):
             db.execute(_ADD_SPENT, (scope, cost or 0.0))
 
 

@@ -14,9 +14,10 @@ import pytest
 from numbered import ROWS, answering, ask_all, filled, text_of
 
 from llamaduo.errors import InputError
+from llamaduo.service.attempts import count_again
 from llamaduo.service.journal import Journal
 from llamaduo.service.ledger import export, spend, take_in, verify
-from llamaduo.service.schema import VERSION
+from llamaduo.service.schema import VERSION, connect
 
 TEXTS = [text_of(number) for number in range(ROWS)]
 
@@ -289,3 +290,11 @@ def test_what_was_imported_into_the_first_format_is_known_by_having_no_attempt(f
     assert ask_all(first, replay=True)[0] == TEXTS
     assert ask_all(first)[0] == TEXTS
     assert len(asked) == 1
+
+
+def test_sums_are_derived_though_damage_left_half_a_character_in_a_name(path: Path) -> None:
+    db = connect(path)
+    db.execute("UPDATE attempts SET run = CAST(x'612ff4' AS TEXT)")
+    count_again(db)
+    assert {scope for (scope,) in db.execute("SELECT scope FROM spent")} == {"a", "a/?"}
+    db.close()
