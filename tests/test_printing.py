@@ -145,7 +145,7 @@ def test_no_key_is_printed_whoever_prints_it(
         plain_console().print(KEY)
         threading.excepthook(threading.ExceptHookArgs((ValueError, ValueError(f"in a thread: {KEY}"), None, None)))
         sys.unraisablehook(Unraisable(ValueError, ValueError(f"in a destructor: {KEY}"), None, None, None))  # type: ignore[arg-type]
-        logging.getLogger("a.library").error("it failed with %s", KEY)
+        logging.getLogger("somebody.elses").error("it failed with %s", KEY)
     printed = capsys.readouterr()
     assert KEY not in printed.out + printed.err
     assert printed.out.count("[OPENAI_API_KEY]") == 2
