@@ -75,7 +75,7 @@ def large_page(place: Path) -> Path:
     """Make the run and write its page; returns the page."""
     from made_runs import make_run
 
-    from llamaduo.studies.page import write_run_page
+    from llamaduo.studies.pages.page import write_run_page
 
     run = make_run(place / "large", *SERVICE, prompts=PROMPTS, samples=SAMPLES, repeats=1)
     rng = random.Random(1)
@@ -169,8 +169,8 @@ def written(place: Path, times: int) -> list[float]:
     """Return how long it takes to make the page of a run of the report's size, in seconds."""
     from made_runs import make_run
 
-    from llamaduo.studies.page import run_page
-    from llamaduo.studies.runs import read_runs
+    from llamaduo.runs.record import read_runs
+    from llamaduo.studies.pages.page import run_page
 
     (run,) = read_runs(make_run(place / "usual", *SERVICE, prompts=15, samples=4, repeats=10))
     run_page(run)
@@ -207,9 +207,9 @@ def result(raw: dict[str, Any], wanted: Options) -> Result:
 
 def screenshots(out: Path) -> None:
     """Write the upper part of the pages of a rehearsal, and of one of its runs, as PNG below 300 kB."""
-    from llamaduo.archive import unpacked
     from llamaduo.studies.report import write_report
     from llamaduo.studies.study import read_study
+    from llamaduo.verify.archive import unpacked
 
     out.mkdir(parents=True, exist_ok=True)
     with unpacked(REHEARSAL) as (runs, _), folder() as place, browser() as driver:

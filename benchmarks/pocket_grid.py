@@ -68,7 +68,7 @@ def error(ran: Ran) -> str | None:
 def read(study: Path) -> list[dict[str, Any]]:
     """Return the cells of a study, a run each; none if it never began."""
     from llamaduo.errors import InputError
-    from llamaduo.studies.runs import read_runs
+    from llamaduo.runs.record import read_runs
 
     try:
         runs = read_runs(study)

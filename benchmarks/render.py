@@ -177,7 +177,7 @@ def work(what: str, place: Path, count: int, cache: Path) -> None:
     from llamaduo.config import LocalModel
     from llamaduo.local.model import load_chat
     from llamaduo.records import Example
-    from llamaduo.run_dir import read_rows
+    from llamaduo.runs.folder import read_rows
 
     chat = load_chat(LocalModel(name="bpe", path=str(place / "tokenizer"), context=CONTEXT))
     loaded = time.perf_counter()

@@ -6,8 +6,9 @@
 
 Calls, tokens and money are what `llamaduo quote` works out with an empty journal, but on stand-ins for the coverage
 data, which lie on the Hub: as many rows as the study takes, each of 130 tokens (the published rows have 85 to 155).
-GPU hours are those of the same quote, of training and of answering (`llamaduo/gpu_time.py`): a range from a gate passed
-at the first iteration at the fastest rate to all iterations at the slowest, on the GPU of `serving=`, none measured.
+GPU hours are those of the same quote, of training and of answering (`llamaduo/quote/hours.py`): a range from a gate
+passed at the first iteration at the fastest rate to all iterations at the slowest, on the GPU of `serving=`, none
+measured.
 Nothing is asked, downloaded or written elsewhere.
 """
 
@@ -21,10 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
-from llamaduo import quote as quoting
-from llamaduo.compose import compose
+from llamaduo.compose.compose import compose
 from llamaduo.config import Experiment
-from llamaduo.records import CoverageDataset, Example
+from llamaduo.data.dataset import CoverageDataset
+from llamaduo.quote import calls as quoting
+from llamaduo.records import Example
 
 ROOT = Path(__file__).parents[1]
 STUDIES = ROOT / "experiments"

@@ -35,8 +35,8 @@ TARGET = f"median overhead <= {LIMIT_S:g} s a run, basic and joblib"
 WAYS = ("basic", "joblib")
 ALONE = """
 import sys
-from llamaduo.cell import run_one
-from llamaduo.compose import compose
+from llamaduo.sweeps.job import run_one
+from llamaduo.compose.compose import compose
 for experiment in compose(["-m", *sys.argv[1:]]).experiments:
     run_one(experiment, quiet=True)
 """

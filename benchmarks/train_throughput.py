@@ -9,7 +9,7 @@ or network. Everybody trains the same random Llama of 4.3 million parameters (`t
 thread, on the same rows, once over: the conversations of at most 1,024 tokens. The same LoRA (r = 16, all linear
 layers, no dropout), the same learning rate, 8 rows an optimizer step, which is what TRL takes by default.
 
-    ours             llamaduo.stages.train: 1 batch of 8 rows a step, which it cuts further where that saves padding
+    ours             llamaduo.training.fit: 1 batch of 8 rows a step, which it cuts further where that saves padding
     trl              SFTTrainer as it comes, but for float32 and gradient checkpointing: 1 batch of 8 rows a step
     trl packing      packing=True (best fit decreasing, 1,024 tokens, no attention across rows) as it is fastest here:
                      2 packs a step, one at a time; a pack holds 3.4 of these rows

@@ -81,7 +81,7 @@ def rendered(model: Path, turns: Sequence[Turns]) -> list[Row]:
 def with_llamaduo(setting: Setting) -> Trained:
     """Train once over the rows with llamaduo."""
     from llamaduo.records import Example, prompt_id
-    from llamaduo.stages.train import train
+    from llamaduo.training.fit import train
 
     examples = [Example(prompt_id(turns[:-1]), turns[:-1], turns[-1]["content"]) for turns in setting.turns]
     with folder() as out, Meter(pad=0) as meter:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from llamaduo import data_path, rubric
 from llamaduo.config import (
     Backend,
     Beside,
@@ -36,7 +35,9 @@ from llamaduo.config import (
 )
 from llamaduo.environment import gpus
 from llamaduo.errors import PICKLE, InputError, not_there
+from llamaduo.files import data_path
 from llamaduo.redaction import literal_key, name_secret, refusal
+from llamaduo.service import rubric
 
 _POCKET_TASKS = ("classification", "closed_qa", "coding", "summarization")
 

@@ -13,10 +13,9 @@ import select
 import sys
 from collections.abc import Sequence
 
+from llamaduo.commands.signals import interrupt_on_signals, lasting_output
 from llamaduo.errors import ConfigError, LlamaduoError
-from llamaduo.printing import plain_output
-from llamaduo.redaction import complain, literal_key, name_secret, redact_message, refusal, show_traceback
-from llamaduo.signals import interrupt_on_signals, lasting_output
+from llamaduo.redaction import complain, literal_key, name_secret, plain_output, redact_message, refusal, show_traceback
 
 HELP = """\
 llamaduo moves a prompt that works on a service LLM to a small local LLM, and proves that it moved.
@@ -167,17 +166,17 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    from llamaduo.compose import compose
+    from llamaduo.compose.compose import compose
 
     composed = compose(arguments)
     if composed is None:
         return 0
     with lasting_output():
         if composed.sweep is not None:
-            from llamaduo.sweep import run_all
+            from llamaduo.sweeps.sweep import run_all
 
             return run_all(composed)
-        from llamaduo.cell import exit_code, run_one
+        from llamaduo.sweeps.job import exit_code, run_one
 
         return exit_code(run_one(composed.experiments[0]))
 
@@ -185,9 +184,9 @@ def _run(arguments: list[str]) -> int:
 def _quote(arguments: list[str]) -> int:
     import datetime
 
-    from llamaduo.compose import compose
+    from llamaduo.compose.compose import compose
     from llamaduo.display import plain_console
-    from llamaduo.quote import quote, rendered
+    from llamaduo.quote.calls import quote, rendered
 
     composed = compose(arguments)
     if composed is not None:
@@ -198,7 +197,7 @@ def _quote(arguments: list[str]) -> int:
 
 
 def _judge_audit(arguments: list[str]) -> int:
-    from llamaduo.audit_command import judge_audit
+    from llamaduo.commands.audit import judge_audit
     from llamaduo.display import plain_console
 
     with lasting_output():
@@ -206,15 +205,15 @@ def _judge_audit(arguments: list[str]) -> int:
 
 
 def _journal(arguments: list[str]) -> int:
+    from llamaduo.commands.journal import journal
     from llamaduo.display import plain_console
-    from llamaduo.journal_command import journal
 
     return journal(arguments, plain_console())
 
 
 def _status(arguments: list[str]) -> int:
     from llamaduo.display import plain_console
-    from llamaduo.studies.status import as_json, rendered, status
+    from llamaduo.sweeps.status import as_json, rendered, status
 
     places = [argument for argument in arguments if argument != "--json"]
     if len(places) != 1 or places[0].startswith("-"):
@@ -230,8 +229,8 @@ def _status(arguments: list[str]) -> int:
 
 
 def _verify(arguments: list[str]) -> int:
+    from llamaduo.commands.verify import verify_command
     from llamaduo.display import plain_console
-    from llamaduo.verify_command import verify_command
 
     return verify_command(arguments, plain_console())
 
@@ -246,14 +245,14 @@ def _report(arguments: list[str]) -> int:
 
 
 def _track(arguments: list[str]) -> int:
-    from llamaduo.track_command import track
+    from llamaduo.commands.track import track
 
     print(track(arguments), end="")
     return 0
 
 
 def _doctor(arguments: list[str]) -> int:
-    from llamaduo.doctor import examine
+    from llamaduo.commands.doctor import examine
 
     if arguments:
         raise ConfigError("usage: llamaduo doctor (it takes no arguments).")

@@ -20,8 +20,8 @@ from typing import Any, Optional
 
 from omegaconf import MISSING
 
-from llamaduo import contents, data_path
 from llamaduo.errors import InputError
+from llamaduo.files import contents, data_path
 from llamaduo.records import IF_ANY, only_with, shown_fields
 
 
@@ -691,6 +691,16 @@ PATHS = (
     "runtime.results", "runtime.cache", "runtime.accelerate",
 )  # fmt: skip
 """Keys that hold a file or a folder; some of them may hold a name in its place."""
+
+
+def conf_dir() -> Path:
+    """Return the folder `conf/`: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    found = next((place for place in (package / "conf", package.parent / "conf") if place.is_dir()), None)
+    if found is None:
+        raise InputError(f"conf/ is missing beside {package}: install llamaduo again.")
+    return found
+
 
 _POCKET = "pocket:"
 

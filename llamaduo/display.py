@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from llamaduo.config import Backend, Experiment, JudgeKind, ServiceLLM, is_pocket, plain, who_answers
+from llamaduo.data.dataset import CoverageDataset
 from llamaduo.evidence.scorecard import unanswered
-from llamaduo.printing import printable
-from llamaduo.records import CoverageDataset, Example, Iteration, Prediction, RunState
-from llamaduo.redaction import redact
+from llamaduo.records import Example, Iteration, Prediction, RunState
+from llamaduo.redaction import printable, redact
 from llamaduo.stages.curate import CONTAMINATION, DUPLICATE, Removal
 
 if TYPE_CHECKING:

@@ -1,4 +1,9 @@
-"""What a result was made with: versions, code revision, hardware, seeds."""
+"""The machine: versions, code revision, hardware, network file systems, and whether the Hub answers.
+
+describe(runtime=7, data=7)         `environment.json`
+network_file_system(path)           "nfs", or None on a local disk
+settle_hub()                        without an answer from the Hub its clients read the cache alone
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,9 @@ import json
 import os
 import platform
 import subprocess
+import sys
+import threading
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -110,3 +118,65 @@ def describe(**seeds: int) -> str:
         "seeds": seeds,
     }
     return json.dumps(tree, indent=1) + "\n"
+
+
+NETWORK = frozenset(
+    {
+        "nfs", "nfs3", "nfs4", "lustre", "cifs", "smb3", "smbfs", "9p", "ceph", "beegfs", "gpfs", "glusterfs",
+        "pvfs2", "orangefs", "afs", "ocfs2", "gfs2", "panfs", "wekafs", "virtiofs", "fuse.glusterfs", "fuse.sshfs",
+        "fuse.rclone", "fuse.ceph-fuse", "fuse.s3fs", "fuse.gcsfuse", "fuse.juicefs",
+    }
+)  # fmt: skip
+"""File systems that several machines may share, where a lock or shared memory needn't mean what it means on a disk."""
+
+
+def network_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str | None:
+    """Return the type of the network file system that a path lies on, or will lie on; None if it is a local one."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+        place = path.expanduser().resolve()
+    except OSError:
+        return None
+    found = ("", "")
+    for line in lines:
+        fields = line.split()
+        if len(fields) > 2:
+            point = fields[1].replace("\\040", " ")
+            if len(point) >= len(found[0]) and place.is_relative_to(point):
+                found = (point, fields[2])
+    return found[1] if found[1] in NETWORK else None
+
+
+_PATIENCE_S = 4.0
+
+
+def settle_hub() -> None:
+    """Put the Hub's clients offline, in this process and in those that it starts, if the Hub does not answer."""
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE and not answers(constants.ENDPOINT):
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        constants.HF_HUB_OFFLINE = True
+        if "datasets" in sys.modules:
+            sys.modules["datasets"].config.HF_HUB_OFFLINE = True
+
+
+@cache
+def answers(address: str) -> bool:
+    """Tell whether a server answers at all; asked once in a process."""
+    heard = threading.Event()
+    asking = threading.Thread(target=_ask, args=(address, heard), daemon=True)
+    asking.start()
+    asking.join(_PATIENCE_S)
+    return heard.is_set()
+
+
+def _ask(address: str, heard: threading.Event) -> None:
+    import httpx
+
+    try:
+        httpx.head(address, timeout=_PATIENCE_S)
+    except httpx.HTTPError as error:
+        if "CERTIFICATE" not in str(error).upper():  # a certificate that is refused comes from somebody, too
+            return
+    heard.set()

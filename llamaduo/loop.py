@@ -16,11 +16,11 @@ from llamaduo.display import Display
 from llamaduo.errors import BudgetError, ConfigError, InputError
 from llamaduo.evidence.stop import best
 from llamaduo.evidence.verdict import FALLBACK, SWITCH, verdict
-from llamaduo.identity import refuse_others
-from llamaduo.marks import faults
 from llamaduo.records import Judged, RunState
 from llamaduo.redaction import redact
-from llamaduo.run_dir import RunDir, read_state
+from llamaduo.runs.folder import RunDir, read_state
+from llamaduo.runs.identity import refuse_others
+from llamaduo.runs.marks import faults
 from llamaduo.steps import Steps
 
 

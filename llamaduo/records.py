@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from llamaduo.account import Account
-
 Record = TypeVar("Record")
 
 
@@ -89,24 +87,6 @@ class Example:
         if len(self.messages) == 1:
             return self.messages[0]["content"]
         return "\n\n".join(f"{message['role']}: {message['content']}" for message in self.messages)
-
-
-@dataclass(frozen=True)
-class CoverageDataset:
-    """The pairs that people keep, split by prompt, near-duplicates together: no prompt is in two splits."""
-
-    train: tuple[Example, ...]
-    """Rows to learn from, and the only seeds of synthesis."""
-    dev: tuple[Example, ...]
-    """Rows that the gate looks at under `protocol=clean`."""
-    test: tuple[Example, ...]
-    """Rows that are reported on; the gate looks at them under `protocol=paper` only."""
-    notes: tuple[str, ...] = ()
-    """What a reader should know of how the data were read, a sentence each."""
-    account: Account | None = None
-    """What was read, used and left out."""
-    places: Mapping[str, str] = field(default_factory=dict)
-    """File and line of each prompt, by its id."""
 
 
 @dataclass(frozen=True)

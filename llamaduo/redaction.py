@@ -1,14 +1,8 @@
-"""Secrets: the keys of a run's calls appear in nothing that we write about them.
+"""What may be written and printed: no key, no control character, and in any terminal's own letters.
 
-    redact("401: Incorrect API key provided: sk-abc...")      "401: Incorrect API key provided: [OPENAI_API_KEY]"
-    redact_logs()                                             the same for every record of every logger
-
-A secret is where a key belongs: the value of a variable that a configuration names with `api_key_env`, of a provider's
-usual one (`*_API_KEY`), or of another that Hugging Face, W&B or AWS read theirs from. It is found as it is, in base64
-(wherever it begins in the encoded text), URL-encoded and escaped as JSON does it. A made-up one for a server that needs
-none (`lm-studio`, `not-needed`) is an ordinary word, and taken out only behind `Bearer` or `key:`.
-
-Messages, logs, tracebacks, failures and settings are redacted. Replies, answers and data never are: they aren't ours.
+redact("... sk-abc ...")            "... [OPENAI_API_KEY] ...": every key of the environment by its variable's name
+key_in(text)                        what in a text of somebody else's has the shape of a key
+with plain_output(): ...            whatever is printed is clean, and no terminal's encoding ends a command
 """
 
 from __future__ import annotations
@@ -21,13 +15,12 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
-
-from llamaduo.key_shapes import key_in, without_keys
 
 _USUAL = frozenset(
     ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
@@ -168,3 +161,112 @@ def show_traceback(error: BaseException) -> None:
 
 def _redacted_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     sys.stderr.write(redact_message("".join(traceback.format_exception(kind, error, trace))))
+
+
+_SHAPES = {
+    "sk-": (
+        "an API key (sk-...)",
+        r"\bsk-(?:[A-Za-z0-9_]+-)*?(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{16,}[\w-]*",
+    ),
+    "AIza": ("a Google API key", r"\bAIza[A-Za-z0-9_-]{30,}"),
+    "ya29.": ("a Google access token", r"\bya29\.[A-Za-z0-9_-]{20,}"),
+    "hf_": ("a Hugging Face token", r"\bhf_[A-Za-z0-9]{20,}"),
+    "gsk_": ("a Groq key", r"\bgsk_[A-Za-z0-9]{20,}"),
+    "r8_": ("a Replicate token", r"\br8_[A-Za-z0-9]{20,}"),
+    "xai-": ("an xAI key", r"\bxai-[A-Za-z0-9]{20,}"),
+    "AKIA": ("an AWS access key", r"\bAKIA[A-Z0-9]{16}\b"),
+    "ASIA": ("an AWS access key", r"\bASIA[A-Z0-9]{16}\b"),
+    "gh": ("a GitHub token", r"\bgh[opusr]_[A-Za-z0-9]{36,}"),
+    "github_pat_": ("a GitHub token", r"\bgithub_pat_[A-Za-z0-9_]{22,}"),
+    "glpat-": ("a GitLab token", r"\bglpat-[A-Za-z0-9_-]{20,}"),
+    "xox": ("a Slack token", r"\bxox[abeprs]-[A-Za-z0-9-]{10,}"),
+    "k_": ("a Stripe key", r"\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}"),
+    "npm_": ("an npm token", r"\bnpm_[A-Za-z0-9]{36}"),
+    "eyJ": ("a JSON web token", r"\beyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]*)?"),
+    "PRIVATE KEY": (
+        "a private key",
+        r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:.{0,9999}?-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----)?",
+    ),
+}
+"""By a text that is in every key of the shape: what it is called, and the shape."""
+_COMPILED = {mark: (name, re.compile(shape, re.ASCII | re.DOTALL)) for mark, (name, shape) in _SHAPES.items()}
+
+
+def shape_in(text: str) -> str | None:
+    """Return what a key in a text is called; None without one."""
+    return next((name for mark, (name, shape) in _COMPILED.items() if mark in text and shape.search(text)), None)
+
+
+def key_in(text: str) -> str | None:
+    """Return a key that is in a text; None without one."""
+    found = (shape.search(text) for mark, (_, shape) in _COMPILED.items() if mark in text)
+    return next((match[0] for match in found if match), None)
+
+
+def without_keys(text: str) -> str:
+    """Return a text with `[key]` in place of everything that has a key's shape."""
+    for mark, (_, shape) in _COMPILED.items():
+        if mark in text:
+            text = shape.sub("[key]", text)
+    return text
+
+
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # such as a colour or a movement of the cursor
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"  # such as a window's title
+    r"|\x1b[ -/]*[0-~]"
+)
+_LINES = re.compile("[\x0b\x0c\x85\u2028\u2029]")
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return a text as it may be printed: line feeds, carriage returns and tabs are the only controls left in it."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _CONTROLS.sub("", _LINES.sub(" ", _ESCAPES.sub("", text)))
+
+
+class _Printed:
+    """A stream on which nothing but text is written; `rich_proxied_file` leads consoles to what lies behind it."""
+
+    def __init__(self, stream: IO[str], *, returns: bool) -> None:
+        self.rich_proxied_file = stream
+        self._returns = returns
+
+    def write(self, text: str) -> int:
+        """Write what may be printed of a text; a carriage return only where libraries draw progress with it."""
+        shown = redact(printable(text))
+        self.rich_proxied_file.write(shown if self._returns else shown.replace("\r", ""))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write some texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+
+@contextmanager
+def plain_output() -> Iterator[None]:
+    """Print nothing but text while this lasts, and no key: neither by us nor in tracebacks, logs and warnings."""
+    before = sys.stdout, sys.stderr
+    try:
+        print_plainly()
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def print_plainly() -> None:
+    """Print nothing but text from here on, and no key."""
+    redact_logs()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    if sys.stdout is not None and not isinstance(sys.stdout, _Printed):
+        sys.stdout = _Printed(sys.stdout, returns=False)
+    if sys.stderr is not None and not isinstance(sys.stderr, _Printed):
+        sys.stderr = _Printed(sys.stderr, returns=True)

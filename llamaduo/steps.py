@@ -20,9 +20,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from llamaduo import identity, rubric
-from llamaduo.account import FILE as ACCOUNT
-from llamaduo.account import Account
 from llamaduo.config import (
     FEW_SHOTS,
     Backend,
@@ -39,8 +36,9 @@ from llamaduo.config import (
     has_own_rubric,
     plain,
 )
-from llamaduo.contents import home
 from llamaduo.data.coverage import load_coverage
+from llamaduo.data.dataset import FILE as ACCOUNT
+from llamaduo.data.dataset import Account, CoverageDataset
 from llamaduo.display import Display, Progress, headline, many_removed, missing_answers, span
 from llamaduo.environment import describe
 from llamaduo.errors import InputError, ServiceError
@@ -50,14 +48,13 @@ from llamaduo.evidence.reference import METRICS
 from llamaduo.evidence.scorecard import clusters, of_answers, score, unanswered, unscored
 from llamaduo.evidence.stop import Scores, best, by_means, gained, least_gained, stop_reason
 from llamaduo.evidence.watch import Watch
+from llamaduo.files.contents import home
 from llamaduo.local.memory import refuse_if_too_large
 from llamaduo.local.vllm_server import program
-from llamaduo.marks import kept_fault
 from llamaduo.pocket import teacher
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import (
     Adapter,
-    CoverageDataset,
     Estimate,
     Example,
     GateLook,
@@ -68,8 +65,11 @@ from llamaduo.records import (
     Scorecard,
     Verdict,
 )
-from llamaduo.run_dir import Again, RunDir, write_kept
-from llamaduo.service import transport
+from llamaduo.runs import identity
+from llamaduo.runs.folder import Again, RunDir, write_kept
+from llamaduo.runs.marks import kept_fault
+from llamaduo.runs.tracking import Tracker, write_metrics
+from llamaduo.service import rubric, transport
 from llamaduo.service.addresses import address, headers
 from llamaduo.service.client import Failure, Outcome, Request, Service
 from llamaduo.service.journal import Journal, default_path
@@ -80,9 +80,8 @@ from llamaduo.stages.curate import Curated, curate
 from llamaduo.stages.infer import infer
 from llamaduo.stages.judge import calls_there_are, judge
 from llamaduo.stages.synthesize import Batch, requests, synthesize
-from llamaduo.stages.train import SKIPPED, Places, train
-from llamaduo.tracking import Tracker, write_metrics
-from llamaduo.train_process import train_apart, trains_apart
+from llamaduo.training.fit import SKIPPED, Places, train
+from llamaduo.training.process import train_apart, trains_apart
 
 SYNTHESIS_ROUNDS = 3
 

@@ -44,17 +44,18 @@ from typing import Any
 from stopping import is_stopped, neighbours, while_stopped, with_timeouts
 from wire_double import Double, Settings, body_hash, serving
 
-from llamaduo import run_dir, steps
-from llamaduo.compose import compose
+from llamaduo import steps
+from llamaduo.commands.signals import interrupt_on_signals
+from llamaduo.compose.compose import compose
 from llamaduo.config import Experiment
 from llamaduo.display import Display
 from llamaduo.loop import run, run_folder
-from llamaduo.marks import CHECKSUMS
 from llamaduo.records import to_json
+from llamaduo.runs import folder as run_dir
+from llamaduo.runs.marks import CHECKSUMS
 from llamaduo.service import attempts, journal, schema, transport
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
-from llamaduo.signals import interrupt_on_signals
 
 CONCURRENCY = 3
 PATIENCE_S = 120.0

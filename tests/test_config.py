@@ -22,7 +22,6 @@ from omegaconf import OmegaConf
 
 from llamaduo import checks
 from llamaduo.checks import problems
-from llamaduo.compose import conf_dir
 from llamaduo.config import (
     Assumptions,
     Backend,
@@ -34,6 +33,7 @@ from llamaduo.config import (
     Price,
     Quantization,
     ServiceLLM,
+    conf_dir,
     fingerprint,
     plain,
 )

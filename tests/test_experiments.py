@@ -21,15 +21,15 @@ import pytest
 from omegaconf import OmegaConf
 
 from llamaduo.cli import main
-from llamaduo.compose import checked, compose, conf_dir
-from llamaduo.config import Experiment, fingerprint
-from llamaduo.gpu_time import work
+from llamaduo.compose.compose import checked, compose
+from llamaduo.config import Experiment, conf_dir, fingerprint
 from llamaduo.loop import run_folder
+from llamaduo.quote.hours import work
 from llamaduo.records import Verdict
-from llamaduo.run_dir import read_state
+from llamaduo.runs.folder import read_state
+from llamaduo.runs.tracking import read_metrics
 from llamaduo.steps import synthesis_requests, volume
 from llamaduo.studies.published import published_costs, published_scores
-from llamaduo.tracking import read_metrics
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"

@@ -13,11 +13,11 @@ import pytest
 from fakes import JUDGED_BY_SCRIPT, quick_stages, quiet, rows_of, script_judge, verdict
 
 from llamaduo.config import Experiment
-from llamaduo.differences import summary
 from llamaduo.loop import run, run_folder
 from llamaduo.records import Verdict
-from llamaduo.run_dir import read_rows
+from llamaduo.runs.folder import read_rows
 from llamaduo.verify import verify
+from llamaduo.verify.compare import summary
 
 __all__ = ["quick_stages"]
 

@@ -22,7 +22,7 @@ from llamaduo.display import Display
 from llamaduo.errors import ConfigError, InputError, ServiceError
 from llamaduo.loop import finished, run, run_folder
 from llamaduo.records import RunState
-from llamaduo.run_dir import read_state
+from llamaduo.runs.folder import read_state
 from llamaduo.steps import load_data
 
 __all__ = ["quick_stages"]
@@ -590,7 +590,7 @@ def test_stand_ins_have_the_stages_signatures() -> None:
     import inspect
 
     from llamaduo.stages.infer import infer
-    from llamaduo.stages.train import train
+    from llamaduo.training.fit import train
 
     for real, fake in ((train, quick_train), (infer, quick_infer)):
         names = [name for name, p in inspect.signature(fake).parameters.items() if p.kind is not p.VAR_KEYWORD]

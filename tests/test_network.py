@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from huggingface_hub import constants
 
-from llamaduo import network
-from llamaduo.network import answers, settle_hub
+from llamaduo import environment as network
+from llamaduo.environment import answers, settle_hub
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ import pytest
 from made_runs import configuration, make_run
 
 from llamaduo.errors import InputError
-from llamaduo.studies.figures import make_figures
 from llamaduo.studies.notebook import Summaries, open_study
+from llamaduo.studies.plots.figures import make_figures
 from llamaduo.studies.study import read_study
 from llamaduo.studies.tidy import as_csv, write
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from llamaduo.cli import main
 from llamaduo.display import Display, plain_console
-from llamaduo.printing import plain_output, printable
+from llamaduo.redaction import plain_output, printable
 
 KEY = "sk-canary-0aG7Zk4TwE2x9Lm"
 
@@ -161,7 +161,7 @@ def test_debug_shows_a_redacted_traceback_and_returns_the_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr("llamaduo.doctor.examine", broken)
+    monkeypatch.setattr("llamaduo.commands.doctor.examine", broken)
     monkeypatch.setattr(sys, "excepthook", broken)  # as W&B puts its own there
     assert main(["doctor", "--debug"]) == 1
     printed = capsys.readouterr()

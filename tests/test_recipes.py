@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from llamaduo.compose import checked, conf_dir
-from llamaduo.config import Experiment, Gate, GateRule, Quantization, Train
+from llamaduo.compose.compose import checked
+from llamaduo.config import Experiment, Gate, GateRule, Quantization, Train, conf_dir
 
 PAPER = Path(__file__).parents[2] / "shared/paper"
 MODELS = {
@@ -294,7 +294,7 @@ def test_training_does_what_the_papers_recipe_says(tmp_path: Path) -> None:
 
     from llamaduo.pocket.tasks import make_pairs
     from llamaduo.records import Example, prompt_id
-    from llamaduo.stages.train import train
+    from llamaduo.training.fit import train
 
     experiment = composed(
         "train=paper", "local_model=pocket_llama", "infer.max_new_tokens=96", "train.quantization=none",

@@ -12,7 +12,7 @@ import pytest
 from llamaduo.config import LocalModel, Runtime, Train
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example
-from llamaduo.stages.train import train
+from llamaduo.training.fit import train
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

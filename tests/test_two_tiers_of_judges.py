@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 from fakes import PROVIDER, quick_stages, quiet, rows_of, script_judge, verdict
 
-from llamaduo import compose
 from llamaduo.checks import problems
+from llamaduo.compose import compose
 from llamaduo.config import Experiment, fingerprint
-from llamaduo.differences import summary
 from llamaduo.errors import ServiceError
 from llamaduo.evidence.two_tier import chosen
 from llamaduo.loop import run, run_folder
-from llamaduo.quote import quote
+from llamaduo.quote.calls import quote
 from llamaduo.records import Verdict
-from llamaduo.run_dir import read_rows
-from llamaduo.studies.page import run_page
+from llamaduo.runs.folder import read_rows
+from llamaduo.studies.pages.page import run_page
 from llamaduo.studies.report import report
 from llamaduo.studies.study import read_study
 from llamaduo.verify import verify
+from llamaduo.verify.compare import summary
 
 __all__ = ["quick_stages"]
 

@@ -125,7 +125,7 @@ RUNTIME = Runtime(threads=1, device="cpu")
 
 def fine_tune(model: LocalModel, folder: Path, rows: Sequence[Example] = ROWS, **options: Any) -> Adapter:
     """Train an adapter into a folder, by default until the model knows the rows by heart."""
-    from llamaduo.stages.train import train
+    from llamaduo.training.fit import train
 
     start_from = options.pop("start_from", None)
     known = {"learning_rate": 1e-2, "epochs": 1, "min_steps": 60, "batch_size": 4, "max_length": CONTEXT}

@@ -200,7 +200,7 @@ def trained(
     """Train once over the rows; returns what the meter read, and the loss."""
     import torch
 
-    from llamaduo.stages.train import train
+    from llamaduo.training.fit import train
 
     def stepped(done: int, _: int) -> None:
         meter.mark()

@@ -26,14 +26,15 @@ from typing import Any, NamedTuple
 
 from llamaduo.config import Data, DataSource, Experiment, GateSplit
 from llamaduo.data.alike import bag, groups, turns
+from llamaduo.data.dataset import CoverageDataset
 from llamaduo.data.formats import read_example, read_files
 from llamaduo.data.keys import refuse_keys
 from llamaduo.data.logs import SetAside
 from llamaduo.data.readers import HEADER_AGAIN
 from llamaduo.data.tally import Tally
-from llamaduo.data_path import named, split_names
 from llamaduo.errors import InputError, ServiceError
-from llamaduo.records import CoverageDataset, Example, prompt_id
+from llamaduo.files.data_path import named, split_names
+from llamaduo.records import Example, prompt_id
 
 SPLITS = ("train", "dev", "test")
 _NAMED = 3
@@ -259,7 +260,7 @@ def _by_name(examples: list[Example], named: list[tuple[str, Any]], data: Data) 
 
 
 def _from_hub(data: Data, tally: Tally) -> CoverageDataset:
-    from llamaduo.network import settle_hub
+    from llamaduo.environment import settle_hub
 
     settle_hub()
     from datasets import get_dataset_split_names, load_dataset

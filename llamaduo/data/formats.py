@@ -19,8 +19,8 @@ from typing import Any
 
 from llamaduo.data.logs import SetAside, heed_reason, heed_turn, turns_of_log
 from llamaduo.data.readers import READERS, parsed
-from llamaduo.data_path import KINDS, kind, named
 from llamaduo.errors import InputError
+from llamaduo.files.data_path import KINDS, kind, named
 from llamaduo.records import Example, prompt_id
 
 ROLES = ("system", "user", "assistant", "tool", "developer")

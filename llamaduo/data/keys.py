@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from llamaduo.config import Data
 from llamaduo.errors import InputError
-from llamaduo.key_shapes import shape_in
 from llamaduo.records import Example
+from llamaduo.redaction import shape_in
 
 
 def refuse_keys(example: Example, place: str, data: Data) -> None:

@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llamaduo.account import Account, LeftOut
+from llamaduo.data.dataset import Account, CoverageDataset, LeftOut
 from llamaduo.data.formats import columns_of
 from llamaduo.data.logs import AROUND, REASONS, is_another, models, remarks
-from llamaduo.records import CoverageDataset, Example
+from llamaduo.records import Example
 
 _READ = {"category", "split", *REASONS}
 """Columns that are read beside those of the pair."""

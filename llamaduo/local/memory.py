@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llamaduo.compose import conf_dir
-from llamaduo.config import Backend, Experiment, Launch, Quantization, Runtime, Train, is_pocket, plain
+from llamaduo.config import Backend, Experiment, Launch, Quantization, Runtime, Train, conf_dir, is_pocket, plain
 from llamaduo.environment import available_memory, gpu_memory
 from llamaduo.errors import ConfigError
 from llamaduo.local.model import pick_device

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from llamaduo.config import LocalModel, Quantization, Runtime, model_location
 from llamaduo.data.chat import Chat, chatml
+from llamaduo.environment import settle_hub
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.local.embedding import fit_embedding
 from llamaduo.local.hub import refused
-from llamaduo.network import settle_hub
 
 if TYPE_CHECKING:
     import torch

@@ -27,8 +27,8 @@ from typing import Any
 from llamaduo.config import Infer, LocalModel, Quantization, Runtime, model_location
 from llamaduo.environment import gpus
 from llamaduo.errors import ConfigError, InputError, ServiceError
+from llamaduo.files.scratch import scratch_folder
 from llamaduo.redaction import redact
-from llamaduo.scratch import scratch_folder
 
 BASE, ADAPTER = "base", "adapter"
 """The names that the server has for the two models."""

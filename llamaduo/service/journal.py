@@ -30,8 +30,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llamaduo.contents import home
 from llamaduo.errors import InputError
+from llamaduo.files.contents import home
 from llamaduo.redaction import redact
 from llamaduo.service import attempts
 from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short

@@ -13,8 +13,8 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from llamaduo.environment import network_file_system
 from llamaduo.errors import InputError
-from llamaduo.mounts import network_file_system
 
 
 def claim(journal: Path) -> Path | None:

@@ -15,9 +15,9 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from llamaduo import rubric
 from llamaduo.config import JudgePrompt
 from llamaduo.errors import InputError
+from llamaduo.service import rubric
 
 
 def verdict_schema(criteria: Sequence[str] = ()) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.errors import InputError
-from llamaduo.scratch import scratch_folder
+from llamaduo.files.scratch import scratch_folder
 
 VERSION = 2
 _NEWER = 1000

@@ -18,12 +18,12 @@ from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
-from llamaduo.account import Account
 from llamaduo.config import Backend, Infer, LocalModel, TooLong, Train
 from llamaduo.data.chat import Chat, RefusedError
+from llamaduo.data.dataset import Account, CoverageDataset
 from llamaduo.errors import InputError
 from llamaduo.local.model import load_chat, refuse_if_absent
-from llamaduo.records import CoverageDataset, Example
+from llamaduo.records import Example
 
 _CHUNK = 128
 """Rows that are rendered and tokenised together."""

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamaduo.studies.runs import RunRecord
+from llamaduo.runs.record import RunRecord
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.config import FEW_SHOTS, Beside
-from llamaduo.studies.runs import RunRecord
+from llamaduo.runs.record import RunRecord
 
 
 @dataclass(frozen=True)

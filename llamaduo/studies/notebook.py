@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.errors import InputError
-from llamaduo.folders import files_below
+from llamaduo.files.folders import files_below
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.grouping import split
 from llamaduo.studies.plots.lines import is_score
-from llamaduo.studies.table import in_markdown
+from llamaduo.studies.tables.table import in_markdown
 from llamaduo.studies.tidy import COLUMNS, Row, is_formula
 
 
@@ -84,7 +84,7 @@ class Summaries:
 
     @cached_property
     def _drawn(self) -> list[Figure]:
-        from llamaduo.studies.figures import make_figures
+        from llamaduo.studies.plots.figures import make_figures
         from llamaduo.studies.study import read_study
 
         if not files_below(self.folder, "state.json"):

@@ -18,16 +18,16 @@ from rich.console import Console
 from rich.table import Table as Screen
 
 from llamaduo.display import iterations_table
-from llamaduo.marks import unhashed
-from llamaduo.run_dir import write_bytes, write_text
-from llamaduo.studies import table as forms
+from llamaduo.runs.folder import write_bytes, write_text
+from llamaduo.runs.marks import unhashed
 from llamaduo.studies import tidy
-from llamaduo.studies.cost_tables import cost_tables
-from llamaduo.studies.figures import make_figures
-from llamaduo.studies.page import run_page, study_page
+from llamaduo.studies.costs.cost_tables import cost_tables
+from llamaduo.studies.pages.page import run_page, study_page
 from llamaduo.studies.parts import Figure, Table
+from llamaduo.studies.plots.figures import make_figures
 from llamaduo.studies.study import Study, read_study
-from llamaduo.studies.tables import make_tables
+from llamaduo.studies.tables import table as forms
+from llamaduo.studies.tables.tables import make_tables
 
 _LINES = 40
 """Runs that the terminal shows."""

@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 
 from llamaduo.errors import InputError
+from llamaduo.runs.record import RunRecord, read_runs
 from llamaduo.studies.answers import Scores, read_scores, reported_scores
 from llamaduo.studies.beside import own_name, stand_ins
-from llamaduo.studies.runs import RunRecord, read_runs
 from llamaduo.studies.tidy import Row, tidy
 
 

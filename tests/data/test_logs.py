@@ -10,10 +10,10 @@ import pytest
 
 from llamaduo.config import Data, DataSource, Experiment, GateSplit
 from llamaduo.data.coverage import load_coverage
+from llamaduo.data.dataset import CoverageDataset
 from llamaduo.data.formats import read_example
 from llamaduo.data.logs import SetAside, is_another
 from llamaduo.errors import InputError
-from llamaduo.records import CoverageDataset
 
 ASKED = [{"role": "user", "content": "Which city?"}]
 

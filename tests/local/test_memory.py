@@ -202,12 +202,12 @@ def test_with_checkpointing_a_layer_keeps_its_input_alone(tmp_path: Path, experi
 REAL = """
 import dataclasses, json, sys, tempfile
 from pathlib import Path
-from llamaduo.compose import compose
+from llamaduo.compose.compose import compose
 from llamaduo.local.model import load_chat
 from llamaduo.local.memory import training
 from llamaduo.records import Example
 from llamaduo.local.shape import shape_of
-from llamaduo.stages.train import train
+from llamaduo.training.fit import train
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

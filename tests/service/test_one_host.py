@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from llamaduo.environment import network_file_system
 from llamaduo.errors import InputError
-from llamaduo.mounts import network_file_system
 from llamaduo.service import one_host
 from llamaduo.service.journal import Journal
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from fakes import quick_stages, quiet
 
-from llamaduo.account import Account
 from llamaduo.config import Experiment, Infer, LocalModel, TooLong, Train, model_location
+from llamaduo.data.dataset import Account, CoverageDataset
 from llamaduo.errors import InputError
 from llamaduo.local.model import load_chat
 from llamaduo.loop import run, run_folder
-from llamaduo.records import CoverageDataset, Example, prompt_id
+from llamaduo.records import Example, prompt_id
 from llamaduo.stages.check import check
 
 __all__ = ["quick_stages"]

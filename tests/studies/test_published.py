@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llamaduo.compose import conf_dir
+from llamaduo.config import conf_dir
 from llamaduo.errors import InputError
 from llamaduo.studies import published
 from llamaduo.studies.published import Published, published_costs, published_scores, published_wins

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from llamaduo.errors import InputError
+from llamaduo.runs.record import read_runs
 from llamaduo.studies.report import report, write_report
-from llamaduo.studies.runs import read_runs
 from llamaduo.studies.study import read_study
 from tests.made_runs import make_study
 

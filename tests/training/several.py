@@ -16,8 +16,7 @@ from typing import Any
 
 import yaml
 
-from llamaduo.compose import conf_dir
-from llamaduo.config import Keep, LocalModel, Quantization, Runtime, Train
+from llamaduo.config import Keep, LocalModel, Quantization, Runtime, Train, conf_dir
 from llamaduo.data.rows import Rows, tokenised
 from llamaduo.local.adapter import new_adapter
 from llamaduo.local.model import load_base, load_chat

@@ -21,10 +21,10 @@ import pytest
 from llamaduo.config import Keep, LocalModel, Runtime, Train
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example, prompt_id
-from llamaduo.stages.train import Places, train
 from llamaduo.training import checkpoints as module
 from llamaduo.training import tuning
 from llamaduo.training.checkpoints import Checkpoints
+from llamaduo.training.fit import Places, train
 
 KILLS = int(os.environ.get("LLAMADUO_TRAINING_KILLS", "5"))
 STEPS = 12

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.studies.answers import Scores
-from llamaduo.studies.palette import INK
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.drawing import at_bottom, at_left, blues, finished, left_out, panels, style
 from llamaduo.studies.plots.grouping import grouped
+from llamaduo.studies.plots.palette import INK
 from llamaduo.studies.tidy import Row
 
 if TYPE_CHECKING:

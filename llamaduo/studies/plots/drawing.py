@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from llamaduo.studies.palette import FAINT, INK, PAPER, SOFT
 from llamaduo.studies.parts import Figure
+from llamaduo.studies.plots.palette import FAINT, INK, PAPER, SOFT
 from llamaduo.studies.tidy import Row
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llamaduo.studies.palette import FAINT, INK, colour, mark
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.drawing import OVER, WIDTH, finished, left_out, n_text, panels, score_axis, style
 from llamaduo.studies.plots.grouping import best, grouped, split
 from llamaduo.studies.plots.lines import is_score
+from llamaduo.studies.plots.palette import FAINT, INK, colour, mark
 from llamaduo.studies.tidy import Row
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llamaduo.studies.palette import FAINT, SOFT, colour, mark
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.drawing import WIDTH, blues, finished, left_out, n_text, style
+from llamaduo.studies.plots.palette import FAINT, SOFT, colour, mark
 from llamaduo.studies.tidy import Row
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llamaduo.studies.palette import SOFT, colour, mark
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.drawing import (
     OVER,
@@ -28,6 +27,7 @@ from llamaduo.studies.plots.drawing import (
     style,
 )
 from llamaduo.studies.plots.grouping import Layout, best, grouped, split
+from llamaduo.studies.plots.palette import SOFT, colour, mark
 from llamaduo.studies.tidy import Row
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llamaduo.studies.palette import INK, SOFT, colour, mark
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.drawing import (
     OVER,
@@ -22,6 +21,7 @@ from llamaduo.studies.plots.drawing import (
 )
 from llamaduo.studies.plots.grouping import best, grouped, split
 from llamaduo.studies.plots.lines import is_score
+from llamaduo.studies.plots.palette import INK, SOFT, colour, mark
 from llamaduo.studies.tidy import Row
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llamaduo.studies.palette import colour, mark
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.drawing import at_bottom, at_left, finished, label_ends, left_out, panels, style
 from llamaduo.studies.plots.grouping import grouped, short
 from llamaduo.studies.plots.lines import is_score
+from llamaduo.studies.plots.palette import colour, mark
 from llamaduo.studies.tidy import Row
 
 if TYPE_CHECKING:

@@ -1,0 +1,88 @@
+"""`llamaduo track DIR`: finished runs go to W&B from their own records, each step once, grouped by study.
+
+    print(track(["results/main_table"]))
+    print(track(["results/main_table", "--offline"]))       # W&B's own folders, for `wandb sync`
+
+Of each study's folder the report's tables go too, if there are any: `tables/*.csv`, `runs.csv`, `runs.parquet`. A
+second `track` sends what is new, which is nothing if nothing is. Runs that are not finished are left out and named.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llamaduo.config import Tracking
+from llamaduo.errors import ConfigError
+from llamaduo.runs.record import RunRecord, read_runs
+from llamaduo.runs.tracking import KEY, Target, send, send_tables
+
+USAGE = "usage: llamaduo track DIR [--offline] (a run's folder, a study's, or results/)."
+
+
+def track(arguments: Sequence[str]) -> str:
+    """Send what W&B doesn't have yet; return what was done, a line for each run and each study's tables.
+
+    Raises ConfigError for wrong arguments or a missing key, InputError where there is no run, ServiceError where W&B
+    fails: what was sent before stays sent, and the same command goes on behind it.
+    """
+    offline = "--offline" in arguments
+    folders = [argument for argument in arguments if argument != "--offline"]
+    if len(folders) != 1 or folders[0].startswith("-"):
+        raise ConfigError(USAGE)
+    if not offline and not os.environ.get(KEY):
+        raise ConfigError(
+            f"{KEY} is not set, so W&B can't be reached: set it, or add --offline for `wandb sync` later."
+        )
+    runs = read_runs(Path(folders[0]))
+    lines = [_sent(run, offline) for run in runs]
+    lines += [_tables_sent(folder, run, offline) for folder, run in _studies(runs).items()]
+    return "".join(f"{line}\n" for line in lines if line)
+
+
+def _target(run: RunRecord, offline: bool) -> Target:
+    settings = _settings(run)
+    return Target(settings.get("project") or Tracking.project, settings.get("entity"), offline)
+
+
+def _settings(run: RunRecord) -> dict[str, Any]:
+    settings: dict[str, Any] = run.config.get("tracking") or {}
+    return settings
+
+
+def _study(run: RunRecord) -> str:
+    return str(run.config.get("study") or run.folder.resolve().parent.name)
+
+
+def _sent(run: RunRecord, offline: bool) -> str:
+    """Send one run; return what was done."""
+    if run.state.status != "done":
+        return f"{run.name}: {run.state.status}, left out: only finished runs are sent."
+    answers = int(_settings(run).get("answers", Tracking.answers))
+    count = send(_target(run, offline), _study(run), run.folder, run.config, run.history, answers=answers)
+    return f"{run.name}: {_counted(count, 'step')} sent" + ("." if count else ", W&B has them all.")
+
+
+def _studies(runs: Sequence[RunRecord]) -> dict[Path, RunRecord]:
+    """Return the studies' folders, each with a run of it that is finished."""
+    found: dict[Path, RunRecord] = {}
+    for run in runs:
+        if run.state.status == "done":
+            found.setdefault(run.folder.parent, run)
+    return found
+
+
+def _tables_sent(folder: Path, run: RunRecord, offline: bool) -> str:
+    """Send a study's tables; return what was done, nothing if it has no report."""
+    single = (folder / name for name in ("runs.csv", "runs.parquet"))
+    files = [*sorted(folder.glob("tables/*.csv")), *(path for path in single if path.exists())]
+    if not files:
+        return ""
+    count = send_tables(_target(run, offline), _study(run), folder, files)
+    return f"{_study(run)}: {_counted(count, 'table')} sent" + ("." if count else ", W&B has them all.")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,1 @@
+"""How `conf/` and a command's overrides become one configuration."""

@@ -1,0 +1,401 @@
+"""From a command line to experiments, through Hydra.
+
+    compose(["task=coding"]).experiments              one experiment
+    compose(["-m", "task=coding,closed_qa"])          a sweep: every experiment is checked before any is run
+
+`conf/` is looked up inside the installed package, then beside it. Hydra's own options (`-m`, `-cd`,
+`-cn`, `--cfg`, `--resolve`, `--package`, `--info`) are understood; its errors become ConfigErrors that
+name the nearest valid option.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException, OverrideParseException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from llamaduo.checks import problems
+from llamaduo.compose.hydra_settings import refuse_search_path, refuse_settings
+from llamaduo.compose.overrides import read, refuse_sweeps, several, unread
+from llamaduo.compose.settled import settle
+from llamaduo.config import Experiment, conf_dir
+from llamaduo.errors import ConfigError
+from llamaduo.files.scratch import scratch_folder
+from llamaduo.redaction import name_secret, redact_message
+
+_PACKAGES = {
+    "joblib": "hydra-joblib-launcher",
+    "submitit_slurm": "hydra-submitit-launcher submitit",
+    "submitit_local": "hydra-submitit-launcher submitit",
+    "ray": "hydra-ray-launcher 'cloudpickle<3'",
+}
+"""What has to be installed for each of Hydra's launchers."""
+Task = Callable[[Experiment], None]
+"""What a launcher does with one experiment; it has to be picklable."""
+
+
+@dataclass
+class Composed:
+    """A command line, understood."""
+
+    experiments: list[Experiment]
+    """Every experiment that it asks for, each of them checked."""
+    sweep: Sweep | None
+    """How a sweep's experiments are run; None for a single run."""
+
+
+@dataclass
+class Sweep:
+    """The jobs of a sweep, and the launcher that runs them."""
+
+    overrides: list[list[str]]
+    """What makes each experiment, in their order."""
+    launcher: dict[str, Any]
+    """The launcher's own settings, `hydra.launcher`."""
+    launch: Callable[[Task, Sequence[int]], None]
+    """Runs a function on the experiments of these numbers; raises whatever the launcher or the function raises."""
+    configuration: str = "config"
+    """The file that they are composed from (`-cn`), without its ending."""
+
+
+def compose(argv: Sequence[str]) -> Composed | None:
+    """Return what the arguments of `llamaduo run` ask for, or None if they asked to be shown something.
+
+    Raises ConfigError with every problem found.
+    """
+    parser = get_args_parser()
+    parser.prog = "llamaduo run"
+    args = _parse(parser, argv)
+    try:
+        hydra = _hydra(args.config_dir)
+        try:
+            return _composed(hydra, parser, args)
+        finally:
+            GlobalHydra.instance().clear()
+    except RecursionError as error:
+        raise ConfigError("The configuration is nested too deeply.") from error
+    except (HydraException, OmegaConfBaseException, ValueError, YAMLError) as error:
+        raise ConfigError(_explained(error)) from error
+
+
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}. See llamaduo --help.")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    args = parser.parse_intermixed_args(list(argv))
+    wrong = [text for text in args.overrides if "=" not in text and not text.startswith("~")]
+    if wrong:
+        raise ConfigError(f"{wrong[0]}: not an override; write key=value, such as task=coding.")
+    args.overrides = read(args.overrides, sweeps=args.multirun)
+    args.overrides = [f"++{text}" if _A_PARAMETER.match(text) else text for text in args.overrides]
+    return args
+
+
+_A_PARAMETER = re.compile(r"(service_llm|infer\.server|judge\.panel\.[^.=]+)\.(parameters|headers_env)\.[^=]+=")
+"""An override of a service LLM's free-form parameters or headers: any name may be set there, new or not."""
+
+
+def _hydra(config_dir: str | None) -> Hydra:
+    """Return Hydra over `conf/`, with the schema registered and a study's folder in front."""
+    ConfigStore.instance().store(name="schema", node=Experiment)
+    search = create_config_search_path(str(conf_dir()))
+    if config_dir is not None:
+        place = Path(os.path.expanduser(config_dir))
+        if not place.is_dir():
+            what = (
+                "is a file; name the folder it lies in, and the file with -cn" if place.exists() else "no such folder"
+            )
+            raise ConfigError(f"-cd {config_dir}: {what}.")
+        search.prepend("command-line", f"file://{place.resolve()}", SearchPathQuery(provider="schema"))
+    GlobalHydra.instance().clear()
+    hydra = Hydra(task_name="llamaduo", config_loader=_Loader(config_search_path=search))
+    GlobalHydra.instance().initialize(hydra)
+    return hydra
+
+
+class _Loader(ConfigLoaderImpl):
+    """Hydra's loader, which composes each job of a sweep once in a process."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self._jobs: dict[tuple[str, ...], DictConfig] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_jobs": {}}  # a job on its way to another process composes itself there
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Return the configuration of a job."""
+        name = tuple(sweep_overrides)
+        if name not in self._jobs:
+            self._jobs[name] = settle(refuse_settings(super().load_sweep_config(master_config, sweep_overrides)))
+        return self._jobs[name].copy()
+
+    def _process_config_searchpath(
+        self, config_name: str | None, parsed_overrides: list[Any], repo: CachingConfigRepository
+    ) -> None:
+        """Look for configurations in folders alone."""
+        loaded = repo.load_config(config_path=config_name) if config_name else None
+        named = [OmegaConf.select(loaded.config, "hydra.searchpath") if loaded else None]
+        named += [override.value() for override in parsed_overrides if override.get_key_element() == "hydra.searchpath"]
+        for entries in named:
+            refuse_search_path(entries or ())
+        super()._process_config_searchpath(config_name, parsed_overrides, repo)
+
+
+def _composed(hydra: Hydra, parser: argparse.ArgumentParser, args: argparse.Namespace) -> Composed | None:
+    name, overrides = args.config_name or "config", args.overrides
+    if args.cfg:
+        with _redacted():
+            _show(hydra, name, args)
+        return None
+    if args.info:
+        with _redacted():
+            hydra.show_info(args.info, config_name=name, overrides=overrides)
+        return None
+    if args.hydra_help or args.help:
+        with _redacted():
+            hydra.app_help(config_name=name, args_parser=parser, args=args)
+        return None
+    config = _config(hydra, name, overrides, sweeps=args.multirun)
+    if config.hydra.mode is RunMode.MULTIRUN:
+        return _sweep(hydra, name, config)
+    return Composed(checked([config]), None)
+
+
+def _config(hydra: Hydra, name: str, arguments: list[str], *, sweeps: bool) -> DictConfig:
+    """Compose the configuration of a run, or that of a sweep, which `hydra.mode` then says."""
+    config = hydra.compose_config(
+        name, arguments, run_mode=RunMode.MULTIRUN, with_log_configuration=False, validate_sweep_overrides=False
+    )
+    if sweeps:
+        config.hydra.mode = RunMode.MULTIRUN
+    elif config.hydra.mode is not RunMode.MULTIRUN:
+        refuse_sweeps(arguments)
+    return settle(refuse_settings(config))
+
+
+def _show(hydra: Hydra, name: str, args: argparse.Namespace) -> None:
+    """Print the configuration; those of a sweep's jobs are YAML documents that begin with their overrides."""
+    jobs = [args.overrides]
+    if args.multirun:
+        jobs = _jobs(hydra, _config(hydra, name, args.overrides, sweeps=True)).overrides
+    for overrides in jobs:
+        if args.multirun:
+            print(f"--- # {' '.join(overrides)}")
+        hydra.show_cfg(name, overrides, cfg_type=args.cfg, package=args.package, resolve=args.resolve)
+
+
+@contextlib.contextmanager
+def _redacted() -> Iterator[None]:
+    """Redact what is printed: an interpolation may bring a key into it."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        for variable in re.findall(r"api_key_env: (\w+)", printed.getvalue()):
+            name_secret(variable)
+        print(redact_message(printed.getvalue()), end="")
+
+
+class _Collect(Launcher):
+    """A launcher that runs nothing and keeps the configuration of every job."""
+
+    def __init__(self, hydra: Hydra, config: DictConfig) -> None:
+        self._hydra, self._config = hydra, config
+        self.overrides: list[list[str]] = []
+        self.configs: list[DictConfig] = []
+
+    def setup(self, **_: Any) -> None:
+        """Nothing to set up."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Compose every job and keep it."""
+        done = []
+        for overrides in job_overrides:
+            self.overrides.append(list(overrides))
+            self.configs.append(self._hydra.config_loader.load_sweep_config(self._config, list(overrides)))
+            job = JobReturn(status=JobStatus.COMPLETED)
+            job.return_value = None
+            done.append(job)
+        return done
+
+
+def _sweep(hydra: Hydra, name: str, config: DictConfig) -> Composed:
+    """Compose every job of a sweep, check them all, and return how to run them."""
+    jobs = _jobs(hydra, config)
+
+    def launch(task: Task, numbers: Sequence[int]) -> None:
+        GlobalHydra.instance().initialize(hydra)
+        try:
+            launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=_no_callbacks()),
+                task_function=partial(_typed, task),
+                config=config,
+            )
+            for job in launcher.launch([jobs.overrides[number] for number in numbers], initial_job_idx=0):
+                _ = job.return_value  # raises what composing it has raised
+        finally:
+            GlobalHydra.instance().clear()
+
+    settings: Any = OmegaConf.to_container(config.hydra.launcher)
+    if "submitit_folder" in settings:
+        settings["submitit_folder"] = config.hydra.launcher.submitit_folder
+    return Composed(checked(jobs.configs), Sweep(jobs.overrides, settings, launch, name.removesuffix(".yaml")))
+
+
+def _typed(task: Task, config: DictConfig) -> None:
+    task(to_experiment(config))
+
+
+def _jobs(hydra: Hydra, config: DictConfig) -> _Collect:
+    """Compose every job of a sweep; what Hydra's sweeper writes on the way goes to a folder that is thrown away."""
+    with scratch_folder() as scratch:
+        apart = config.copy()
+        apart.hydra.sweep.dir = str(scratch)
+        sweeper: Any = Plugins.instance().instantiate_sweeper(
+            config=apart,
+            hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=_no_callbacks()),
+            task_function=lambda _: None,
+        )
+        sweeper.validate_batch_is_legal = lambda _: None  # _Collect composes every job as it is
+        sweeper.launcher = collect = _Collect(hydra, config)
+        sweeper.sweep(arguments=list(config.hydra.overrides.task))
+    return collect
+
+
+def _no_callbacks() -> Any:
+    from hydra._internal.callbacks import Callbacks
+
+    return Callbacks()
+
+
+def to_experiment(config: DictConfig) -> Experiment:
+    """Return the typed experiment of a composed configuration; raises ConfigError for values left open."""
+    config = config.copy()
+    OmegaConf.set_struct(config, False)
+    config.pop("hydra", None)
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError("\n".join(f"{key} is not set: add {key}=VALUE." for key in missing))
+    _refuse_unknown(config)
+    experiment = OmegaConf.to_object(config)
+    assert isinstance(experiment, Experiment)
+    return experiment
+
+
+def _refuse_unknown(config: DictConfig) -> None:
+    """Raise ConfigError for keys that `+key=value` has put where the schema has none."""
+    known = _keys(Experiment)
+    plain = OmegaConf.to_container(config)
+    for key in _paths(plain):
+        free = (
+            key.startswith(("judge.panel.", "infer.server.", "prices."))
+            or ".parameters." in key
+            or ".headers_env." in key
+            or key.endswith(".price")
+            or ".price." in key
+        )
+        if key not in known and not free:
+            raise ConfigError(f"{key}: there is no such key.{_nearest(key, known)}")
+
+
+def _paths(tree: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted path of every key."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield f"{prefix}{name}"
+            yield from _paths(value, f"{prefix}{name}.")
+
+
+def checked(configs: Iterable[DictConfig]) -> list[Experiment]:
+    """Return the experiments; raises ConfigError with the problems of all of them."""
+    experiments = [to_experiment(config) for config in configs]
+    found: dict[str, None] = {}
+    for experiment in experiments:
+        found.update(dict.fromkeys(problems(experiment)))
+    if found:
+        raise ConfigError("\n".join(found))
+    return experiments
+
+
+def _keys(kind: Any, prefix: str = "") -> list[str]:
+    """Return every key of the schema, dotted."""
+    import dataclasses
+    import typing
+
+    found = []
+    for name, hint in typing.get_type_hints(kind).items():
+        found.append(prefix + name)
+        if dataclasses.is_dataclass(hint):
+            found += _keys(hint, f"{prefix}{name}.")
+    return found
+
+
+def _nearest(word: str, choices: Iterable[str]) -> str:
+    choices = list(choices)
+    near = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
+    if not near:
+        leaf = {choice.rsplit(".", 1)[-1]: choice for choice in choices}
+        near = [leaf[match] for match in difflib.get_close_matches(word.rsplit(".", 1)[-1], leaf, n=3, cutoff=0.5)]
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _explained(error: Exception) -> str:  # noqa: PLR0911
+    """Return one or two lines for one of Hydra's or OmegaConf's errors."""
+    if isinstance(error, OverrideParseException):
+        return f"{unread(error.override)}"
+    if ambiguous := re.match(r"Ambiguous value for argument '([^=']+)=(.*)'\n", f"{error}"):
+        return several(*ambiguous.groups())
+    chain: list[BaseException] = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    text = "\n".join(str(link) for link in chain)
+    if secret := re.search(r"(\$\{oc\.env:[^\n]+)\n\s+full_key: (\S+)", text):
+        return f"{secret[2]}: {secret[1]}."
+    if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        group, name = option.groups()
+        if group == "hydra/launcher" and name in _PACKAGES:
+            return f"hydra/launcher={name}: its package is missing; pip install {_PACKAGES[name]}"
+        listed = text.split(f"Available options in '{group}':", 1)
+        options = re.split(r"\n\s*\n|Config search", listed[1])[0].split() if len(listed) > 1 else []
+        return f"{group}={name}: there is no such option.{_nearest(name, options)} Options: {', '.join(options)}."
+    if key := re.search(r"Could not override '([^']+)'", text):
+        if "api_key" in key[1]:
+            return f"{key[1]}: keys come from the environment alone; name the variable with api_key_env."
+        if "is not in struct" in text or "not in '" in text:
+            return f"{key[1]}: there is no such key.{_nearest(key[1], _keys(Experiment))}"
+    if group := re.search(r"Could not find '([^']+)'|Cannot find primary config '([^']+)'", text):
+        return f"{group[1] or group[2]}: there is no such configuration; see -cd and -cn."
+    if named := re.search(r"Interpolation key '([^']+)' not found\n\s+full_key: (\S+)", text):
+        mended = f"write \\${{{named[1]}}} where the text itself is meant"
+        return f"{named[2]}: ${{{named[1]}}} refers to a key that there isn't; {mended}."
+    if wrong := re.search(r"([^\n]+)\n\s+full_key: (\S+)", text):
+        return f"{wrong[2]}: {wrong[1].strip()}."
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(dict.fromkeys(lines))[:400]

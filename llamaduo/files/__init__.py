@@ -1,0 +1,1 @@
+"""What lies on disk: content hashes, links, scratch folders, paths of data."""

@@ -1,0 +1,1 @@
+"""What a run will cost, in calls and in hours, before anything is bought."""

@@ -1,0 +1,157 @@
+"""Runs as their folders tell of them: configuration, environment, state and metrics; no answers yet.
+
+    for run in read_runs(Path("results/main_table")): print(run.name, run.state.stop_reason)
+
+Reads `config.yaml`, `environment.json`, `state.json`, `metrics.jsonl` and the iterations' `scorecard.json` with plain
+parsers: some 3 ms a run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llamaduo.errors import InputError, not_there
+from llamaduo.files.folders import files_below
+from llamaduo.records import Iteration, RunState
+from llamaduo.runs.folder import read_state, refuse_damaged
+from llamaduo.runs.tracking import read_metrics
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run's folder says."""
+
+    folder: Path
+    name: str
+    """The folder's path below the one that was asked for, with `/`; its own name for a single run."""
+    config: dict[str, Any]
+    """The resolved configuration, as plain values."""
+    environment: dict[str, Any]
+    """Versions, revision, hardware and seeds; empty if the run never came so far."""
+    state: RunState
+    history: list[Iteration]
+    """The lines of `metrics.jsonl`."""
+    scored: dict[int, dict[str, int]]
+    """By iteration and score: the answers that have the score. None for an iteration whose scorecard is missing."""
+
+    @property
+    def chosen(self) -> Iteration | None:
+        """The iteration that scored best at the gate, None if there is none yet."""
+        best = self.state.best_iteration
+        return self.history[best] if best is not None and best < len(self.history) else None
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Who judged: the panel's names, or the metrics of `judge=reference`."""
+        judge = self.config["judge"]
+        return tuple(judge["panel"]) if judge["kind"] == "service" else ("chrf", "rouge_l")
+
+    @property
+    def split(self) -> str:
+        """The split that the gate looks at, dev or test."""
+        return str(self.config["protocol"].get("gate_split", "dev"))
+
+
+def read_runs(root: Path, *, compared: bool = True) -> list[RunRecord]:
+    """Return the runs at or below a folder, by path, links followed; raises InputError if there is none.
+
+    Also where a file of one isn't what was written, unless that is left to whoever compares all of it (`verify`).
+    """
+    if not root.is_dir():
+        raise InputError(not_there(root, "folder"))
+    found = [file.parent for file in files_below(root, "state.json") if (file.parent / "config.yaml").exists()]
+    if not found:
+        raise InputError(f"{root}: no run folder in it; a run has a config.yaml and a state.json.")
+    return [_read_run(folder, root, compared=compared) for folder in found]
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """Return the object in one JSON file of a run; raises InputError where it holds none."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {told}); move its run elsewhere.") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: damaged ({type(tree).__name__} instead of an object); move its run elsewhere.")
+    return tree
+
+
+_NEEDED = {"task", "local_model", "service_llm", "synthesis", "judge", "protocol", "train"}
+
+
+def _read_run(folder: Path, root: Path, *, compared: bool) -> RunRecord:
+    state = read_state(folder, compared=compared)
+    if compared:
+        refuse_damaged(folder)
+    config = _read_config(folder / "config.yaml")
+    try:
+        environment = folder / "environment.json"
+        name = folder.name if folder == root else folder.relative_to(root).as_posix()
+        return RunRecord(
+            folder,
+            name,
+            config,
+            json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {},
+            state,
+            history := read_metrics(folder),
+            _scored(folder, history),
+        )
+    except (ValueError, TypeError, AttributeError, LookupError, OSError, ArithmeticError, RecursionError) as error:
+        told = " ".join(str(error).split())
+        raise InputError(f"{folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        config = _plain_yaml(path)
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        told = " ".join(str(error).split()).replace(' in "<unicode string>"', "")
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {told}); move its run elsewhere.") from error
+    if not isinstance(config, dict) or not config.keys() >= _NEEDED:
+        raise InputError(f"{path}: not a run's configuration; move the folder elsewhere.")
+    return config
+
+
+_MOST_YAML = 1 << 20
+_DEEPEST_YAML = 30
+
+
+def _plain_yaml(path: Path) -> Any:
+    """Return what a YAML file holds; raises ValueError where it isn't of the kind that a run writes.
+
+    Aliases can make a small file fill the memory, and one that is nested too deeply ends the process.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with open(path, encoding="utf-8") as file:
+        text = file.read(_MOST_YAML + 1)
+    depth = 0
+    for event in yaml.parse(text, Loader=loader) if len(text) <= _MOST_YAML else ():
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST_YAML or getattr(event, "anchor", None):
+            raise ValueError("aliases, or nested too deeply")
+    if len(text) > _MOST_YAML:
+        raise ValueError(f"more than {_MOST_YAML:,} characters")
+    return yaml.load(text, Loader=loader)  # noqa: S506 (a safe loader, in C where there is one)
+
+
+def _scored(folder: Path, history: list[Iteration]) -> dict[int, dict[str, int]]:
+    """Return by iteration and score how many answers have it, from the scorecards."""
+    found = {}
+    for line in history:
+        path = folder / "iterations" / f"{line.iteration:02d}" / "scorecard.json"
+        if not path.exists():
+            continue
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+            found[line.iteration] = {name: int(card[name]["n"]) for name in ("similarity", "precision")}
+        except (ValueError, TypeError, LookupError, OSError, ArithmeticError, RecursionError) as error:
+            raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); move the run elsewhere.") from error
+    return found

@@ -1,0 +1,428 @@
+"""Where a study stands: which runs are done, running, waiting, failed or interrupted; cost, and the time left.
+
+    found = status("results/runs")     reads grid.json, state.json, metrics.jsonl, markers and locks; writes nothing
+
+A run is `running` if its lock is held: on this machine that is looked up in /proc, without touching the lock; of
+another machine it can't be known, so its last sign of life is told. Until a run has a state, the note of the process
+that has begun it stands for the lock. A run that nobody works on and that has no end is `interrupted`. `waiting` are
+the cells of the plan that were never begun. Where the newest sweep of the same configuration asks for neither, they
+are `left over`, unless the sweep that has planned them still lives on this machine; nobody waits for them, and the time
+left leaves them out. No model, and nothing heavy, is loaded.
+
+The time left is estimated from finished runs: the median seconds of those with the same model and task, else of the
+same model, else of all; less what the run has behind it, spread over as many runs as are going on now.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamaduo.errors import InputError, not_there
+from llamaduo.runs.folder import read_state, refuse_damaged
+from llamaduo.runs.swept_keys import told_apart
+from llamaduo.studies.factors import apart
+from llamaduo.sweeps.plan import FAILED, Cell, lives, read_grid, read_note
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+DONE, RUNNING, WAITING, INTERRUPTED, LEFT_OVER = "done", "running", "waiting", "interrupted", "left over"
+_STAGES = (("adapter", "train"), ("predictions.jsonl", "infer"), ("verdicts.jsonl", "judge"))
+_HOLDER = re.compile(r"pid (\d+) on (.+)")
+_FRESH_S = 600.0
+"""A run on another machine whose folder has changed within this time counts as running."""
+_BASES = ("same model and task", "same model", "whole study")
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """Where one run stands."""
+
+    run: str
+    """Name of its folder."""
+    study: str
+    task: str
+    local_model: str
+    status: str
+    """`done`, `running`, `waiting`, `failed`, `interrupted` or `left over`."""
+    stop_reason: str | None
+    """The rule that stopped a run that is done."""
+    iterations: int
+    """Iterations that are complete."""
+    stage: str | None
+    """What is being done now, as far as the markers tell: train, infer, judge, synthesize or the test split."""
+    where: str | None
+    """Process and machine of a run that is going on."""
+    error: str | None
+    cost_usd: float
+    """Price of the replies used by complete iterations."""
+    seconds: float
+    """Wall time of complete iterations and of the test split."""
+    seconds_left: float | None = None
+    """Estimated; null where no finished run says anything, zero for a run that is done."""
+    basis: str | None = None
+    """Which finished runs the estimate comes from."""
+    swept: dict[str, str] = field(default_factory=dict)
+    """What its sweep has set otherwise than for others."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where the runs below a folder stand."""
+
+    folder: str
+    cells: tuple[CellStatus, ...]
+    counts: dict[str, int]
+    cost_usd: float
+    """Sum over runs: a reply that several runs share, as the same synthesis, was paid once and counts in each."""
+    seconds: float
+    """Wall time of all iterations together."""
+    seconds_left: float | None
+    """Until all runs are through that go on, wait or were broken off; null if it can't be estimated."""
+    at_once: int
+    """How many runs the estimate takes to go on side by side."""
+    basis: str
+    """What the estimate rests on, in words."""
+
+
+def status(directory: str) -> Status:
+    """Return where the runs at or below a folder stand; raises InputError if there is none."""
+    root = Path(directory)
+    if not root.is_dir():
+        raise InputError(not_there(root, "folder"))
+    cells = _with_time_left([replace(_cell(*run), swept=values) for run, values in _swept(list(_runs(root)))])
+    if not cells:
+        raise InputError(f"{root}: no run folder and no grid.json in it; see runtime.results and study.")
+    at_once = max(1, sum(cell.status == RUNNING for cell in cells))
+    left, basis = _time_left(cells, at_once)
+    return Status(
+        folder=str(root),
+        cells=tuple(cells),
+        counts=dict(Counter(cell.status for cell in cells)),
+        cost_usd=round(sum(cell.cost_usd for cell in cells), 10),
+        seconds=round(sum(cell.seconds for cell in cells), 3),
+        seconds_left=left,
+        at_once=at_once,
+        basis=basis,
+    )
+
+
+# reading
+
+
+def _runs(root: Path) -> Iterator[tuple[Path, Cell | None]]:
+    """Yield every run's folder, planned ones first and in the plan's order, each with its line of the plan."""
+    if (root / "state.json").exists():
+        planned = {cell.run: cell for cell in read_grid(root.parent)}
+        yield root, planned.get(root.name)
+        return
+    met: set[str] = set()
+    for study in _studies(root, met):
+        planned = {cell.run: cell for cell in read_grid(study)}
+        for name, cell in planned.items():
+            met.add(os.path.realpath(study / name))
+            yield study / name, cell
+        for folder in _folders(study):
+            if (folder / "state.json").exists() and _first_met(folder, met):
+                yield folder, None
+
+
+def _first_met(folder: Path, met: set[str]) -> bool:
+    """Tell whether a folder was not met before, by another link to it."""
+    real = os.path.realpath(folder)
+    new = real not in met
+    met.add(real)
+    return new
+
+
+_Run = tuple[Path, Cell | None]
+
+
+def _swept(runs: Sequence[_Run]) -> list[tuple[_Run, dict[str, str]]]:
+    """Return each run with the values of the keys that its study's sweeps have set differently."""
+    by_study: dict[Path, list[_Run]] = {}
+    for folder, planned in runs:
+        by_study.setdefault(folder.parent, []).append((folder, planned))
+    return [pair for group in by_study.values() for pair in zip(group, _apart(group), strict=True)]
+
+
+def _apart(runs: Sequence[_Run]) -> list[dict[str, str]]:
+    """Return of each run of a study what tells it apart: what sweeps have set, else what its configuration says."""
+    swept = told_apart([cell.overrides if cell else [] for _, cell in runs])
+    alike = [(folder.name[:-9], *values.values()) for (folder, _), values in zip(runs, swept, strict=True)]
+    if len(set(alike)) == len(runs):
+        return swept
+    others = apart([_config(folder) for folder, _ in runs], alike)
+    return [values | other for values, other in zip(swept, others, strict=True)]
+
+
+def _studies(folder: Path, met: set[str]) -> Iterator[Path]:
+    """Yield every folder at or below one that has a plan, or runs right in it."""
+    if not _first_met(folder, met):
+        return
+    children = _folders(folder)
+    runs = {child.name for child in children if (child / "state.json").exists()}
+    if runs or (folder / "grid.json").exists():
+        yield folder
+    for child in children:
+        if child.name not in runs and not (child / "iterations").is_dir():
+            yield from _studies(child, met)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders in one, those behind symbolic links last."""
+    with os.scandir(folder) as found:
+        folders = sorted(
+            (entry.is_symlink(), entry.path) for entry in found if entry.is_dir() and not entry.name.startswith(".")
+        )
+    return [Path(path) for _, path in folders]
+
+
+def _cell(folder: Path, planned: Cell | None) -> CellStatus:
+    task, model = (planned.task, planned.local_model) if planned else _named(folder)
+    nothing = CellStatus(folder.name, folder.parent.name, task, model, WAITING, None, 0, None, None, None, 0.0, 0.0)
+    found = _begun(folder, nothing) if (folder / "state.json").exists() else _noted(folder, nothing)
+    if planned and planned.left_over and found.status in (WAITING, INTERRUPTED) and not _at_work(planned.sweep):
+        return replace(found, status=LEFT_OVER)
+    return found
+
+
+def _begun(folder: Path, nothing: CellStatus) -> CellStatus:
+    """Return where a run with a state stands; raises RunFolderError where what that is read from is damaged."""
+    state = read_state(folder)
+    refuse_damaged(folder, artifacts=False)
+    holder = None if state.status == DONE and state.stop_reason != "budget" else _holder(folder)
+    now = RUNNING if holder else {"running": INTERRUPTED}.get(state.status, state.status)
+    return replace(
+        nothing,
+        status=now,
+        stop_reason=state.stop_reason if now == DONE else None,
+        iterations=state.iterations,
+        stage=_stage(folder, state.iterations) if now in (RUNNING, INTERRUPTED) else None,
+        where=holder,
+        error=state.error if now == FAILED else None,
+        cost_usd=state.cost_usd,
+        seconds=_seconds(folder),
+    )
+
+
+def _noted(folder: Path, nothing: CellStatus) -> CellStatus:
+    """Return where a cell without a state stands: what the note of its last attempt says."""
+    note = read_note(folder)
+    if note is None:
+        return nothing
+    if note.result == FAILED:
+        return replace(nothing, status=FAILED, error=note.error)
+    holder = f"pid {note.pid} on {note.host}"
+    if note.result == RUNNING and _at_work(holder):
+        return replace(nothing, status=RUNNING, stage="start", where=holder)
+    return nothing
+
+
+def _at_work(holder: str) -> bool:
+    """Tell whether a process such as `pid 4711 on node3` lives; of another machine that isn't known, so it says no."""
+    told = _HOLDER.fullmatch(holder)
+    return told is not None and told[2] == socket.gethostname() and lives(int(told[1]))
+
+
+def _named(folder: Path) -> tuple[str, str]:
+    """Return task and local model of a run without a plan, from its configuration."""
+    config = _config(folder)
+    try:
+        return str(config["task"]["name"]), str(config["local_model"]["name"])
+    except (LookupError, TypeError):
+        return "", ""
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Return a run's configuration; an empty one of a run that is only just beginning, or that has been damaged."""
+    import yaml
+
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        found = yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 (it is safe)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _holder(folder: Path) -> str | None:
+    """Return who works on a run, such as `pid 4711 on node3`; None if nobody does."""
+    try:
+        lock = folder / ".lock"
+        told = _HOLDER.fullmatch(lock.read_text(encoding="utf-8").strip())
+        if not told:
+            return None
+        pid, host = int(told[1]), told[2]
+        if host == socket.gethostname():
+            return told[0] if _has_open(pid, lock) else None
+        quiet = time.time() - _last_change(folder)
+        return f"{told[0]}, {quiet / 60:.0f} min ago" if quiet < _FRESH_S else None
+    except OSError:
+        return None
+
+
+def _has_open(pid: int, lock: Path) -> bool:
+    """Tell whether a process of this machine has the lock's file open, which it has for as long as it holds it."""
+    if not sys.platform.startswith("linux"):
+        return lives(pid)
+    wanted = os.stat(lock)
+    for handle in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found = os.stat(handle)
+        except OSError:
+            continue
+        if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+            return True
+    return False
+
+
+def _last_change(folder: Path) -> float:
+    """Return when anything in a run's folder was last written."""
+    places = [folder, folder / "iterations", *_folders(folder / "iterations")]
+    return max(place.stat().st_mtime for place in places if place.exists())
+
+
+def _stage(folder: Path, iteration: int) -> str:
+    """Return the first stage of an iteration whose artifact has no marker; the test split comes after all of them."""
+    if (folder / "iterations" / "test").is_dir():
+        return "test split"
+    here = folder / "iterations" / f"{iteration:02d}"
+    if iteration and not here.is_dir():
+        return "synthesize"
+    if not here.is_dir() and not (folder / "iterations" / "start" / "synthetic.jsonl.done").exists():
+        return "start"
+    return next((stage for name, stage in _STAGES if not (here / f"{name}.done").exists()), "score")
+
+
+def _seconds(folder: Path) -> float:
+    """Return the wall time of a run's complete iterations, and of its test split."""
+    total = 0.0
+    try:
+        for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+            total += float(json.loads(line)["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    for name in ("predictions.jsonl", "verdicts.jsonl"):
+        try:
+            marker = folder / "iterations" / "test" / f"{name}.done"
+            total += float(json.loads(marker.read_text(encoding="utf-8"))["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+    return round(total, 3)
+
+
+# estimating
+
+
+def _with_time_left(cells: Sequence[CellStatus]) -> list[CellStatus]:
+    """Fill in how long each run will still take, by the finished runs that are most like it."""
+    finished: dict[tuple[str, ...], list[float]] = {}
+    for cell in cells:
+        if cell.status == DONE and cell.seconds:
+            for kind in _kinds(cell):
+                finished.setdefault(kind, []).append(cell.seconds)
+    medians = {kind: statistics.median(seconds) for kind, seconds in finished.items()}
+    return [_estimated(cell, medians) for cell in cells]
+
+
+def _kinds(cell: CellStatus) -> tuple[tuple[str, ...], ...]:
+    return (cell.study, cell.local_model, cell.task), (cell.study, cell.local_model), (cell.study,)
+
+
+def _estimated(cell: CellStatus, medians: dict[tuple[str, ...], float]) -> CellStatus:
+    if cell.status == DONE:
+        return replace(cell, seconds_left=0.0)
+    for kind, basis in zip(_kinds(cell), _BASES, strict=True):
+        if kind in medians:
+            return replace(cell, seconds_left=round(max(0.0, medians[kind] - cell.seconds), 3), basis=basis)
+    return cell
+
+
+def _time_left(cells: Sequence[CellStatus], at_once: int) -> tuple[float | None, str]:
+    """Return the seconds that the study will still take, and what that rests on."""
+    open_cells = [cell for cell in cells if cell.status in (RUNNING, WAITING, INTERRUPTED)]
+    if not open_cells:
+        return 0.0, "nothing is left to run"
+    lefts = [cell.seconds_left for cell in open_cells if cell.seconds_left is not None]
+    if len(lefts) < len(open_cells):
+        return None, f"{len(open_cells) - len(lefts)} runs have no finished run to be compared with"
+    known = Counter(cell.basis for cell in open_cells)
+    bases = ", ".join(f"{known[basis]} by the {basis}" for basis in _BASES if known[basis])
+    return (
+        round(max(sum(lefts) / at_once, *lefts), 3),
+        f"medians of finished runs: {bases}; {at_once} at a time",
+    )
+
+
+# showing
+
+
+def as_json(found: Status) -> str:
+    """Return the status as JSON, for machines."""
+    return json.dumps(asdict(found), indent=1, ensure_ascii=False)
+
+
+def rendered(found: Status) -> list[RenderableType]:
+    """Return the grid as a table, and what it comes to in words."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    several = len({cell.study for cell in found.cells}) > 1
+    swept = list(dict.fromkeys(name for cell in found.cells for name in cell.swept))
+    columns = [("run", "left"), *((name, "left") for name in swept), ("state", "left")]
+    for name, side in (*columns, ("it.", "right"), ("cost", "right"), ("time", "right")):
+        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("left", justify="right", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    for cell in found.cells:
+        table.add_row(
+            f"{cell.study}/{cell.run}" if several else cell.run,
+            *(cell.swept.get(name, "") for name in swept),
+            cell.status,
+            str(cell.iterations),
+            f"${cell.cost_usd:.2f}",
+            _duration(cell.seconds),
+            "" if cell.status in (DONE, FAILED, LEFT_OVER) else _duration(cell.seconds_left),
+            _what(cell),
+        )
+    counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
+    shared = " (a reply that runs share counts in each)" if len(found.cells) > 1 and found.cost_usd else ""
+    cost = f"Cost so far ${found.cost_usd:.2f}{shared}"
+    lines = [f"{len(found.cells)} runs: {counts}. {cost}, {_duration(found.seconds)} of work."]
+    if found.seconds_left:
+        lines.append(f"About {_duration(found.seconds_left)} left ({found.basis}).")
+    elif found.seconds_left is None:
+        lines.append(f"Time left unknown: {found.basis}.")
+    return [table, "", *lines]
+
+
+def _what(cell: CellStatus) -> str:
+    if cell.status == DONE:
+        return f"stopped by {cell.stop_reason}"
+    if cell.status == RUNNING:
+        return f"{cell.stage} ({cell.where})"
+    if cell.status == INTERRUPTED:
+        return f"at {cell.stage}; the same command goes on"
+    if cell.status == LEFT_OVER:
+        return f"{'broken off at ' + cell.stage if cell.stage else 'never begun'}; the newest sweep doesn't ask for it"
+    return (cell.error or "").splitlines()[0] if cell.error else ""
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
