@@ -172,10 +172,11 @@ class TestArtifacts:
 
     def test_what_a_killed_process_left_behind_is_removed_by_the_next(self, tmp_path: Path) -> None:
         code = (
-            "import os; from pathlib import Path; from llamaduo import run_dir; from llamaduo.records import Adapter\n"
+            "import os; from pathlib import Path\n"
+            "from llamaduo.records import Adapter; from llamaduo.runs.folder import RunDir\n"
             "def make(path):\n"
             "    (path / 'weights').write_text('large'); os._exit(9)\n"
-            "with run_dir.RunDir(Path('run')) as folder:\n"
+            "with RunDir(Path('run')) as folder:\n"
             "    folder.folder(folder.iteration(0) / 'adapter', Adapter, make)"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9

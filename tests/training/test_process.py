@@ -153,10 +153,11 @@ def test_a_worker_that_fails_says_why_whichever_it_is(tmp_path: Path) -> None:
     assert [json.loads(line)["failed"] for line in (tmp_path / "events.jsonl").open()] == ["ConfigError"]
 
 
+TESTS = ":".join(map(str, Path(__file__).parents[:2]))
 _ORPHAN = """
-import sys, time; sys.path.insert(0, sys.argv[2])
+import sys, time; sys.path[:0] = sys.argv[2].split(':')
 from pathlib import Path
-from test_train_process import Job, RUNTIME, TWO, examples
+from test_process import Job, RUNTIME, TWO, examples
 from llamaduo.errors import LlamaduoError
 from llamaduo.training.process import train_apart
 try:
@@ -168,7 +169,7 @@ except LlamaduoError as error:
 
 
 def test_it_ends_when_whoever_waits_for_it_has_died(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _ORPHAN, str(tmp_path / "run"), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", _ORPHAN, str(tmp_path / "run"), TESTS]
     parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _wait_until(lambda: list((tmp_path / "run").glob(".training.*.tmp/events.jsonl")))
     (job,) = map(str, (tmp_path / "run").glob(".training.*.tmp"))
@@ -179,7 +180,7 @@ def test_it_ends_when_whoever_waits_for_it_has_died(tmp_path: Path) -> None:
 
 
 def test_workers_end_when_their_launcher_is_killed_and_others_live_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _ORPHAN, str(tmp_path / "run"), str(Path(__file__).parent), "two"]
+    command = [sys.executable, "-c", _ORPHAN, str(tmp_path / "run"), TESTS, "two"]
     waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         _wait_until(lambda: list((tmp_path / "run").glob(".training.*.tmp/events.jsonl")))
