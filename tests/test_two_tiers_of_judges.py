@@ -12,7 +12,6 @@ import pytest
 from fakes import PROVIDER, quick_stages, quiet, rows_of, script_judge, verdict
 
 from llamaduo.checks import problems
-from llamaduo.compose import compose
 from llamaduo.config import Experiment, fingerprint
 from llamaduo.errors import ServiceError
 from llamaduo.evidence.two_tier import chosen
@@ -195,6 +194,6 @@ def test_unused_it_changes_no_name_and_no_file(compose_experiment: Compose) -> N
 def test_what_can_not_work_is_refused(
     compose_experiment: Compose, monkeypatch: pytest.MonkeyPatch, changed: list[str], said: str
 ) -> None:
-    monkeypatch.setattr(compose, "problems", lambda _: [])
+    monkeypatch.setattr("llamaduo.compose.compose.problems", lambda _: [])
     found = problems(compose_experiment(*TWO_TIERS, *changed))
     assert [line for line in found if said in line], found
