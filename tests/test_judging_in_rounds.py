@@ -16,8 +16,8 @@ from llamaduo.config import Experiment
 from llamaduo.loop import run, run_folder
 from llamaduo.records import Verdict
 from llamaduo.runs.folder import read_rows
-from llamaduo.verify import verify
 from llamaduo.verify.compare import summary
+from llamaduo.verify.verify import verify
 
 __all__ = ["quick_stages"]
 

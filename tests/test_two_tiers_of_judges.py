@@ -22,8 +22,8 @@ from llamaduo.runs.folder import read_rows
 from llamaduo.studies.pages.page import run_page
 from llamaduo.studies.report import report
 from llamaduo.studies.study import read_study
-from llamaduo.verify import verify
 from llamaduo.verify.compare import summary
+from llamaduo.verify.verify import verify
 
 __all__ = ["quick_stages"]
 

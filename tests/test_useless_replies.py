@@ -15,7 +15,7 @@ from llamaduo.errors import ServiceError
 from llamaduo.loop import run, run_folder
 from llamaduo.runs.folder import read_state
 from llamaduo.service.unusable import quoted
-from llamaduo.verify import verify
+from llamaduo.verify.verify import verify
 
 __all__ = ["quick_stages"]
 pytestmark = pytest.mark.usefixtures("quick_stages")

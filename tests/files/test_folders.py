@@ -12,7 +12,7 @@ from llamaduo.files.folders import below, files_below
 from llamaduo.runs.record import read_runs
 from llamaduo.studies.report import report
 from llamaduo.sweeps.status import status
-from llamaduo.verify import verify
+from llamaduo.verify.verify import verify
 from tests.made_runs import configuration, make_run
 
 

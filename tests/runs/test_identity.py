@@ -14,7 +14,7 @@ from llamaduo.config import Experiment, fingerprint
 from llamaduo.errors import InputError
 from llamaduo.loop import finished, run, run_folder
 from llamaduo.runs.identity import NAME, identity
-from llamaduo.verify import verify
+from llamaduo.verify.verify import verify
 
 __all__ = ["quick_stages"]
 

@@ -26,9 +26,9 @@ from llamaduo.config import Experiment
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.loop import run, run_folder
 from llamaduo.service.journal import default_path
-from llamaduo.verify import verify
 from llamaduo.verify.archive import NAME, pack, unpacked
 from llamaduo.verify.compare import Verified
+from llamaduo.verify.verify import verify
 
 __all__ = ["quick_stages"]
 
