@@ -25,7 +25,8 @@ from llamaduo.service.bodies import most_tokens
 from llamaduo.service.journal import Journal
 from llamaduo.service.liveness import alive
 from llamaduo.service.prices import Tariff
-from llamaduo.service.reading import form_of, parsed, read
+from llamaduo.service.reading import form_of, read
+from llamaduo.service.received import parsed
 from llamaduo.service.transport import batch_body, batch_call
 
 if TYPE_CHECKING:

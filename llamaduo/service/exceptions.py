@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
 from llamaduo.redaction import redact
-from llamaduo.service.refusals import RefusedError, UnknownOutcomeError, error_of
+from llamaduo.service.refusals import NoReplyError, RefusedError, UnknownOutcomeError, error_of
 
 
 def translated(error: Exception, llm: ServiceLLM) -> ServiceError:
@@ -22,6 +22,8 @@ def translated(error: Exception, llm: ServiceLLM) -> ServiceError:
     name = type(error).__name__
     if name in ("ContentPolicyViolationError", "ContextWindowExceededError"):
         return RefusedError(f"{llm.name} refused: {text}")
+    if any("httpx.DecodingError" in _ancestors(link) for link in _chain(error)):
+        return NoReplyError(f"{llm.name}: what came is not compressed as its Content-Encoding says: {text}")
     missing = _missing(error)
     if missing:
         return ServiceError(f"{llm.name}: {missing}; nothing was sent.")

@@ -14,7 +14,8 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from llamaduo.service.reading import NO_CHOICES, NO_CONTENT, parsed, read
+from llamaduo.service.reading import NO_CHOICES, NO_CONTENT, read
+from llamaduo.service.received import parsed
 from llamaduo.service.repair import row_is_sound
 from llamaduo.service.schema import firsts, todays
 

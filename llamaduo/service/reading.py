@@ -13,7 +13,6 @@ lies beside the body. Nothing is raised: a body that says nothing reads as nothi
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import re
@@ -21,7 +20,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from llamaduo.service.received import parsed, received
+
 _MOST_TOKENS = 10**9
+"""No count is taken for more: this is far beyond what any request allows."""
 
 NO_CONTENT = "no_content"
 """The finish reason of a reply that has thoughts alone, or nothing where its text should be."""
@@ -81,7 +83,7 @@ def read(raw: str) -> Said:
     if isinstance(tree.get("format"), str):
         if tree["format"] == "litellm":
             return _dumped(tree.get("dump"))
-        return read_body(tree["format"], parsed(str(tree.get("body"))))
+        return read_body(tree["format"], received(str(tree.get("body"))))
     if "custom_id" in tree:
         return read_body("openai", _at(tree, "response", "body"))
     return _dumped(tree)
@@ -99,15 +101,6 @@ def read_body(form: str, body: Any) -> Said:
     return replace(made, aside=aside.encode("utf-8", "replace").decode())
 
 
-def parsed(text: str) -> Any:
-    """Return the JSON value that a text is, None for what is none."""
-    text = text.removeprefix("\ufeff")
-    for number in (int, float):  # an int of five thousand digits is refused by Python, not by JSON
-        with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(text, parse_int=number)
-    return None
-
-
 def form_of(body: Any) -> str | None:
     """Return the format that a body has the shape of, None where it is no reply in any."""
     if not isinstance(body, Mapping):
@@ -122,7 +115,7 @@ def form_of(body: Any) -> str | None:
 
 
 def billed(usage: Any) -> tuple[int, int]:
-    """Return how many tokens the prompt and the reply are billed at; 0 for a count that can't be."""
+    """Return how many tokens the prompt and the reply are billed at; 0 for what is no count."""
     if not isinstance(usage, Mapping):
         return 0, 0
     prompt, reply = (
@@ -134,7 +127,7 @@ def billed(usage: Any) -> tuple[int, int]:
 
 def _count(value: Any) -> int:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return math.ceil(value) if number and 0 < value < _MOST_TOKENS else 0
+    return math.ceil(min(value, _MOST_TOKENS)) if number and value > 0 else 0
 
 
 def _at(tree: Any, *path: str | int) -> Any:
@@ -170,7 +163,7 @@ def _openai(body: Mapping[str, Any]) -> Said:
     tokens, model = billed(body.get("usage")), body.get("model", "")
     if not isinstance(choice, Mapping):
         return Said("", NO_CHOICES, *tokens, model, "")
-    message = choice.get("message")
+    message = choice.get("message", choice.get("delta"))
     content = message.get("content") if isinstance(message, Mapping) else message
     content = choice.get("text") if message is None else content
     text, thoughts = _parts(content)
@@ -179,14 +172,15 @@ def _openai(body: Mapping[str, Any]) -> Said:
     reason = _reason("openai", choice.get("finish_reason"))
     if reason == "stop" and isinstance(choice.get("native_finish_reason"), str):
         reason = _reason("openai", choice["native_finish_reason"])
-    refusal = _at(message, "refusal")
-    if refusal and not text and reason == "stop":
+    refusal = _at(message, "refusal") or _refusal_part(content)
+    thought = _at(message, "reasoning_details") or _at(body, "usage", "completion_tokens_details", "reasoning_tokens")
+    if reason == "stop" and (_at(message, "tool_calls") or _at(message, "function_call")):
+        reason = "tool_calls"
+    elif reason == "stop" and not text and choice.get("error"):
+        reason = "error"
+    elif refusal and not text and reason == "stop":
         text, reason = str(refusal), "refusal"
-    elif (
-        reason in ("stop", "length")
-        and not text.strip()
-        and (content is None or _at(body, "usage", "completion_tokens_details", "reasoning_tokens"))
-    ):
+    elif reason in ("stop", "length") and not text.strip() and (content is None or thought):
         reason = NO_CONTENT
     return Said(text, reason, *tokens, model, told + thoughts)
 
@@ -196,9 +190,12 @@ def _anthropic(body: Mapping[str, Any]) -> Said:
     cached = sum(_count(_at(usage, f"cache_{what}_input_tokens")) for what in ("creation", "read"))
     prompt, reply = billed(usage)
     text, thoughts = _parts(body.get("content"))
-    return Said(
-        text, _reason("anthropic", body.get("stop_reason")), prompt + cached, reply, body.get("model", ""), thoughts
-    )
+    reason = _reason("anthropic", body.get("stop_reason"))
+    if reason == "stop" and _has_part(body.get("content"), "tool_use"):
+        reason = "tool_calls"
+    elif reason == "stop" and body.get("content") is None:
+        reason = NO_CONTENT
+    return Said(text, reason, prompt + cached, reply, body.get("model", ""), thoughts)
 
 
 def _gemini(body: Mapping[str, Any]) -> Said:
@@ -211,9 +208,12 @@ def _gemini(body: Mapping[str, Any]) -> Said:
         blocked = _at(body, "promptFeedback", "blockReason")
         return Said("", "content_filter" if blocked else NO_CHOICES, *tokens, model, "")
     content = candidate.get("content")
-    text, thoughts = _parts(content.get("parts") if isinstance(content, Mapping) else content)
+    parts = content.get("parts") if isinstance(content, Mapping) else content
+    text, thoughts = _parts(parts)
     reason = _reason("gemini", candidate.get("finishReason"))
-    if thought_tokens and not text.strip() and reason in ("stop", "length"):
+    if reason == "stop" and _has_part(parts, "functionCall"):
+        reason = "tool_calls"
+    elif reason in ("stop", "length") and not text.strip() and (thought_tokens or not parts):
         reason = NO_CONTENT
     return Said(text, reason, *tokens, model, thoughts)
 
@@ -249,6 +249,13 @@ def _dumped(dump: Any) -> Said:
 # ---------------------------------------------------------------- text and thoughts
 
 
+_PARTS = (
+    "type", "text", "functionCall", "functionResponse", "inlineData", "fileData", "executableCode",
+    "codeExecutionResult", "thoughtSignature",
+)  # fmt: skip
+"""Names by which a part is known, so that it isn't an object in a text's place."""
+
+
 def _parts(content: Any) -> tuple[str, str]:
     """Return text and thoughts of a content: a string, parts, one part, or an object in a text's place (as JSON)."""
     if content is None or isinstance(content, str):
@@ -272,8 +279,22 @@ def _part(part: Any) -> tuple[str, str]:
         return "", _joined(next(shown, ""))
     if isinstance(part.get("text"), str):
         return part["text"], ""
-    known = any(name in part for name in ("type", "text", "functionCall", "inlineData", "executableCode"))
+    if part.get("type") == "text" and isinstance(_at(part, "text", "value"), str):
+        return part["text"]["value"], ""
+    known = any(name in part for name in _PARTS)
     return "" if known or not part else json.dumps(part, ensure_ascii=False), ""
+
+
+def _has_part(content: Any, kind: str) -> bool:
+    """Tell whether a content has a part of a type, which in Gemini's format is its name."""
+    parts = content if isinstance(content, list) else [content]
+    return any(isinstance(part, Mapping) and (kind in part or part.get("type") == kind) for part in parts)
+
+
+def _refusal_part(content: Any) -> Any:
+    """Return the words of a refusal among the parts of a content."""
+    parts = content if isinstance(content, list) else []
+    return next((said for part in parts if (said := _at(part, "refusal"))), None)
 
 
 def _joined(content: Any) -> str:

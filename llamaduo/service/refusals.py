@@ -122,9 +122,10 @@ def error_under_success(llm: ServiceLLM, body: Any) -> ServiceError | None:
     code = found.get("code") if isinstance(found, Mapping) else None
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
     meant = error_of(llm, status, body)
-    if isinstance(meant, TransientError | PerhapsRefusedError):
-        return UnknownOutcomeError(f"{llm.name}: an error under status 200: {told(body)}")
-    return meant
+    message = f"{llm.name}: an error under status 200: {told(body)}"
+    if isinstance(meant, PerhapsRefusedError):
+        return NoReplyError(message)
+    return UnknownOutcomeError(message) if isinstance(meant, TransientError) else meant
 
 
 def told(body: Any) -> str:

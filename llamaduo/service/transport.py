@@ -31,7 +31,8 @@ from llamaduo.service.addresses import address
 from llamaduo.service.addresses import headers as more_headers
 from llamaduo.service.bodies import ADDRESSES, encoded, is_own, key_header, parameters, sending_of, token_limits
 from llamaduo.service.exceptions import translated, waits
-from llamaduo.service.reading import NO_CHOICES, form_of, parsed, read_body
+from llamaduo.service.reading import NO_CHOICES, form_of, read_body
+from llamaduo.service.received import holds_a_reply, received
 from llamaduo.service.refusals import (
     NoReplyError,
     error_of,
@@ -235,13 +236,10 @@ async def call(
     except Exception as error:
         if not arrived:
             raise translated(error, llm) from error
-        found = form_of(parsed(_text(arrived[-1])))
-        if found is None and arrived[-1].status_code < 300:
-            raise translated(error, llm) from error  # a format that nobody here reads
-        return _accepted(llm, found or "openai", arrived[-1])
+        return _accepted(llm, "openai", arrived[-1])
     finally:
         _ARRIVED.reset(keeping)
-    found = form_of(parsed(_text(arrived[-1]))) if arrived else None
+    found = form_of(received(_text(arrived[-1]))) if arrived else None
     if found:
         return _enveloped(found, arrived[-1], None)
     dump = response.model_dump()
@@ -262,22 +260,39 @@ async def _own_call(
     client = get_async_httpx_client("llamaduo").client
     headers = {"Content-Type": "application/json", **key_header(llm, key), **sending.headers, **more_headers(llm)}
     try:
-        response = await client.post(
+        request = client.build_request(
+            "POST",
             sending.url,
             content=encoded(sending.body),
             headers=headers,
             timeout=httpx.Timeout(llm.timeout_s),
-            follow_redirects=False,
         )
+        response = await _whole(await client.send(request, stream=True, follow_redirects=False))
     except Exception as error:
         raise translated(error, llm) from error
     return _accepted(llm, sending.form, response)
 
 
+async def _whole(response: Any) -> Any:
+    """Return a response with all of its body; one that isn't compressed as it says has the bytes that came."""
+    import httpx
+
+    try:
+        content = b"".join([part async for part in response.aiter_raw()])
+    finally:
+        await response.aclose()
+    told = {"status_code": response.status_code, "request": response.request, "content": content}
+    try:
+        return httpx.Response(headers=response.headers, **told)
+    except httpx.DecodingError:
+        kept = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
+        return httpx.Response(headers=kept, **told)
+
+
 def _accepted(llm: ServiceLLM, form: str, response: Any) -> str:
     """Return a server's reply as it is stored; raises what its status, or an error in its body, means."""
     text = _text(response)
-    body = parsed(text)
+    body = received(text)
     if response.status_code >= 300:
         if response.status_code < 400:
             place = redact(response.headers.get("location", "nowhere"))
@@ -285,14 +300,15 @@ def _accepted(llm: ServiceLLM, form: str, response: Any) -> str:
         wait = max(waits(response.headers, text))
         told_of = text if body is None else body
         raise error_of(llm, response.status_code, told_of, retry_after=wait, place=str(response.url))
-    if form_of(body) is None or read_body(form, body).finish_reason == NO_CHOICES:
+    found = form_of(body)
+    if found is None or read_body(found, body).finish_reason == NO_CHOICES:
         error = error_under_success(llm, body)
         if error is not None:
             raise error
-    if form_of(body) is None:
+    if found is None and not holds_a_reply(text):
         shown = told(text) or "nothing at all"
         raise NoReplyError(f"{llm.name}: the server answered {response.status_code}, and no reply: {shown}")
-    return _enveloped(form, response, None)
+    return _enveloped(found or form, response, None)
 
 
 def _text(response: Any) -> str:

@@ -7,6 +7,7 @@ gateways' bodies and one-off kinds come besides. litellm's converters raise at m
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import sqlite3
 from collections import Counter
@@ -66,6 +67,17 @@ def odd(provider: str) -> dict[str, str]:
     found[f"{provider} a number beyond all;"] = json.dumps({"cost": "@@"} | whole).replace('"@@"', "9" * 5000)
     found[f"{provider} other keys;"] = json.dumps({**whole, "x_gateway": {"cost": 1e-7, "route": ["a", "b"]}})
     found[f"{provider} no ascii;"] = json.dumps(changed(whole, ("model",), "m\u00e4\u2028"), ensure_ascii=False)
+    text = json.dumps(whole)
+    found |= {
+        f"{provider} {text[:9]!r} and {more!r};": text + more for more in ("garbage", ",", "\0", "<!-- -->", text)
+    }
+    found |= {f"{provider} cut at {share}%;": text[: len(text) * share // 100] for share in (30, 50, 70, 90, 99)}
+    found[f"{provider} an event;"] = f"event: message\ndata: {text}\n\ndata: [DONE]\n\n"
+    found[f"{provider} in an envelope;"] = json.dumps({"data": whole})
+    found[f"{provider} too deep;"] = json.dumps({"x": "@@"} | whole).replace('"@@"', "[" * 10**5 + "]" * 10**5)
+    for encoding in ("utf-16", "utf-32-be"):
+        found[f"{provider} {encoding};"] = text.encode(encoding).decode("utf-8", "surrogateescape")
+    found[f"{provider} gzip;"] = gzip.compress(text.encode(), mtime=0).decode("utf-8", "surrogateescape")
     found[f"{provider} a byte that is no text;"] = json.dumps({"x": "@@"} | whole).replace("@@", "\udcff")
     return found
 
@@ -135,9 +147,7 @@ def test_what_litellm_can_not_convert_is_read(
     assert service.spent_usd == reply.cost_usd > 0
 
 
-@pytest.mark.parametrize(
-    "body", ['{"detail": "Not Found"}', "<html>log in</html>", "", "[]", '"text"', '{"choices": [']
-)
+@pytest.mark.parametrize("body", ['{"detail": "Not Found"}', "<html>log in</html>", "", "[]", '"text"', "data: [DONE]"])
 def test_what_is_no_reply_is_said_and_not_tried_again(
     double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, body: str
 ) -> None:
@@ -152,3 +162,19 @@ def test_what_is_no_reply_is_said_and_not_tried_again(
     double.control(bodies={})
     (mended,) = open_service().ask([ask_for(llm, "odd")], silent)
     assert isinstance(mended, Reply)
+
+
+@pytest.mark.parametrize("body", ["<html>log in</html>", "", '{"detail": "Not Found"}'])
+def test_what_is_no_reply_is_not_tried_again_by_a_provider_of_litellms_either(
+    double: Double, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    monkeypatch.setenv("MISTRAL_API_KEY", "the-key")
+    double.control(bodies={"odd": body})
+    llm = ServiceLLM(
+        name="it", provider="mistral", model="m", base_url=double.url("openai"), json_schema=False, max_attempts=3,
+        price=Price(5.0, 20.0, "a test"),
+    )  # fmt: skip
+    (failed,) = open_service().ask([ask_for(llm, "odd")], silent)
+    assert isinstance(failed, Failure)
+    assert failed.message.startswith("it: the server answered 200, and no reply: ")
+    assert len(double.bill()["calls"]) == 1

@@ -122,6 +122,51 @@ def test_a_refusal_in_a_field_of_its_own_is_one() -> None:
     assert (found.text, found.finish_reason) == ("I can't.", "refusal")
 
 
+def test_a_refusal_among_the_parts_is_one() -> None:
+    found = said([{"type": "refusal", "refusal": "I can't."}])
+    assert (found.text, found.finish_reason) == ("I can't.", "refusal")
+
+
+CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+
+@pytest.mark.parametrize(
+    ("form", "body", "reason"),
+    [
+        *(
+            ("openai", openai({"content": text, "tool_calls": CALLS}), "tool_calls")
+            for text in (None, "", "Let me see.")
+        ),
+        ("openai", openai({"content": "", "function_call": {"name": "f"}}), "tool_calls"),
+        ("openai", openai({"content": "yes", "tool_calls": []}), "stop"),
+        ("openai", openai({"content": "", "reasoning_details": [{"text": "hm"}]}), "no_content"),
+        (
+            "openai",
+            {"choices": [{"error": {"code": 502}, "message": {"content": ""}, "finish_reason": "stop"}]},
+            "error",
+        ),
+        ("anthropic", {"content": [{"type": "tool_use", "name": "f"}], "stop_reason": "end_turn"}, "tool_calls"),
+        ("anthropic", {"content": None, "stop_reason": "end_turn"}, "no_content"),
+        (
+            "gemini",
+            {"candidates": [{"content": {"parts": [{"functionCall": {}}]}, "finishReason": "STOP"}]},
+            "tool_calls",
+        ),
+        ("gemini", {"candidates": [{"content": {"parts": []}, "finishReason": "STOP"}]}, "no_content"),
+        ("gemini", {"candidates": [{"finishReason": "STOP"}]}, "no_content"),
+    ],
+)
+def test_a_call_of_a_tool_and_what_holds_no_answer_are_no_finished_answers(form: str, body: Any, reason: str) -> None:
+    assert read(stored(form, body)).finish_reason == reason
+
+
+def test_what_a_tool_of_the_providers_brought_is_no_part_of_the_text() -> None:
+    parts = [{"executableCode": {"code": "1"}}, {"codeExecutionResult": {"output": "1"}}, {"text": "yes"}]
+    body = {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}
+    assert (read(stored("gemini", body)).text, read(stored("gemini", body)).finish_reason) == ("yes", "stop")
+    assert said([{"type": "text", "text": {"value": "yes", "annotations": []}}]).text == "yes"
+
+
 def test_anthropics_blocks() -> None:
     blocks = [{"type": "thinking", "thinking": "hm"}, {"type": "redacted_thinking", "data": "x"}]
     usage = {"input_tokens": 3, "cache_read_input_tokens": 2, "cache_creation_input_tokens": None, "output_tokens": 4}
@@ -176,12 +221,14 @@ def test_a_row_of_a_batch_is_read_as_its_body_is() -> None:
         ({}, (0, 0)),
         ({"prompt_tokens": -3, "completion_tokens": -(10**6)}, (0, 0)),
         ({"prompt_tokens": "3", "completion_tokens": None}, (0, 0)),
-        ({"prompt_tokens": 10**30, "completion_tokens": float("nan")}, (0, 0)),
-        ({"prompt_tokens": float("inf"), "completion_tokens": True}, (0, 0)),
+        ({"prompt_tokens": 10**30, "completion_tokens": float("nan")}, (10**9, 0)),
+        ({"prompt_tokens": float("inf"), "completion_tokens": True}, (10**9, 0)),
         ([1, 2], (0, 0)),
     ],
 )
-def test_a_usage_that_can_not_be_counts_as_none(usage: Any, expected: tuple[int, int]) -> None:
+def test_a_usage_that_is_none_counts_as_none_and_one_beyond_all_as_too_much(
+    usage: Any, expected: tuple[int, int]
+) -> None:
     assert billed(usage) == expected
 
 

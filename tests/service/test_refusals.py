@@ -15,6 +15,7 @@ from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Failure, Request, Service
 from llamaduo.service.refusals import (
     TOO_LONG,
+    NoReplyError,
     PerhapsRefusedError,
     RefusedError,
     UnknownOutcomeError,
@@ -132,6 +133,7 @@ def test_an_error_under_success_means_what_its_code_says() -> None:
     assert type(error_under_success(LLM, openai(502))) is UnknownOutcomeError
     assert type(error_under_success(LLM, openai(None))) is UnknownOutcomeError
     assert type(error_under_success(LLM, openai(401))) is ServiceError
+    assert type(error_under_success(LLM, openai(400))) is NoReplyError
     assert type(error_under_success(LLM, openai("content_filter"))) is RefusedError
     assert error_under_success(LLM, {"choices": []}) is None
 
