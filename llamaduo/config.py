@@ -200,6 +200,8 @@ class Price:
     """The last day on which it holds (2027-01-31): later, nothing is bought at it."""
     note: str = field(default="", metadata=IF_ANY)
     """What else is to be known of it; said beside it."""
+    unbilled: list[int] = field(default_factory=list, metadata=IF_ANY)
+    """Statuses of failed calls for which the provider bills nothing, such as [500]; others count at their worst."""
 
 
 @dataclass
@@ -253,7 +255,7 @@ class ServiceLLM:
     retired: Optional[str] = None
     """The day from which the provider no longer answers, if it is known."""
     unbounded_usage: bool = field(default=False, metadata=IF_ANY)
-    """Whether to go on where a reply says that it used more tokens than its request allows."""
+    """Whether to go on where a reply says that it used more tokens than its request allows, and to count them all."""
 
 
 @dataclass

@@ -220,7 +220,8 @@ def another(path: str, value: Any) -> Any:
 OF_AN_LLM = (
     "name", "api_key_env", "key_required", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s",
     "max_attempts", "batch", "batch_fallback", "batch_poll_s", "retired", "price.input", "price.output", "price.as_of",
-    "price.batch_input", "price.batch_output", "price.cached_input", "price.until", "price.note", "unbounded_usage",
+    "price.batch_input", "price.batch_output", "price.cached_input", "price.until", "price.note", "price.unbilled",
+    "unbounded_usage",
 )  # fmt: skip
 WITHOUT_INFLUENCE = {
     "study", "name", "protocol.name", "task.train_rows", "task.test_rows", "task.synthetic_rows",

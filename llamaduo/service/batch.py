@@ -265,7 +265,8 @@ class Batches:
         if not isinstance(response, Mapping) or response.get("status_code") != 200 or not form_of(response.get("body")):
             return None
         said = read(line)
-        bill = bill_of(said, self._tariff, Allowed(most_tokens(self._llm), worst), batch=True)
+        allowed = Allowed(most_tokens(self._llm), worst, bounded=not self._llm.unbounded_usage)
+        bill = bill_of(said, self._tariff, allowed, batch=True)
         self._beyond.count(self._llm, bill)
         counted = bill.prompt_tokens, bill.completion_tokens, bill.cost_usd
         return Reply(key, said.text, said.finish_reason, *counted, model=said.model, aside=said.aside)

@@ -4,7 +4,8 @@
     bill.cost_usd, bill.beyond        what is counted; the tokens that can't be, 0 nearly always
 
 A request's budget is reserved at its worst case. Usage that passes it is no usage that anybody can plan with: it counts
-as far as the request allows, what is beyond is told, and the run sends nothing more.
+as far as the request allows, what is beyond is told, and the run sends nothing more. Where `unbounded_usage` says that
+it is to be expected, all of it counts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ServiceError
 from llamaduo.service.prices import Tariff
-from llamaduo.service.reading import Said
+from llamaduo.service.reading import MOST_TOKENS, Said
 
 _HIDDEN_PROMPT = 1024
 """Tokens that a provider may add to a prompt: templates, tools, its own instructions."""
@@ -34,6 +35,8 @@ class Allowed:
     """What was reserved for it."""
     prompt: int | None = None
     """Tokens of the prompt; null where the request is not at hand, as in a batch that another process handed in."""
+    bounded: bool = True
+    """Whether no more than that counts."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Bill:
     completion_tokens: int
     cost_usd: float
     beyond: int
-    """Tokens that it says it used beyond what its request allows."""
+    """Tokens that it says it used beyond what its request allows, counted or not."""
 
 
 def bill_of(said: Said, price: Tariff, allowed: Allowed, *, batch: bool = False) -> Bill:
@@ -59,8 +62,12 @@ def bill_of(said: Said, price: Tariff, allowed: Allowed, *, batch: bool = False)
     if prompt <= most_prompt and reply <= most_reply and cost <= most_usd + 1e-12:
         return Bill(prompt, reply, cost, 0)
     kept = int(min(prompt, most_prompt)), min(reply, allowed.reply)
-    counted = min(float(price.cost(*kept, batch=batch)), allowed.worst_usd)
-    return Bill(*kept, counted, max(1, prompt + reply - sum(kept)))
+    beyond = max(1, prompt + reply - sum(kept))
+    if max(prompt, reply) == MOST_TOKENS:
+        return Bill(*kept, allowed.worst_usd, beyond)  # no count that any of it could be taken from
+    if not allowed.bounded:
+        return Bill(prompt, reply, cost, beyond)
+    return Bill(*kept, min(float(price.cost(*kept, batch=batch)), allowed.worst_usd), beyond)
 
 
 class Beyond:
@@ -69,12 +76,14 @@ class Beyond:
     def __init__(self) -> None:
         self._replies: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
+        self._counted: set[str] = set()
 
     def count(self, llm: ServiceLLM, bill: Bill) -> None:
         """Count a reply, if it did."""
         if bill.beyond:
             self._replies[llm.name] += 1
             self._tokens[llm.name] += bill.beyond
+            self._counted |= {llm.name} if llm.unbounded_usage else set()
 
     def refuse(self, llm: ServiceLLM) -> None:
         """Raise ServiceError before a call whose worst case can't be told."""
@@ -86,7 +95,10 @@ class Beyond:
 
     def notes(self) -> list[str]:
         """Return a sentence for each service LLM whose replies did."""
-        return [f"{self._told(name)}; these are not counted in what was spent." for name in self._replies]
+        return [
+            f"{self._told(name)}; these are {'' if name in self._counted else 'not '}counted in what was spent."
+            for name in self._replies
+        ]
 
     def _told(self, name: str) -> str:
         count = self._replies[name]

@@ -518,8 +518,11 @@ class Service:
             return await call(
                 request.llm, request.prompt, schema=request.schema, seed=request.repeat, earlier=request.earlier
             )
-        except (UnknownOutcomeError, NoReplyError):
-            await self._journal.fail(attempt, cost_usd=worst, outcome="unknown")
+        except (UnknownOutcomeError, NoReplyError) as error:
+            billed = getattr(error, "status", None) not in tariff(request.llm, self._prices).unbilled
+            await self._journal.fail(
+                attempt, cost_usd=worst if billed else 0.0, outcome="unknown" if billed else "failed"
+            )
             raise
         except Exception:
             await self._journal.fail(attempt, cost_usd=0.0, outcome="failed")
@@ -530,7 +533,8 @@ class Service:
     async def _record(self, request: Request, attempt: int, raw: str, worst: float) -> Reply:
         """Store the raw reply, beside what it says."""
         said = read(raw)
-        allowed = Allowed(request.longest_reply, worst, request.longest_prompt)
+        bounded = not request.llm.unbounded_usage
+        allowed = Allowed(request.longest_reply, worst, request.longest_prompt, bounded)
         bill = bill_of(said, tariff(request.llm, self._prices), allowed)
         counted = bill.prompt_tokens, bill.completion_tokens, bill.cost_usd
         reply = Reply(request.key, said.text, said.finish_reason, *counted, model=said.model, aside=said.aside)

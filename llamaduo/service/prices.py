@@ -33,6 +33,8 @@ class Tariff:
     """Where the prices come from, with their date."""
     cached_input: float | None = None
     """Of prompt tokens that the provider reads from its cache; null where it is not known."""
+    unbilled: tuple[int, ...] = ()
+    """Statuses of failed calls that cost nothing."""
 
     @property
     def free(self) -> bool:
@@ -73,7 +75,8 @@ def _of(price: Price, place: str) -> Tariff:
     )
     source = f"{place}, {price.as_of}" + (f", until {price.until}" if price.until else "")
     source += f" ({price.note})" if price.note else ""
-    return Tariff(price.input / 1e6, price.output / 1e6, batch_input, batch_output, source, cached_input)
+    unbilled = tuple(price.unbilled)
+    return Tariff(price.input / 1e6, price.output / 1e6, batch_input, batch_output, source, cached_input, unbilled)
 
 
 def retires(llm: ServiceLLM) -> str | None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from llamaduo.service.received import parsed, received
 
-_MOST_TOKENS = 10**9
+MOST_TOKENS = 10**9
 """No count is taken for more: this is far beyond what any request allows."""
 
 NO_CONTENT = "no_content"
@@ -127,7 +127,7 @@ def billed(usage: Any) -> tuple[int, int]:
 
 def _count(value: Any) -> int:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return math.ceil(min(value, _MOST_TOKENS)) if number and value > 0 else 0
+    return math.ceil(min(value, MOST_TOKENS)) if number and value > 0 else 0
 
 
 def _at(tree: Any, *path: str | int) -> Any:

@@ -66,7 +66,14 @@ class PerhapsRefusedError(RefusedError):
 
 
 class UnknownOutcomeError(TransientError):
-    """The request was sent and no whole answer came; it may have been billed all the same."""
+    """The request was sent and no whole answer came; it may have been billed all the same.
+
+    `status` is the one that came in place of an answer, null where none did.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0.0, status: int | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.status = status
 
 
 class NoReplyError(ServiceError):
@@ -88,8 +95,10 @@ def error_of(
             return ServiceError(
                 f"{llm.name} asks to come back in {retry_after:,.0f} s: {text}; run the same command then."
             )
-        kind = UnknownOutcomeError if _may_be_billed(llm, status) else TransientError
-        return kind(f"{llm.name}: {text or f'status {status}'}", retry_after=retry_after)
+        message = f"{llm.name}: {text or f'status {status}'}"
+        if _may_be_billed(llm, status):
+            return UnknownOutcomeError(message, retry_after=retry_after, status=status)
+        return TransientError(message, retry_after=retry_after)
     message = f"{llm.name} refused the call ({_phrase(status)}, {status}): {text}{_way_on(llm, status, text, place)}"
     nobody_knows = status in (400, 422) and not for_good and not _ACCOUNT_WORDS.search(text)
     return PerhapsRefusedError(message) if nobody_knows else ServiceError(message)

@@ -37,6 +37,7 @@ def said(prompt: int, reply: int) -> Said:
         (120, 1000, Bill(120, 100, PRICE.cost(120, 100), 900)),
         (900_000_000, 80, Bill(1524, 80, ALLOWED.worst_usd, 900_000_000 - 1524)),
         (120, 900_000_000, Bill(120, 100, PRICE.cost(120, 100), 899_999_900)),
+        (120, 10**9, Bill(120, 100, ALLOWED.worst_usd, 10**9 - 100)),
     ],
 )
 def test_usage_counts_as_far_as_the_request_allows(prompt: int, reply: int, counted: Bill) -> None:
@@ -92,12 +93,18 @@ def test_a_run_stops_before_the_next_call_after_usage_beyond_what_it_allowed(
     service.close()
 
 
-def test_who_wants_to_go_on_all_the_same_does(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_wants_to_go_on_all_the_same_does_and_counts_all_of_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sent: list[str] = []
     monkeypatch.setattr(client, "call", claiming(TEN_TIMES, sent))
-    requests = [Request(replace(LLM, unbounded_usage=True), f"prompt {n}", None, 0, "judge") for n in range(5)]
+    requests = [Request(replace(LLM, unbounded_usage=True), f"prompt {n}", None, 0, "judge") for n in range(3)]
     service.ask(requests, lambda *_: None)
-    assert len(sent) == 5
+    assert len(sent) == 3
+    assert service.spent_usd == pytest.approx(3 * (20 * 100 + 640 * 400) / 1e6)
+    assert any(
+        note.endswith("beyond what the request allows; these are counted in what was spent.") for note in service.notes
+    )
     service.close()
 
 
@@ -113,6 +120,24 @@ def test_a_500_may_be_billed_unless_the_provider_is_known_not_to(
     assert isinstance(error, TransientError)
     assert isinstance(error, UnknownOutcomeError) == unknown
     assert not isinstance(error_of(llm, 503, {}), UnknownOutcomeError)
+
+
+@pytest.mark.parametrize(("unbilled", "cost"), [([], True), ([502], True), ([502, 500], False)])
+@pytest.mark.parametrize("own", [True, False])
+def test_who_knows_that_a_500_is_not_billed_says_so_in_its_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbilled: list[int], cost: bool, own: bool
+) -> None:
+    price = Price(100.0, 400.0, "a test", unbilled=unbilled)
+
+    async def breaks_down(llm: ServiceLLM, *_: object, **__: object) -> str:
+        raise error_of(llm, 500, {"error": {"message": "broke down"}})
+
+    monkeypatch.setattr(client, "call", breaks_down)
+    llm = replace(LLM, max_attempts=1, price=price if own else None)
+    service = Service(Journal(tmp_path / "journal.sqlite"), run="study/run", budget_usd=1.0, prices={"openai/m": price})
+    service.ask([Request(llm, "a prompt", None, 0, "judge")], lambda *_: None)
+    assert (service.spent_usd > 0) == cost
+    service.close()
 
 
 def test_a_price_says_until_when_it_holds_and_what_else_is_to_be_known() -> None:
