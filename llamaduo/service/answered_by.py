@@ -1,5 +1,7 @@
 """Who answered: gateways fall back to another model, and say so in the reply's `model` alone.
 
+And who had asked: what is sent to other providers than ours is litellm's, and may be another body with another version.
+
 other = AnsweredBy()
 other.count(llm, reply)      for every reply
 other.notes()                ["endpoint: another model than m answered: cheap-mini 3 of 4 replies."]
@@ -12,6 +14,7 @@ from collections import Counter
 
 from llamaduo.config import ServiceLLM
 from llamaduo.service.attempts import Reply
+from llamaduo.service.prices import litellm_version
 
 _DATED = re.compile(r"[-@:._]?(v?\d[\d.:_-]*|latest|preview[\w-]*|exp[\w-]*)")
 """What a snapshot's name has behind the model's."""
@@ -32,6 +35,7 @@ class AnsweredBy:
         self._seen: set[str] = set()
         self._replies: Counter[tuple[str, str]] = Counter()
         self._others: Counter[tuple[str, str, str]] = Counter()
+        self._senders: Counter[tuple[str, str]] = Counter()
 
     def count(self, llm: ServiceLLM, reply: Reply) -> None:
         """Take a reply down."""
@@ -39,6 +43,8 @@ class AnsweredBy:
             return
         self._seen.add(reply.key)
         self._replies[llm.name, llm.model] += 1
+        if reply.sender and reply.sender != litellm_version():
+            self._senders[llm.name, reply.sender] += 1
         if is_another(llm.model, reply.model):
             self._others[llm.name, llm.model, reply.model] += 1
 
@@ -47,7 +53,13 @@ class AnsweredBy:
         found: dict[tuple[str, str], list[str]] = {}
         for (name, model, other), count in self._others.items():
             found.setdefault((name, model), []).append(f"{other} {count:,}")
-        return [
+        changed = [
+            f"{name}: {count:,} stored replies were asked for by litellm {sender}; {litellm_version()} is installed, "
+            "which may send other words under the same keys. Install that one, or start another journal "
+            "(service.journal)."
+            for (name, sender), count in self._senders.items()
+        ]
+        return changed + [
             f"{name}: another model than {model}, which was asked, answered: {', '.join(others)} of "
             f"{self._replies[name, model]:,} replies."
             for (name, model), others in found.items()

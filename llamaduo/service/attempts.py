@@ -46,6 +46,8 @@ class Reply:
     """Which model says it answered; empty where that is not told."""
     aside: str = field(default="", compare=False)
     """Thoughts that stood in the text itself, and are no part of it."""
+    sender: str = field(default="", compare=False)
+    """Which version of litellm made what was sent; empty where that was made here."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def begin(
 def stored_reply(row: Sequence[Any]) -> Reply:
     """Return the reply in a row of `SELECT_REPLY`."""
     said = read(row[len(REPLY)])
-    return dataclasses.replace(Reply(*row[: len(REPLY)]), model=said.model, aside=said.aside)
+    return dataclasses.replace(Reply(*row[: len(REPLY)]), model=said.model, aside=said.aside, sender=said.sender)
 
 
 def study_of(run: str) -> str:

@@ -64,7 +64,7 @@ def tariff(llm: ServiceLLM, table: Mapping[str, Price]) -> Tariff:
         float(entry["output_cost_per_token"]),
         entry.get("input_cost_per_token_batches"),
         entry.get("output_cost_per_token_batches"),
-        f"litellm {_litellm_version()}'s map",
+        f"litellm {litellm_version()}'s map",
         entry.get("cache_read_input_token_cost"),
     )
 
@@ -122,7 +122,8 @@ def _price_map() -> dict[str, Any]:
 
 
 @cache
-def _litellm_version() -> str:
+def litellm_version() -> str:
+    """Return the version of litellm that is installed."""
     from importlib.metadata import version
 
     return version("litellm")

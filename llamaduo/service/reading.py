@@ -25,6 +25,7 @@ from llamaduo.service.received import parsed, received
 MOST_TOKENS = 10**9
 """No count is taken for more: this is far beyond what any request allows."""
 
+_LONGEST_VERSION = 40
 NO_CONTENT = "no_content"
 """The finish reason of a reply that has thoughts alone, or nothing where its text should be."""
 NO_CHOICES = "no_choices"
@@ -73,6 +74,8 @@ class Said:
     """What was thought before the answer, where it is shown."""
     aside: str = field(default="", compare=False)
     """The part of it that stood in the text itself."""
+    sender: str = field(default="", compare=False)
+    """Which version of litellm made what was sent; empty where that was made here."""
 
 
 def read(raw: str) -> Said:
@@ -81,9 +84,9 @@ def read(raw: str) -> Said:
     if not isinstance(tree, Mapping):
         return read_body("openai", None)
     if isinstance(tree.get("format"), str):
-        if tree["format"] == "litellm":
-            return _dumped(tree.get("dump"))
-        return read_body(tree["format"], received(str(tree.get("body"))))
+        dumped = tree["format"] == "litellm"
+        said = _dumped(tree.get("dump")) if dumped else read_body(tree["format"], received(str(tree.get("body"))))
+        return replace(said, sender=str(tree.get("sender", ""))[:_LONGEST_VERSION])
     if "custom_id" in tree:
         return read_body("openai", _at(tree, "response", "body"))
     return _dumped(tree)

@@ -31,6 +31,7 @@ from llamaduo.service.addresses import address
 from llamaduo.service.addresses import headers as more_headers
 from llamaduo.service.bodies import ADDRESSES, encoded, is_own, key_header, parameters, sending_of, token_limits
 from llamaduo.service.exceptions import translated, waits
+from llamaduo.service.prices import litellm_version
 from llamaduo.service.reading import NO_CHOICES, form_of, read_body
 from llamaduo.service.received import holds_a_reply, received
 from llamaduo.service.refusals import (
@@ -236,14 +237,16 @@ async def call(
     except Exception as error:
         if not arrived:
             raise translated(error, llm) from error
-        return _accepted(llm, "openai", arrived[-1])
+        return _accepted(llm, "openai", arrived[-1], sender=litellm_version())
     finally:
         _ARRIVED.reset(keeping)
     found = form_of(received(_text(arrived[-1]))) if arrived else None
     if found:
-        return _enveloped(found, arrived[-1], None)
+        return _enveloped(found, arrived[-1], sender=litellm_version())
     dump = response.model_dump()
-    return _enveloped("litellm", arrived[-1], dump) if arrived else json.dumps(dump, default=str)
+    if arrived:
+        return _enveloped("litellm", arrived[-1], sender=litellm_version(), dump=dump)
+    return json.dumps(dump, default=str)
 
 
 async def _own_call(
@@ -289,8 +292,8 @@ async def _whole(response: Any) -> Any:
         return httpx.Response(headers=kept, **told)
 
 
-def _accepted(llm: ServiceLLM, form: str, response: Any) -> str:
-    """Return a server's reply as it is stored; raises what its status, or an error in its body, means."""
+def _accepted(llm: ServiceLLM, form: str, response: Any, **more: Any) -> str:
+    """Return a server's reply as it is stored, with `more` beside it; raises what its status or an error means."""
     text = _text(response)
     body = received(text)
     if response.status_code >= 300:
@@ -308,7 +311,7 @@ def _accepted(llm: ServiceLLM, form: str, response: Any) -> str:
     if found is None and not holds_a_reply(text):
         shown = told(text) or "nothing at all"
         raise NoReplyError(f"{llm.name}: the server answered {response.status_code}, and no reply: {shown}")
-    return _enveloped(found or form, response, None)
+    return _enveloped(found or form, response, **more)
 
 
 def _text(response: Any) -> str:
@@ -321,16 +324,17 @@ _HEADERS = re.compile(r"date|content-type|(x-|openai-|anthropic-|apim-|cf-)?.*(r
 """Headers that are stored: they tell which request it was, and who answered."""
 
 
-def _enveloped(form: str, response: Any, dump: Any) -> str:
+def _enveloped(form: str, response: Any, **more: Any) -> str:
     """Return a body as the journal stores it: as it came, with its format, its status and the headers that matter.
 
-    `sent` is the sha256 of the body that was sent.
+    `sent` is the sha256 of the body that was sent; `more` what is told besides: which litellm made it, what it made of
+    the reply.
     """
     kept = {name: value for name, value in response.headers.items() if _HEADERS.fullmatch(name.lower())}
     raw = {"format": form, "status": response.status_code, "headers": kept, "body": _text(response)}
     with contextlib.suppress(Exception):  # nothing that is paid for is lost for the sake of a hash
         raw["sent"] = hashlib.sha256(response.request.content).hexdigest()
-    return json.dumps(raw if dump is None else {**raw, "dump": dump}, default=str)
+    return json.dumps({**raw, **more}, default=str)
 
 
 def batch_body(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
 
 import pytest
 from wire_double import Answer, Double, OpenAI
 
 from llamaduo.config import ServiceLLM
+from llamaduo.service import answered_by
 from llamaduo.service.answered_by import is_another
 from llamaduo.service.client import Request, Service
 
@@ -52,4 +55,27 @@ def test_replies_of_another_model_are_counted_new_and_stored_ones_alike(
     replayed = open_service(replay=True)
     replayed.ask(requests, silent)
     assert replayed.notes == [note]
+    assert len(double.bill()["calls"]) == 4
+
+
+def test_replies_that_another_litellm_has_asked_for_are_counted_and_its_version_told(
+    double: Double,
+    open_service: Callable[..., Service],
+    ask_for: Callable[..., Request],
+    silent: Callable[[int, int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    wired: Callable[..., ServiceLLM],
+) -> None:
+    monkeypatch.setenv("MISTRAL_API_KEY", "the-key")
+    llm = replace(wired("openai"), name="it", provider="mistral")
+    requests = [ask_for(one, text) for one in (llm, wired("openai")) for text in ("one", "two")]
+    service = open_service()
+    service.ask(requests, silent)
+    service.ask(requests, silent)
+    assert service.notes == []
+    monkeypatch.setattr(answered_by, "litellm_version", lambda: "9.9")
+    later = open_service("study/later")
+    later.ask(requests, silent)
+    (note,) = later.notes
+    assert note.startswith(f"it: 2 stored replies were asked for by litellm {version('litellm')}; 9.9 is installed")
     assert len(double.bill()["calls"]) == 4
