@@ -28,8 +28,8 @@ from llamaduo.config import Data, DataSource, Experiment, GateSplit
 from llamaduo.data.alike import bag, groups, turns
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.data.formats import read_example, read_files
+from llamaduo.data.heeded import SetAside
 from llamaduo.data.keys import refuse_keys
-from llamaduo.data.logs import SetAside
 from llamaduo.data.readers import HEADER_AGAIN
 from llamaduo.data.tally import Tally
 from llamaduo.errors import InputError, ServiceError

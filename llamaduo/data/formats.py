@@ -13,11 +13,13 @@ line, one that calls its own answer unfinished a `SetAside`: nothing is skipped 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llamaduo.data.logs import SetAside, heed_reason, heed_turn, turns_of_log
+from llamaduo.data.heeded import SetAside, heed
+from llamaduo.data.logs import as_log, turns_of_log
 from llamaduo.data.readers import READERS, parsed
 from llamaduo.errors import InputError
 from llamaduo.files.data_path import KINDS, kind, named
@@ -32,6 +34,7 @@ _NULLS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("messages", "request"), (None, "", [], "null")),  # a CSV's cell of JSON
 }
 """What counts as null in each of them."""
+_THOUGHTS_ALONE = re.compile(r"\s*<think>(?!.*</think>\s*\S)", re.DOTALL)
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -72,10 +75,11 @@ def columns_of(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def read_example(row: dict[str, Any], place: str) -> Example:
     """Return the pair that a row holds; raises InputError with its place and what is wrong."""
+    row = as_log(row)
     columns = columns_of(row)
     if columns == ("request", "response"):
         return _from_messages(turns_of_log(row, place), place)
-    heed_reason(row, place)
+    heed(row, place)
     if columns == ("messages",):
         return _from_messages(_maybe_json(row["messages"], place), place)
     if columns:
@@ -85,7 +89,10 @@ def read_example(row: dict[str, Any], place: str) -> Example:
         turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
         return _from_messages(turns, place)
     have = ", ".join(sorted(map(str, row))) or "nothing"
-    raise InputError(f"{place}: has {have}; needs `messages`, or `prompt` and `response`, or `request` and `response`.")
+    batch = " (of a batch's output: add the `body` of its input with the same custom_id)" if "custom_id" in row else ""
+    raise InputError(
+        f"{place}: has {have}; needs `messages`, or `prompt` and `response`, or `request`{batch} and `response`."
+    )
 
 
 def _maybe_json(value: Any, place: str) -> Any:
@@ -95,10 +102,12 @@ def _maybe_json(value: Any, place: str) -> Any:
 def _from_messages(turns: Any, place: str) -> Example:
     if not isinstance(turns, list) or not turns:
         raise InputError(f"{place}: `messages` must be a list of turns.")
-    heed_turn(turns[-1], place)
+    heed(turns[-1], place)
+    if isinstance(turns[-1], dict) and turns[-1].get("weight") == 0:
+        raise SetAside(place, "the answer has a weight of 0")
     messages = []
     for turn in turns:
-        if isinstance(turn, dict) and turn.get("tool_calls") and turn.get("content") is None:
+        if isinstance(turn, dict) and (turn.get("tool_calls") or turn.get("function_call")):
             raise SetAside(place, "a turn calls tools")
         if not isinstance(turn, dict) or turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
             raise InputError(f"{place}: a turn needs a `role` ({', '.join(ROLES)}) and a `content` of text.")
@@ -106,6 +115,8 @@ def _from_messages(turns: Any, place: str) -> Example:
     last = len(messages) - 1
     if messages[last]["role"] != "assistant" or not messages[last]["content"].strip():
         raise InputError(f"{place}: the last turn must be the assistant's response, and not empty.")
+    if _THOUGHTS_ALONE.match(messages[last]["content"]):
+        raise SetAside(place, "the answer is thoughts alone")
     prompt = tuple(messages[:last])
     if not prompt or prompt[-1]["role"] != "user" or not prompt[-1]["content"].strip():
         raise InputError(f"{place}: the turn before the response must be the user's prompt, and not empty.")

@@ -6,42 +6,57 @@
     {"request": {"input": "..."}, "response": {"status": "completed", "output": [{"type": "message", ...}]}}
 
 OpenAI's chat completions, Anthropic's messages, Gemini's, and OpenAI's responses; request and response may be wrapped
-in `body` (batch files, proxies) or be JSON text (CSV). An answer that its log calls cut, filtered, failed or a call of
-tools is no reference: `SetAside` says why, and who reads the data counts it. A finish reason that isn't known to mean
-"finished" means that it isn't; where a log has no such field, nothing is known against its answer.
+in `body` (batch files, proxies) or be JSON text (CSV). `as_log` finds them
+under the names that gateways and exports give them. An answer that its log calls cut, filtered, failed or a call of
+tools is no reference: `SetAside` says why (`heeded`), and who reads the data counts it.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from llamaduo.data.heeded import SetAside, heed, is_null
 from llamaduo.data.readers import parsed
 from llamaduo.errors import InputError
 
 Turns = list[Any]
 
-_FINISHED = {"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed"}
-_TOOLS = {"tool_calls", "tool_call", "tool_use", "function_call", "malformed_function_call"}
-_FILTERED = {"content_filter", "content_filtered", "refusal", "safety", "recitation", "prohibited_content", "blocklist",
-             "spii", "blocked", "guardrail_intervened"}  # fmt: skip
-_CUT = {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded", "incomplete"}
-_FAILED = {"failed", "failure", "error", "errored", "cancelled", "canceled", "timeout", "expired"}
-REASONS = ("finish_reason", "stop_reason", "finishReason")
-_ERRORS, _STATUSES = ("error", "exception"), ("status", "status_code", "http_status", "level")
-AROUND = {*_ERRORS, *_STATUSES}
-"""Columns beside request and response that are heeded."""
 _LONGEST = 40
+_SHAPES = "request.messages and response.choices[0].message.content (or what Anthropic, Gemini and Responses call them)"
 
 
-class SetAside(InputError):  # noqa: N818 (no error of the file's)
-    """A row that says itself that its answer is none to learn from."""
+def as_log(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of Helicone's, Langfuse's or litellm's, or a stored completion, with `request` and `response`."""
+    asked: Any = row.get("messages") or row.get("input")
+    if "choices" in row and not {"request", "response"} & row.keys():
+        about = {name: value for name, value in row.items() if name in ("category", "split")}
+        return {**about, "request": _request(asked), "response": row}
+    for request, response in _ALIKE:
+        if _is_object(row.get(response)) and _is_asking(row.get(request)):
+            rest = {name: value for name, value in row.items() if name not in (request, response)}
+            return {**rest, "request": _request(row[request]), "response": row[response]}
+    return row
 
-    def __init__(self, place: str, reason: str) -> None:
-        super().__init__(f"{place}: {reason}; leave the row out.")
-        self.reason = reason
+
+_ALIKE = (("request_body", "response_body"), ("input", "output"), ("messages", "response"))
+"""What gateways call `request` and `response`; in a row with `messages` and a text for a `response` it is no log's."""
+
+
+def _request(asked: Any) -> Any:
+    return {"messages": asked} if isinstance(asked, list) else asked
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, str) and value.lstrip().startswith("{"))
+
+
+def _is_asking(value: Any) -> bool:
+    """Tell whether a value is a request, or turns without their answer."""
+    if isinstance(value, list):
+        return bool(value) and isinstance(value[-1], dict) and value[-1].get("role") != "assistant"
+    return _is_object(value)
 
 
 def turns_of_log(row: Mapping[str, Any], place: str) -> Turns:
@@ -49,53 +64,29 @@ def turns_of_log(row: Mapping[str, Any], place: str) -> Turns:
 
     Raises SetAside for an answer that isn't whole, InputError for what is no log.
     """
-    request, response = (_unwrapped(row[name], place) for name in ("request", "response"))
-    _heed(row, place)
-    _heed_call(row["response"], response, place)
+    heed(row, place)
+    if not isinstance(row["response"], dict | list) and is_null(row["response"]) and not is_null(row["request"]):
+        raise SetAside(place, "the log holds no response")
+    request, layers = _unwrapped(row["request"], place), list(_layers(row["response"], place))
+    response = layers[-1]
+    for layer in layers:
+        heed(layer, place, tells=layer is response)
     for knows, reads in _KINDS:
         if isinstance(response, dict) and knows in response:
             try:
-                asked, answer, reason = reads(request, response)
+                asked, answer = reads(request, response, place)
             except (TypeError, KeyError, IndexError, AttributeError) as error:
-                raise InputError(f"{place}: no OpenAI log: it needs {_SHAPES}.") from error
-            _heed_word(reason, "finish_reason", place)
-            _refuse_no_text(answer, place)
+                raise InputError(f"{place}: no OpenAI log: it needs {_SHAPES}; or leave the row out.") from error
+            if answer is None or (isinstance(answer, str) and not answer.strip()):
+                raise SetAside(place, "the answer is empty")
             return [*asked, {"role": "assistant", "content": answer}]
-    raise InputError(f"{place}: no OpenAI log: it needs {_SHAPES}.")
-
-
-_SHAPES = "request.messages and response.choices[0].message.content (or what Anthropic, Gemini and Responses call them)"
-
-
-def heed_reason(row: Mapping[str, Any], place: str) -> None:
-    """Raise SetAside where a row has a finish reason that doesn't say that its answer is finished."""
-    for name in REASONS:
-        if row.get(name) not in (None, ""):
-            _heed_word(row[name], name, place)
-
-
-def heed_turn(turn: Any, place: str) -> None:
-    """Raise SetAside where an answer's turn holds more than its text: calls of tools, or a refusal."""
-    if isinstance(turn, dict) and (turn.get("tool_calls") or turn.get("function_call")):
-        raise SetAside(place, "the answer is a call of tools")
-    if isinstance(turn, dict) and turn.get("refusal"):
-        raise SetAside(place, "the answer is a refusal")
-
-
-def _heed(row: Mapping[str, Any], place: str) -> None:
-    """Raise SetAside where what surrounds an answer calls it cut, filtered or failed."""
-    heed_reason(row, place)
-    for name in _ERRORS:
-        if row.get(name) not in (None, "", {}, [], False):
-            raise SetAside(place, "the log says that the call failed")
-    for name in _STATUSES:
-        _heed_status(row.get(name), place)
+    raise InputError(f"{place}: no OpenAI log: it needs {_SHAPES}; or leave the row out.")
 
 
 def models(row: Mapping[str, Any], place: str) -> tuple[str, str]:
     """Return the names of the models that a log says were asked and answered; empty where it doesn't say."""
     request, response = (_unwrapped(row[name], place) for name in ("request", "response"))
-    told = request.get("model"), response.get("model") or response.get("modelVersion")
+    told = request.get("model"), response.get("model") or response.get("modelVersion") or response.get("model_version")
     asked, answered = (name[:_LONGEST].split("/")[-1] if isinstance(name, str) else "" for name in told)
     return asked, answered
 
@@ -114,48 +105,21 @@ def remarks(row: Mapping[str, Any], place: str) -> list[str]:
     return more + (["tools offered, which the local model won't have"] if offered else [])
 
 
-def _unwrapped(value: Any, place: str) -> Any:
+def _layers(value: Any, place: str) -> Iterator[Any]:
+    """Yield a value and what is wrapped in it, from outside to inside; JSON text is read."""
     value = parsed(value, place) if isinstance(value, str) else value
-    inner = value.get("body", value) if isinstance(value, dict) else value
-    return parsed(inner, place) if isinstance(inner, str) else inner
+    yield value
+    if isinstance(value, dict) and "body" in value:
+        yield from _layers(value["body"], place)
 
 
-def _heed_call(wrapped: Any, response: Any, place: str) -> None:
-    """Raise SetAside for a call that failed, as its status or its body says."""
-    for part in (wrapped, response):
-        if isinstance(part, dict):
-            _heed(part, place)
+def _unwrapped(value: Any, place: str) -> Any:
+    return list(_layers(value, place))[-1]
 
 
-def _heed_status(status: Any, place: str) -> None:
-    text = str(status).strip().lower().removesuffix(".0")
-    if text.isdecimal() and len(text) == 3 and not text.startswith("2"):
-        raise SetAside(place, f"the log says status {text}")
-    if text in _FAILED | {"incomplete", "in_progress", "queued"}:
-        raise SetAside(place, f"the log says status {text}")
-
-
-def _heed_word(reason: Any, name: str, place: str) -> None:
-    """Raise SetAside unless a finish reason says that the answer is finished; a field that is absent says nothing."""
-    if reason is _ABSENT:
-        return
-    word = str(reason).lower() if isinstance(reason, str) else ""
-    if word in _FINISHED:
-        return
-    shown = json.dumps(reason)[:_LONGEST].strip('"')
-    kinds = ((_CUT, "cut off"), (_FILTERED, "held back by a filter"), (_TOOLS, "a call of tools"), (_FAILED, "failed"))
-    what = next((what for words, what in kinds if word in words), "not known to be finished")
-    raise SetAside(place, f"the answer is {what} ({name}: {shown})" if what != "failed" else "the call failed")
-
-
-def _refuse_no_text(answer: Any, place: str) -> None:
-    if answer is None or (isinstance(answer, str) and not answer.strip()):
-        raise SetAside(place, "the answer is empty")
-
-
-_ABSENT = object()
-_Read = tuple[Turns, Any, Any]
-"""The turns that were asked with, the answer, and the finish reason; `_ABSENT` where there is none."""
+_Read = tuple[Turns, Any]
+"""The turns that were asked with, and the answer."""
+_THOUGHTS = ("thinking", "redacted_thinking", "reasoning")
 
 
 def _text(content: Any) -> Any:
@@ -167,69 +131,73 @@ def _text(content: Any) -> Any:
 
 
 def _is_thought(part: Any) -> bool:
-    return part.get("type") in ("thinking", "redacted_thinking", "reasoning") or part.get("thought") is True
+    return part.get("type") in _THOUGHTS or part.get("thought") is True
+
+
+def _answer(content: Any, place: str) -> Any:
+    """Return the text of an answer; raises SetAside for one that is more than text."""
+    for part in content if isinstance(content, list) else ():
+        if not _is_thought(part) and not isinstance(part.get("text"), str):
+            kind = str(part.get("type") or next(iter(part), "nothing"))[:_LONGEST]
+            called = kind.lower().replace("_", "").endswith(("tooluse", "toolcall", "functioncall"))
+            raise SetAside(place, f"the answer is {'a call of tools' if called else 'more than text'} ({kind})")
+    return _text(content)
 
 
 def _plain(turns: Any) -> Turns:
     return [{**turn, "content": _text(turn.get("content"))} for turn in turns]
 
 
-def _completion(request: Any, response: Any) -> _Read:
-    choice = response["choices"][0]
-    message = choice["message"]
-    reason = choice.get("finish_reason", _ABSENT)
-    if message.get("tool_calls") or message.get("function_call"):
-        reason = "tool_calls"
-    filters = choice.get("content_filter_results") or {}
-    filtered = any(isinstance(one, dict) and one.get("filtered") for one in filters.values())
-    if filtered or message.get("refusal"):
-        reason = "content_filter" if filtered else "refusal"
+def _completion(request: Any, response: Any, place: str) -> _Read:
+    choice = sorted(response["choices"], key=lambda one: one.get("index") or 0)[0]
+    message = choice.get("message") or {}
+    if message.get("refusal"):
+        choice = {**choice, "finish_reason": "refusal"}
+    heed({**choice, **{name: message[name] for name in ("tool_calls", "function_call") if name in message}}, place,
+         tells=True)  # fmt: skip
     turns = request["messages"]
-    return (_plain(turns) if isinstance(turns, list) else list(turns)), _text(message["content"]), reason
+    asked = _plain(turns) if isinstance(turns, list) else list(turns)
+    return asked, _answer(message["content"], place)
 
 
-def _message(request: Any, response: Any) -> _Read:
+def _message(request: Any, response: Any, place: str) -> _Read:
     system = _text(request.get("system"))
     asked = [{"role": "system", "content": system}] if system else []
-    called = any(part.get("type") == "tool_use" for part in response["content"])
-    reason = "tool_use" if called else response.get("stop_reason", _ABSENT)
-    return asked + _plain(request["messages"]), None if called else _text(response["content"]), reason
+    return asked + _plain(request["messages"]), _answer(response["content"], place)
 
 
-def _gemini(request: Any, response: Any) -> _Read:
-    blocked = (response.get("promptFeedback") or {}).get("blockReason")
-    if blocked:
-        return [], None, "blocked"
+def _gemini(request: Any, response: Any, place: str) -> _Read:
     candidate = response["candidates"][0]
+    heed(candidate, place, tells=True)
     parts = (candidate.get("content") or {}).get("parts") or []
-    called = any("functionCall" in part for part in parts)
-    reason = "function_call" if called else candidate.get("finishReason", _ABSENT)
     told = request.get("systemInstruction") or request.get("system_instruction")
     asked = [{"role": "system", "content": _text(told["parts"])}] if told else []
     roles = {"model": "assistant", None: "user"}
     for turn in request["contents"]:
         role = turn.get("role")
         asked.append({"role": roles.get(role, role), "content": _text(turn["parts"])})
-    return asked, None if called else _text(parts), reason
+    return asked, _answer(parts, place)
 
 
-def _response(request: Any, response: Any) -> _Read:
+def _response(request: Any, response: Any, place: str) -> _Read:
     """Read what OpenAI's Responses API gave; its `status` is heeded as every status is."""
     items = [item for item in response["output"] if item.get("type") != "reasoning"]
-    called = any(item.get("type") != "message" for item in items)
+    for item in items:
+        heed(item, place)
+        if item.get("type") != "message":
+            raise SetAside(place, f"the answer is a call of tools ({str(item.get('type'))[:_LONGEST]})")
     parts = [part for item in items for part in item.get("content") or []]
-    refused = any(part.get("type") == "refusal" for part in parts)
+    if any(part.get("type") == "refusal" for part in parts):
+        heed({"finish_reason": "refusal"}, place)
     asked = request["input"]
     turns = [{"role": "user", "content": asked}] if isinstance(asked, str) else _plain(asked)
     system = [{"role": "system", "content": request["instructions"]}] if request.get("instructions") else []
-    reason = "tool_calls" if called else "refusal" if refused else _ABSENT
-    return system + turns, None if called or refused else _text(parts), reason
+    return system + turns, _answer(parts, place)
 
 
-_KINDS: tuple[tuple[str, Callable[[Any, Any], _Read]], ...] = (
+_KINDS: tuple[tuple[str, Callable[[Any, Any, str], _Read]], ...] = (
     ("choices", _completion),
     ("candidates", _gemini),
-    ("promptFeedback", _gemini),
     ("output", _response),
     ("content", _message),
 )

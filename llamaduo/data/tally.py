@@ -14,10 +14,11 @@ from typing import Any
 
 from llamaduo.data.dataset import Account, CoverageDataset, LeftOut
 from llamaduo.data.formats import columns_of
-from llamaduo.data.logs import AROUND, REASONS, is_another, models, remarks
+from llamaduo.data.heeded import is_heeded
+from llamaduo.data.logs import as_log, is_another, models, remarks
 from llamaduo.records import Example
 
-_READ = {"category", "split", *REASONS}
+_READ = {"category", "split"}
 """Columns that are read beside those of the pair."""
 _NAMED = 8
 
@@ -41,11 +42,13 @@ class Tally:
         """Count a row that is used, unless it turns out to be in no split."""
         self._read += 1
         self.places[example.prompt_id] = place
+        row = as_log(dict(row))
         columns = columns_of(row)
-        known = _READ | AROUND if columns == ("request", "response") else _READ
         for name, value in row.items():
-            if name not in columns and name not in known and value not in (None, "", [], {}):
+            if name not in {*columns, *_READ} and not is_heeded(name) and value not in (None, "", [], {}):
                 self._columns[str(name)] += 1
+        if "</think>" in example.response:
+            self._remarks["thoughts in the answer, which are learned and compared"] += 1
         if columns == ("request", "response"):
             asked, answered = models(row, place)
             self._answered[answered or "an unnamed model"] += 1

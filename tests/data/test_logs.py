@@ -12,7 +12,8 @@ from llamaduo.config import Data, DataSource, Experiment, GateSplit
 from llamaduo.data.coverage import load_coverage
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.data.formats import read_example
-from llamaduo.data.logs import SetAside, is_another
+from llamaduo.data.heeded import SetAside
+from llamaduo.data.logs import is_another
 from llamaduo.errors import InputError
 
 ASKED = [{"role": "user", "content": "Which city?"}]
@@ -24,6 +25,10 @@ def completion(reason: Any = "stop", content: Any = "Lima", **message: Any) -> d
 
 def openai(response: Any, **row: Any) -> dict[str, Any]:
     return {"request": {"model": "gpt-4o", "messages": ASKED}, "response": response, **row}
+
+
+def choice(**said: Any) -> dict[str, Any]:
+    return {"choices": [completion()["choices"][0] | said]}
 
 
 def anthropic(reason: Any, *blocks: dict[str, Any]) -> dict[str, Any]:
@@ -59,6 +64,23 @@ WHOLE = {
     "anthropic": anthropic("end_turn"),
     "gemini": gemini("STOP"),
     "responses": responses("completed"),
+    "words for null": openai(completion(), error="null", success=True, finish_reason=float("nan"), tool_calls=0),
+    "a gateway that names its provider's word": openai(choice(native_finish_reason="end_turn")),
+    "the first choice by its index": openai(
+        {
+            "choices": [
+                completion("length", "Li")["choices"][0] | {"index": 1},
+                completion()["choices"][0] | {"index": 0},
+            ]
+        }
+    ),
+    "a server's stop text": openai(choice(stop_reason="</s>")),
+    "langfuse": {"input": {"messages": ASKED}, "output": {"role": "assistant", "content": "Lima"}, "level": "DEFAULT"},
+    "helicone": {"request_body": {"messages": ASKED}, "response_body": completion(), "response_status": 200},
+    "litellm": {"messages": ASKED, "response": completion(), "status": "success", "error_str": None},
+    "stored completion": {"messages": ASKED, **completion()},
+    "stored completion, input": {"input": ASKED, **completion()},
+    "gemini, an enumeration": gemini("FinishReason.STOP"),
 }
 
 
@@ -66,7 +88,7 @@ WHOLE = {
 def test_a_finished_answer_is_a_pair(name: str) -> None:
     example = read_example(WHOLE[name], "log.jsonl:1")
     assert (example.messages[-1]["content"], example.response) == ("Which city?", "Lima")
-    turned = ["system", "user"] if name in ("anthropic", "gemini", "responses") else ["user"]
+    turned = ["system", "user"] if name.startswith(("anthropic", "gemini", "responses")) else ["user"]
     assert [message["role"] for message in example.messages] == turned
 
 
@@ -124,6 +146,77 @@ NOT_WHOLE = {
         {"messages": [*ASKED, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}, *ASKED, ANSWER]},
         "a turn calls tools",
     ),
+    "a turn of tools and text": (
+        {"messages": [*ASKED, {"role": "assistant", "content": "Hm.", "tool_calls": [{"id": "1"}]}, *ASKED, ANSWER]},
+        "a turn calls tools",
+    ),
+    "a turn's own reason": ({"messages": [*ASKED, ANSWER | {"finish_reason": "length"}]}, "cut off"),
+    "a turn's weight": ({"messages": [*ASKED, ANSWER | {"weight": 0}]}, "a weight of 0"),
+    "thoughts alone": (openai(completion(content="<think>Lima or")), "thoughts alone"),
+    "openrouter, its provider's word": (openai(choice(native_finish_reason="MAX_TOKENS")), "cut off (native_finish"),
+    "openrouter, an error in a choice": (openai(choice(error={"code": 502})), "the call failed (error)"),
+    "azure, the prompt": (
+        openai(completion() | {"prompt_filter_results": [{"content_filter_results": {"hate": {"filtered": True}}}]}),
+        "held back by a filter",
+    ),
+    "azure, the older field": (openai(choice(content_filter_result={"hate": {"filtered": True}})), "by a filter"),
+    "no response": (openai(None), "the log holds no response"),
+    "no response in a table": (openai(""), "the log holds no response"),
+    "no message": (openai({"choices": [{"finish_reason": "content_filter"}]}), "held back by a filter"),
+    "status in words": (openai(completion(), status="500 Internal Server Error"), "the log says status 500"),
+    "helicone": (openai(completion(), response_status=503), "the log says status 503 (response_status)"),
+    "helicone, cancelled": (openai(completion(), responseStatus=-3), "the log says status -3"),
+    "no success": (openai(completion(), success="False"), "the log says success false"),
+    "litellm's error": (openai(completion(), error_information={"error_code": "500"}), "the call failed"),
+    "langfuse": (
+        {"input": {"messages": ASKED}, "output": {"role": "assistant", "content": "Li"}, "level": "ERROR"},
+        "the log says status error (level)",
+    ),
+    "litellm": ({"messages": ASKED, "response": completion(), "status": "failure"}, "the log says status failure"),
+    "stored completion": ({"messages": ASKED, **completion("length")}, "cut off"),
+    "wrapped in text": (
+        openai(json.dumps({"status_code": 500, "body": json.dumps(completion())})), "the log says status 500"
+    ),
+    "anthropic, a server's tools": (
+        anthropic("end_turn", {"type": "server_tool_use", "name": "search"}, {"type": "text", "text": "Lima"}),
+        "a call of tools (server_tool_use)",
+    ),
+    "gemini, in the SDK's names": (
+        gemini("STOP") | {"response": {"candidates": [
+            {"content": {"parts": [{"text": "Li"}]}, "finish_reason": "FinishReason.MAX_TOKENS"}
+        ]}},
+        "cut off (finish_reason",
+    ),
+    "gemini, the prompt, in the SDK's names": (
+        gemini("STOP") | {"response": {"prompt_feedback": {"block_reason": "SAFETY"}}}, "held back by a filter"
+    ),
+    "gemini, a rating": (
+        gemini("STOP") | {"response": {"candidates": [
+            {"content": {"parts": [{"text": "Li"}]}, "safetyRatings": [{"category": "HARM", "blocked": True}]}
+        ]}},
+        "held back by a filter",
+    ),
+    "gemini, code": (gemini("STOP", {"executableCode": {"code": "1"}}), "more than text (executableCode)"),
+    "responses, an item": (
+        responses("completed", {"type": "message", "status": "incomplete", "content": [
+            {"type": "output_text", "text": "Li"}
+        ]}),
+        "the log says status incomplete",
+    ),
+    "responses, details": (
+        {"request": {"input": "Which city?"}, "response": {
+            "output": [{"type": "message", "content": [{"type": "output_text", "text": "Li"}]}],
+            "incomplete_details": {"reason": "max_output_tokens"},
+        }},
+        "cut off (incomplete_details)",
+    ),
+    "a flat row, its status": ({"prompt": "Which city?", "response": "Li", "status": "failed"}, "status failed"),
+    "a flat row, its error": ({"prompt": "Which city?", "response": "Li", "error": "overloaded"}, "the call failed"),
+    "a flat row, truncated": ({"prompt": "Which city?", "response": "Li", "truncated": "true"}, "cut off (truncated)"),
+    "a flat row of Ollama's": ({"prompt": "Which city?", "response": "Li", "done_reason": "length"}, "cut off"),
+    "a flat row of LangChain's": (
+        {"prompt": "Which city?", "response": "Li", "response_metadata": {"finish_reason": "length"}}, "cut off"
+    ),
 }  # fmt: skip
 
 
@@ -178,6 +271,24 @@ def test_what_is_set_aside_is_counted_by_reason_with_the_first_place(experiment:
 def test_a_log_of_cut_answers_alone_is_refused_with_the_count(experiment: Experiment) -> None:
     with pytest.raises(InputError, match=r"log\.jsonl: no row can be used \(30: the answer is cut off .*log\.jsonl:1"):
         loaded(experiment, [numbered(n, "length") for n in range(30)])
+
+
+def test_what_is_heeded_is_no_column_that_is_not_read(experiment: Experiment) -> None:
+    rows = [
+        {"prompt": f"Invoice {n * 7919}?", "response": "Yes.", "status": 200, "error": "", "x": n} for n in range(40)
+    ]
+    rows[3] |= {"response": "<think>So.</think>Yes."}
+    account = loaded(experiment, rows).account
+    assert account is not None
+    assert account.notes == (
+        "columns that are not read: x (40).",
+        "rows with thoughts in the answer, which are learned and compared: 1.",
+    )
+
+
+def test_a_batchs_output_is_refused_with_what_it_lacks() -> None:
+    with pytest.raises(InputError, match=r"log\.jsonl:7: .*add the `body` of its input with the same custom_id"):
+        read_example({"custom_id": "1", "response": {"status_code": 200, "body": completion()}}, "log.jsonl:7")
 
 
 def test_other_models_more_answers_and_tools_are_told(experiment: Experiment) -> None:
