@@ -1,20 +1,21 @@
 """The command line: argv in, one call, exit code out.
 
 Exit codes: 0 done (passed, or stopped by a rule), 2 bad configuration or input, 3 stopped by the budget,
-4 a service LLM or data failed for good, 130 interrupted, 141 nobody reads what is printed any more.
+4 a service LLM or data failed for good, 130 interrupted. What can't be printed ends nothing: it is said on stderr when
+all is done, and of commands that only print it is an error; a reader that has gone, such as `head`, is none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
-import select
 import sys
 from collections.abc import Sequence
 
 from llamaduo.commands.signals import interrupt_on_signals, lasting_output
-from llamaduo.errors import ConfigError, LlamaduoError
+from llamaduo.errors import ConfigError, InputError, LlamaduoError
 from llamaduo.redaction import complain, literal_key, name_secret, plain_output, redact_message, refusal, show_traceback
 
 HELP = """\
@@ -62,8 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    with plain_output():
-        return _main([argument for argument in arguments if argument != "--debug"], debug=debug)
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    with plain_output(), lasting_output() as lost:
+        code = _main(arguments, debug=debug)
+        with contextlib.suppress(AttributeError):  # it was closed from the beginning
+            sys.stdout.flush()
+        if not lost or lost[0].errno == errno.EPIPE:
+            return code
+        complain(f"what was printed is lost: {lost[0].strerror}; free space there, or print elsewhere.")
+        return code if arguments[:1] in (["run"], ["judge-audit"]) else code or InputError.exit_code
 
 
 def _main(arguments: list[str], *, debug: bool) -> int:
@@ -71,9 +79,7 @@ def _main(arguments: list[str], *, debug: bool) -> int:
         interrupt_on_signals()
         _refuse_keys(arguments)
         arguments = [_at_home(argument) for argument in arguments]
-        code = _dispatch(arguments)
-        print(end="", flush=True)
-        return code
+        return _dispatch(arguments)
     except LlamaduoError as error:
         if debug:
             show_traceback(error)
@@ -81,8 +87,6 @@ def _main(arguments: list[str], *, debug: bool) -> int:
             complain(str(error))
         return error.exit_code
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
-            return 141
         if debug:
             show_traceback(error)
         elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
@@ -98,20 +102,6 @@ def _main(arguments: list[str], *, debug: bool) -> int:
 
 def _short(name: str) -> str:
     return name if len(name) < 100 else f"{name[:60]}... ({len(name)} characters)"
-
-
-def _nobody_reads() -> bool:
-    """Tell whether the reader of what is printed has gone, as `head` does; if so, print nothing more."""
-    try:
-        printed = sys.stdout.fileno()
-    except (OSError, ValueError, AttributeError):  # it is no file
-        return False
-    look = select.poll()
-    look.register(printed, 0)  # an end of the other side is told unasked
-    if not look.poll(0):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), printed)
-    return True
 
 
 def _refuse_keys(arguments: list[str]) -> None:
@@ -171,14 +161,13 @@ def _run(arguments: list[str]) -> int:
     composed = compose(arguments)
     if composed is None:
         return 0
-    with lasting_output():
-        if composed.sweep is not None:
-            from llamaduo.sweeps.sweep import run_all
+    if composed.sweep is not None:
+        from llamaduo.sweeps.sweep import run_all
 
-            return run_all(composed)
-        from llamaduo.sweeps.job import exit_code, run_one
+        return run_all(composed)
+    from llamaduo.sweeps.job import exit_code, run_one
 
-        return exit_code(run_one(composed.experiments[0]))
+    return exit_code(run_one(composed.experiments[0]))
 
 
 def _quote(arguments: list[str]) -> int:
@@ -200,8 +189,7 @@ def _judge_audit(arguments: list[str]) -> int:
     from llamaduo.commands.audit import judge_audit
     from llamaduo.display import plain_console
 
-    with lasting_output():
-        return judge_audit(arguments, plain_console())
+    return judge_audit(arguments, plain_console())
 
 
 def _journal(arguments: list[str]) -> int:

@@ -1,8 +1,8 @@
 """Signals: what ends a command from outside lets paid calls come home first; what becomes of its output ends nothing.
 
-interrupt_on_signals()      SIGTERM and SIGHUP are Ctrl-C from here on
-with lasting_output():      a full disk or a reader that has gone silences what is printed, and no more
-    ...
+interrupt_on_signals()              SIGTERM and SIGHUP are Ctrl-C from here on
+with lasting_output() as lost:      a full disk or a reader that has gone silences what is printed, and no more
+    ...                             `lost` then holds why
 """
 
 from __future__ import annotations
@@ -33,14 +33,18 @@ def _interrupt(*_: object) -> None:
 
 
 @contextlib.contextmanager
-def lasting_output() -> Iterator[None]:
-    """Let nothing that is printed end what is under way; `printing.plain_output` is in force already."""
+def lasting_output() -> Iterator[list[OSError]]:
+    """Let nothing that is printed end what is under way; `printing.plain_output` is in force already.
+
+    Yields what has kept stdout from being written, empty while nothing has.
+    """
+    lost: list[OSError] = []
     printed: list[Any] = [stream for stream in (sys.stdout, sys.stderr) if hasattr(stream, "rich_proxied_file")]
     before = [stream.rich_proxied_file for stream in printed]
     for stream in printed:
-        stream.rich_proxied_file = _Lasting(stream.rich_proxied_file)
+        stream.rich_proxied_file = _Lasting(stream.rich_proxied_file, lost if stream is sys.stdout else [])
     try:
-        yield
+        yield lost
     finally:
         for stream, behind in zip(printed, before, strict=True):
             stream.rich_proxied_file = behind
@@ -49,15 +53,15 @@ def lasting_output() -> Iterator[None]:
 class _Lasting:
     """A stream that falls silent where it can't be written any more: no space, no reader, no terminal."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, lost: list[OSError]) -> None:
+        self._stream, self._lost = stream, lost
 
     def write(self, text: str) -> int:
         """Write a text, if that can be done."""
         try:
             return self._stream.write(text)
-        except OSError:
-            self._fall_silent()
+        except OSError as error:
+            self._fall_silent(error)
             return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -69,11 +73,12 @@ class _Lasting:
         """Hand on what was written, if that can be done."""
         try:
             self._stream.flush()
-        except OSError:
-            self._fall_silent()
+        except OSError as error:
+            self._fall_silent(error)
 
-    def _fall_silent(self) -> None:
+    def _fall_silent(self, error: OSError) -> None:
         """Send everything that follows to nowhere, what is still held included."""
+        self._lost.append(error)
         with contextlib.suppress(OSError, ValueError, AttributeError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

@@ -40,7 +40,7 @@ from yaml import YAMLError
 
 from llamaduo.checks import problems
 from llamaduo.compose.hydra_settings import refuse_search_path, refuse_settings
-from llamaduo.compose.overrides import read, refuse_sweeps, several, unread
+from llamaduo.compose.overrides import read, refuse_sweeps, several, swept, unread
 from llamaduo.compose.settled import settle
 from llamaduo.config import Experiment, conf_dir
 from llamaduo.errors import ConfigError
@@ -111,9 +111,28 @@ def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Nam
     wrong = [text for text in args.overrides if "=" not in text and not text.startswith("~")]
     if wrong:
         raise ConfigError(f"{wrong[0]}: not an override; write key=value, such as task=coding.")
+    _refuse_options(args)
     args.overrides = read(args.overrides, sweeps=args.multirun)
+    _refuse_unknown(key for text in args.overrides if (key := _schema_key(text)))
     args.overrides = [f"++{text}" if _A_PARAMETER.match(text) else text for text in args.overrides]
     return args
+
+
+def _refuse_options(args: argparse.Namespace) -> None:
+    """Raise ConfigError for options of Hydra's that would change nothing here."""
+    if args.config_path:
+        raise ConfigError(f"-cp {args.config_path}: conf/ is llamaduo's own; name a folder of yours with -cd.")
+    for name in ("shell_completion", "experimental_rerun"):
+        if getattr(args, name):
+            raise ConfigError(f"--{name.replace('_', '-')}: llamaduo has no use for this option of Hydra's.")
+    if (args.resolve or args.package) and not args.cfg:
+        raise ConfigError("--resolve and --package say how a configuration is shown: add --cfg job.")
+
+
+def _schema_key(override: str) -> str | None:
+    """Return the key that an override sets, if it can only be one of the schema's: no group, and none of Hydra's."""
+    key = override.partition("=")[0].lstrip("+")
+    return None if "." not in key or key.startswith(("~", "hydra.")) or {"/", "@", ":", "$"} & set(key) else key
 
 
 _A_PARAMETER = re.compile(r"(service_llm|infer\.server|judge\.panel\.[^.=]+)\.(parameters|headers_env)\.[^=]+=")
@@ -181,17 +200,32 @@ def _composed(hydra: Hydra, parser: argparse.ArgumentParser, args: argparse.Name
         with _redacted():
             hydra.app_help(config_name=name, args_parser=parser, args=args)
         return None
+    _refuse_missing_options(hydra, overrides)
     config = _config(hydra, name, overrides, sweeps=args.multirun)
     if config.hydra.mode is RunMode.MULTIRUN:
         return _sweep(hydra, name, config)
     return Composed(checked([config]), None)
 
 
+def _refuse_missing_options(hydra: Hydra, overrides: Sequence[str]) -> None:
+    """Raise ConfigError for an option that is swept over and not there, before anything is composed."""
+    repository = hydra.config_loader.repository  # type: ignore[attr-defined]  # the only loader has one
+    for group, option in swept(overrides):
+        if repository.group_exists(group) and not repository.config_exists(f"{group}/{option}"):
+            raise ConfigError(_no_option(group, option, repository.get_group_options(group)))
+
+
 def _config(hydra: Hydra, name: str, arguments: list[str], *, sweeps: bool) -> DictConfig:
     """Compose the configuration of a run, or that of a sweep, which `hydra.mode` then says."""
-    config = hydra.compose_config(
-        name, arguments, run_mode=RunMode.MULTIRUN, with_log_configuration=False, validate_sweep_overrides=False
-    )
+    try:
+        config = hydra.compose_config(
+            name, arguments, run_mode=RunMode.MULTIRUN, with_log_configuration=False, validate_sweep_overrides=False
+        )
+    except (AttributeError, TypeError, AssertionError) as error:  # Hydra's, of a value where it expects another kind
+        told = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{' '.join(arguments)}: one of these has no place there, or is of a wrong kind ({told})."
+        ) from error
     if sweeps:
         config.hydra.mode = RunMode.MULTIRUN
     elif config.hydra.mode is not RunMode.MULTIRUN:
@@ -249,6 +283,9 @@ class _Collect(Launcher):
 def _sweep(hydra: Hydra, name: str, config: DictConfig) -> Composed:
     """Compose every job of a sweep, check them all, and return how to run them."""
     jobs = _jobs(hydra, config)
+    if not jobs.overrides:
+        given = " ".join(config.hydra.overrides.task)
+        raise ConfigError(f"-m {given}: this comes to no run at all: a glob or a range finds nothing.")
 
     def launch(task: Task, numbers: Sequence[int]) -> None:
         GlobalHydra.instance().initialize(hydra)
@@ -303,26 +340,35 @@ def to_experiment(config: DictConfig) -> Experiment:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError("\n".join(f"{key} is not set: add {key}=VALUE." for key in missing))
-    _refuse_unknown(config)
+    _refuse_unknown(_paths(OmegaConf.to_container(config)))
     experiment = OmegaConf.to_object(config)
     assert isinstance(experiment, Experiment)
     return experiment
 
 
-def _refuse_unknown(config: DictConfig) -> None:
-    """Raise ConfigError for keys that `+key=value` has put where the schema has none."""
+def _refuse_unknown(keys: Iterable[str]) -> None:
+    """Raise ConfigError for keys that the schema hasn't."""
     known = _keys(Experiment)
-    plain = OmegaConf.to_container(config)
-    for key in _paths(plain):
-        free = (
-            key.startswith(("judge.panel.", "infer.server.", "prices."))
-            or ".parameters." in key
-            or ".headers_env." in key
-            or key.endswith(".price")
-            or ".price." in key
-        )
-        if key not in known and not free:
-            raise ConfigError(f"{key}: there is no such key.{_nearest(key, known)}")
+    told = [f"{key}: {_unknown(key, known)}" for key in dict.fromkeys(keys) if key not in known and not _is_free(key)]
+    if told:
+        raise ConfigError("\n".join(told))
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    if "api_key" in key:
+        return "keys come from the environment alone; name the variable with api_key_env."
+    return f"there is no such key.{_nearest(key, known)}"
+
+
+def _is_free(key: str) -> bool:
+    """Tell whether a key lies where any name may stand."""
+    return (
+        key.startswith(("judge.panel.", "infer.server.", "prices."))
+        or ".parameters." in key
+        or ".headers_env." in key
+        or key.endswith(".price")
+        or ".price." in key
+    )
 
 
 def _paths(tree: Any, prefix: str = "") -> Iterator[str]:
@@ -366,6 +412,19 @@ def _nearest(word: str, choices: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
+def _no_option(group: str, name: str, options: Sequence[str]) -> str:
+    return f"{group}={name}: there is no such option.{_nearest(name, options)} Options: {', '.join(options)}."
+
+
+def _wrong_kind(said: str, key: str) -> str:
+    """Return what OmegaConf says of a value that can't be a key's, in words of ours where it has none for people."""
+    if "is not Optional" in said:
+        return "it can't be null; give it a value, or leave it out"
+    if "is not a ListConfig" in said or "DictConfig with ListConfig" in said:
+        return f"it holds a list; write {key}=[VALUE,...]"
+    return said.strip().rstrip(".")
+
+
 def _explained(error: Exception) -> str:  # noqa: PLR0911
     """Return one or two lines for one of Hydra's or OmegaConf's errors."""
     if isinstance(error, OverrideParseException):
@@ -384,18 +443,17 @@ def _explained(error: Exception) -> str:  # noqa: PLR0911
             return f"hydra/launcher={name}: its package is missing; pip install {_PACKAGES[name]}"
         listed = text.split(f"Available options in '{group}':", 1)
         options = re.split(r"\n\s*\n|Config search", listed[1])[0].split() if len(listed) > 1 else []
-        return f"{group}={name}: there is no such option.{_nearest(name, options)} Options: {', '.join(options)}."
-    if key := re.search(r"Could not override '([^']+)'", text):
-        if "api_key" in key[1]:
-            return f"{key[1]}: keys come from the environment alone; name the variable with api_key_env."
-        if "is not in struct" in text or "not in '" in text:
-            return f"{key[1]}: there is no such key.{_nearest(key[1], _keys(Experiment))}"
+        return _no_option(group, name, options)
+    key = re.search(r"Could not override '([^']+)'", text)
+    if key and ("is not in struct" in text or "not in '" in text):
+        return f"{key[1]}: {_unknown(key[1], _keys(Experiment))}"
     if group := re.search(r"Could not find '([^']+)'|Cannot find primary config '([^']+)'", text):
         return f"{group[1] or group[2]}: there is no such configuration; see -cd and -cn."
-    if named := re.search(r"Interpolation key '([^']+)' not found\n\s+full_key: (\S+)", text):
+    if named := re.search(r"Interpolation key '([^']+)' not found(?:\n\s+full_key: (\S+))?", text):
+        where = f"{named[2]}: " if named[2] else ""
         mended = f"write \\${{{named[1]}}} where the text itself is meant"
-        return f"{named[2]}: ${{{named[1]}}} refers to a key that there isn't; {mended}."
+        return f"{where}${{{named[1]}}} refers to a key that there isn't; {mended}."
     if wrong := re.search(r"([^\n]+)\n\s+full_key: (\S+)", text):
-        return f"{wrong[2]}: {wrong[1].strip()}."
+        return f"{wrong[2]}: {_wrong_kind(wrong[1], wrong[2])}."
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(dict.fromkeys(lines))[:400]

@@ -53,7 +53,11 @@ def refuse_settings(config: DictConfig) -> DictConfig:
         called = next((key for key in _paths(node) if key.split(".")[-1] in _CALLED and key != "_target_"), None)
         if called:
             raise ConfigError(f"hydra.{part}.{called}: would call something; take it out.")
-    _ = config.hydra.sweep.dir  # raises what resolving it raises
+    _ = (
+        config.study,
+        config.runtime.results,
+        config.hydra.sweep.dir,
+    )  # raises what resolving them raises, the first named
     return config
 
 

@@ -16,7 +16,7 @@ import re
 import shlex
 import types
 import typing
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -27,7 +27,7 @@ from hydra.errors import HydraException
 from llamaduo.config import PATHS, Experiment
 from llamaduo.errors import ConfigError
 
-_KEY = re.compile(r"\+{0,2}[A-Za-z0-9_$][A-Za-z0-9_$./@:-]*")
+_KEY = re.compile(r"\+{0,2}[A-Za-z0-9_$][A-Za-z0-9_$/@:-]*(?:\.[A-Za-z0-9_$/@:-]+)*")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
 
@@ -44,7 +44,15 @@ def refuse_sweeps(arguments: Sequence[str]) -> None:
     for argument in arguments:
         found = _parsed(argument)
         if found is not None and found.is_sweep_override():
-            raise ConfigError(several(*argument.split("=", 1)))
+            raise ConfigError(several(*argument.removeprefix("++").split("=", 1)))
+
+
+def swept(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield (key, value) of every text that a sweep gives to a key."""
+    for argument in arguments:
+        found = _parsed(argument)
+        values = getattr(found.value(), "list", ()) if found is not None and found.is_sweep_override() else ()
+        yield from ((found.key_or_group, value) for value in values if found and isinstance(value, str))
 
 
 def unread(argument: str) -> ConfigError:
@@ -65,15 +73,35 @@ def unread(argument: str) -> ConfigError:
 
 def _read(argument: str, *, sweeps: bool) -> str:
     key, equals, value = argument.partition("=")
-    if not equals or not value or argument.startswith("~"):
+    if not _KEY.fullmatch(key.removeprefix("~")):
+        raise unread(argument)
+    name = key.lstrip("+")
+    if equals and not value and _is_list(kind_of(name)):
+        raise ConfigError(f"{argument}: it holds a list; for an empty one write '{key}=[]'.")
+    if not value or argument.startswith("~"):
         return argument
-    name, found = key.lstrip("+"), _parsed(argument)
+    found = _parsed(argument)
     if name in PATHS and os.path.exists(os.path.expanduser(value)):
         as_it_is = found is not None and found.value() == value and "${" not in value
         return argument if as_it_is else f"{key}={quoted(value, whole=True)}"
     if found is None:
         return _mended(key, value, kind_of(name), sweeps=sweeps)
-    return argument if found.is_sweep_override() else f"{key}={_meant(name, value, found.value())}"
+    if found.is_sweep_override():
+        if sweeps:
+            _refuse_texts_for_lists(key, value, found)
+        return argument
+    return f"{key}={_meant(name, value, found.value())}"
+
+
+def _refuse_texts_for_lists(key: str, given: str, found: Override) -> None:
+    """Raise ConfigError for a sweep over a key that holds lists, if its values are none."""
+    values = getattr(found.value(), "list", None)
+    if _is_list(kind_of(key.lstrip("+"))) and not (values and all(isinstance(value, list) for value in values)):
+        each = "a],[b" if "(" in given else given.replace(",", "],[")
+        raise ConfigError(
+            f"{key}={given}: each value of this sweep has to be a list, such as in {shlex.quote(f'{key}=[{each}]')}; "
+            f"one list for all is {shlex.quote(f'{key}=[{each}]'.replace('],[', ','))}."
+        )
 
 
 def _meant(name: str, given: str, value: Any) -> str:
@@ -82,7 +110,12 @@ def _meant(name: str, given: str, value: Any) -> str:
     if kind is str and _is_no_text(value, given):
         return quoted(given)
     if _is_list(kind) and isinstance(value, str | bool | int | float) and "${" not in given:
-        return f"[{_written(_unescaped(value))}]"
+        in_quotes = given.strip()[:1] in ("'", '"')
+        return f"[{_written(_unescaped(value if in_quotes else given))}]"
+    if dataclasses.is_dataclass(kind) and not isinstance(value, str | dict):
+        raise ConfigError(
+            f"{name}={given}: it takes the name of one of its options, or a key of it a value: {name}.KEY=VALUE."
+        )
     if (name == "infer.stop" or ".parameters." in name) and "\\" in given:
         return _written(_unescaped(value))
     return given
@@ -121,7 +154,9 @@ def several(key: str, value: str) -> str:
 
 
 def _way_on(key: str, value: str) -> str:
-    """Return how to write a list, for a key that takes one, or else one text."""
+    """Return how to write a list, for a key that takes one, or one text; nothing for one that takes neither."""
+    if kind_of(key.lstrip("+")) in (int, float, bool):
+        return ""
     if not _is_list(kind_of(key.lstrip("+"))):
         return f" If it is one text, write {_command(key, value)}."
     one = not value.startswith("[") and "," in value

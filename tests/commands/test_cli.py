@@ -18,6 +18,7 @@ import pytest
 from llamaduo import cli
 from llamaduo.cli import main
 from llamaduo.sweeps.plan import Cell, add_to_grid
+from tests.made_runs import make_run
 
 NO_ROBOTS = Path(__file__).parents[3] / "shared/data/no_robots_coding.jsonl"
 SMOKE = ("run", "preset=smoke")
@@ -83,7 +84,42 @@ def test_a_reader_that_goes_away_is_no_fault(
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(60) in (0, 141)
+        assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--help",), 2),
+        (("status", "results"), 2),
+        (("status", "results", "--json"), 2),
+        (("report", "results"), 2),
+        (("quote",), 2),
+        (("run", "--cfg", "job"), 0),
+        (("rnu",), 2),
+    ],
+)
+def test_a_full_disk_behind_stdout_is_one_line_when_all_is_done(arguments: tuple[str, ...], code: int) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    if arguments[0] == "report":
+        make_run(Path("results/s/a"))
+    else:
+        add_to_grid(Path("results/s"), [Cell("a", [], "coding", "m", None, ["j"], "clean", 8)])
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        command = [sys.executable, "-m", "llamaduo", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
+    assert ("No space left" in done.stderr) == (arguments != ("rnu",))
+    assert (arguments[0] == "report") == Path("results/report.html").exists()
+
+
+def test_a_full_disk_behind_stderr_leaves_the_exit_code_alone() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        command = [sys.executable, "-m", "llamaduo", "run", "train.epoch=3"]
+        assert subprocess.run(command, stderr=full, check=False, timeout=60).returncode == 2
 
 
 def test_a_broken_pipe_that_is_not_the_readers_is_a_fault(

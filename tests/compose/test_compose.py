@@ -369,3 +369,24 @@ def test_composing_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (("train.epoch=3",), "train.epoch: there is no such key. Did you mean train.epochs"),
+        (("-m", "train.epoch=3,4"), "train.epoch: there is no such key. Did you mean train.epochs"),
+        (("-m", "train.epoch=3", "train.lora_r=4,8"), "train.epoch: there is no such key. Did you mean train.epochs"),
+        (("-m", "task=codin,coding"), "task=codin: there is no such option. Did you mean coding?"),
+    ],
+)
+def test_a_typo_is_told_before_anything_is_composed(
+    argv: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def composed(*_: object, **__: object) -> None:
+        raise AssertionError("it was composed")
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", composed)
+    with pytest.raises(ConfigError) as caught:
+        compose(argv)
+    assert str(caught.value).startswith(told)

@@ -97,6 +97,31 @@ def test_a_comma_without_a_sweep_is_explained() -> None:
     assert "For a list write 'infer.stop=[a,b]'" in told
 
 
+def test_a_number_is_not_told_how_to_be_a_text() -> None:
+    assert error_of("train.lora_r=4,8").endswith("which needs -m (--multirun).")
+
+
+def test_a_sweep_over_a_list_sweeps_over_lists() -> None:
+    told = error_of("-m", "infer.stop=a,b")
+    (several, one) = (argument for argument in shlex.split(told) if "infer.stop=[" in argument)
+    found = compose(["-m", several.rstrip(";")])
+    assert found is not None
+    assert [experiment.infer.stop for experiment in found.experiments] == [["a"], ["b"]]
+    assert composed(one.rstrip(".")).infer.stop == ["a", "b"]
+
+
+@pytest.mark.parametrize("swept", ["study=glob(*)", "task=glob(x*)", "train.lora_r=range(8,4)"])
+def test_a_sweep_of_nothing_is_refused(swept: str) -> None:
+    assert error_of("-m", swept).startswith(f"-m {swept}: this comes to no run at all")
+
+
+@pytest.mark.parametrize(
+    "argv", [("-cp", "x"), ("-sc", "install=bash"), ("--experimental-rerun", "x"), ("--resolve",), ("-p", "task")]
+)
+def test_options_that_would_change_nothing_are_refused(argv: tuple[str, ...]) -> None:
+    assert error_of(*argv).startswith("-")
+
+
 def test_values_of_a_sweep_are_read_one_by_one() -> None:
     for name in ("é.jsonl", "b=c.jsonl"):
         Path(name).touch()
@@ -116,6 +141,9 @@ def test_values_of_a_sweep_are_read_one_by_one() -> None:
         (r'infer.stop=["\\n"]', [r"\n"]),
         ('infer.stop=["a,b",#]', ["a,b", "#"]),
         ("infer.stop=###", ["###"]),
+        ("infer.stop=User: ", ["User: "]),
+        ("infer.stop=true", ["true"]),
+        ("infer.stop=1e400", ["1e400"]),
     ],
 )
 def test_escapes_in_stop_strings_are_what_they_mean(argument: str, stop: list[str]) -> None:
@@ -137,7 +165,19 @@ def test_escapes_in_parameters_are_what_they_mean() -> None:
         ("data.category=${x}", ["${x} refers to a key that there isn't", r"\${x}"]),
         ("ü=1", ["'ü' is no key"]),
         ("train epochs=1", ["'train epochs' is no key"]),
-        ("data..path=1", ["data..path"]),
+        ("data..path=1", ["data..path", "is no key"]),
+        ("train.=3", ["'train.' is no key"]),
+        ("=3", ["'' is no key"]),
+        ("~", ["'~' is no key"]),
+        ("infer.stop=", ["holds a list", "infer.stop=[]"]),
+        ("infer.stop={a:b}", ["infer.stop", "holds a list"]),
+        ("study=null", ["study: it can't be null"]),
+        ("study=${x}", ["study: ${x} refers to a key that there isn't"]),
+        ("train=3", ["train=3", "name of one of its options", "train.KEY=VALUE"]),
+        ("train=[1]", ["train=[1]", "name of one of its options"]),
+        ("hydra.sweeper.params={a:b}", ["hydra.sweeper.params={a:b}", "no place there"]),
+        ("infer.server.model=x", ["infer.server.model=x", "no place there"]),
+        ("service_llm.parameters.x=a,b", ["service_llm.parameters.x=a,b", "-m (--multirun)"]),
     ],
 )
 def test_what_can_not_be_read_is_refused_with_its_cause(argument: str, words: list[str]) -> None:
