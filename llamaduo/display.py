@@ -19,8 +19,9 @@ from rich.text import Text
 from llamaduo.config import Backend, Experiment, JudgeKind, ServiceLLM, is_pocket, plain, who_answers
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.evidence.scorecard import unanswered
-from llamaduo.records import Example, Iteration, Prediction, RunState
+from llamaduo.records import Example, Prediction
 from llamaduo.redaction import printable, redact
+from llamaduo.runs.state import Iteration, RunState
 from llamaduo.stages.curate import CONTAMINATION, DUPLICATE, Removal
 
 if TYPE_CHECKING:

@@ -16,11 +16,12 @@ from llamaduo.display import Display
 from llamaduo.errors import BudgetError, ConfigError, InputError
 from llamaduo.evidence.stop import best
 from llamaduo.evidence.verdict import FALLBACK, SWITCH, verdict
-from llamaduo.records import Judged, RunState
+from llamaduo.records import Judged
 from llamaduo.redaction import redact
 from llamaduo.runs.folder import RunDir, read_state
 from llamaduo.runs.identity import refuse_others
 from llamaduo.runs.marks import faults
+from llamaduo.runs.state import RunState
 from llamaduo.steps import Steps
 
 

@@ -53,21 +53,11 @@ from llamaduo.local.memory import refuse_if_too_large
 from llamaduo.local.vllm_server import program
 from llamaduo.pocket import teacher
 from llamaduo.pocket.tasks import make_pairs
-from llamaduo.records import (
-    Adapter,
-    Estimate,
-    Example,
-    GateLook,
-    Iteration,
-    Judged,
-    Prediction,
-    RunState,
-    Scorecard,
-    Verdict,
-)
+from llamaduo.records import Adapter, Estimate, Example, GateLook, Judged, Prediction, Scorecard, Verdict
 from llamaduo.runs import identity
 from llamaduo.runs.folder import Again, RunDir, write_kept
 from llamaduo.runs.marks import kept_fault
+from llamaduo.runs.state import Iteration, RunState
 from llamaduo.runs.tracking import Tracker, write_metrics
 from llamaduo.service import rubric, transport
 from llamaduo.service.addresses import address, headers

@@ -20,7 +20,8 @@ from omegaconf import OmegaConf
 from llamaduo.compose.compose import compose
 from llamaduo.config import plain
 from llamaduo.evidence.scorecard import score
-from llamaduo.records import Iteration, Prediction, Scorecard, Verdict, to_json
+from llamaduo.records import Prediction, Scorecard, Verdict, to_json
+from llamaduo.runs.state import Iteration
 
 STRICTNESS = {"gpt_4o": 0.0, "claude_3_sonnet": -4.0, "gemini_1_5_flash": 5.0}
 WORDS = ("the", "model", "takes", "over", "a", "prompt", "when", "its", "answers", "are", "as", "good", "as", "before")

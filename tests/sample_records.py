@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from llamaduo.records import Example, GateLook, Iteration, Prediction, prompt_id
+from llamaduo.records import Example, GateLook, Prediction, prompt_id
+from llamaduo.runs.state import Iteration
 
 
 def iteration(

@@ -21,8 +21,8 @@ from llamaduo.config import Experiment
 from llamaduo.display import Display
 from llamaduo.errors import ConfigError, InputError, ServiceError
 from llamaduo.loop import finished, run, run_folder
-from llamaduo.records import RunState
 from llamaduo.runs.folder import read_state
+from llamaduo.runs.state import RunState
 from llamaduo.steps import load_data
 
 __all__ = ["quick_stages"]

@@ -13,7 +13,8 @@ from llamaduo.evidence.reach import ASSUMED, mean_rule_error
 from llamaduo.evidence.scorecard import clusters, score
 from llamaduo.evidence.stop import overall
 from llamaduo.evidence.wording import count, limits_told, of_card, scores, short, size, span
-from llamaduo.records import GateLook, Iteration, Judged, Verdict
+from llamaduo.records import GateLook, Judged, Verdict
+from llamaduo.runs.state import Iteration
 
 ASSUMED_OF_TIERS = (
     "The limits assume that no prompt that was not asked is worth less, by both tiers together, than 0 or the worst "

@@ -17,7 +17,7 @@ from statistics import fmean, stdev
 
 from llamaduo.config import Loop
 from llamaduo.evidence.scorecard import Answer
-from llamaduo.records import Iteration
+from llamaduo.runs.state import Iteration
 
 Gain = Callable[[Iteration, Iteration], float]
 """By how many points the first of two iterations is better."""

@@ -16,7 +16,8 @@ from llamaduo.config import Backend, Experiment, GateMethod, GateSplit, who_answ
 from llamaduo.evidence.details import Ended, details
 from llamaduo.evidence.gate import asked, confirmation
 from llamaduo.evidence.wording import count, goal, limits_told, of_card, of_iteration, scores
-from llamaduo.records import GateLook, Iteration, Judged, Verdict
+from llamaduo.records import GateLook, Judged, Verdict
+from llamaduo.runs.state import Iteration
 
 SWITCH, FALLBACK, STAY = "switch", "switch_with_fallback", "stay"
 _WHY = {

@@ -7,7 +7,8 @@ from typing import Any
 
 from llamaduo.config import Experiment, GateAgainst
 from llamaduo.evidence.gate import SCORES, asked
-from llamaduo.records import Estimate, GateLook, Iteration, Scorecard
+from llamaduo.records import Estimate, GateLook, Scorecard
+from llamaduo.runs.state import Iteration
 
 
 def goal(experiment: Experiment) -> str:

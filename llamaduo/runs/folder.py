@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 from llamaduo.environment import network_file_system
 from llamaduo.errors import RunFolderError, ServiceError
-from llamaduo.records import RunState, from_json, to_json
+from llamaduo.records import from_json, to_json
 from llamaduo.runs.marks import (
     CHECKSUMS,
     RECORD,
@@ -43,6 +43,7 @@ from llamaduo.runs.marks import (
     read_checksums,
     read_mark,
 )
+from llamaduo.runs.state import RunState
 
 Record = TypeVar("Record")
 Value = TypeVar("Value")

@@ -15,8 +15,8 @@ from typing import Any
 
 from llamaduo.errors import InputError, not_there
 from llamaduo.files.folders import files_below
-from llamaduo.records import Iteration, RunState
 from llamaduo.runs.folder import read_state, refuse_damaged
+from llamaduo.runs.state import Iteration, RunState
 from llamaduo.runs.tracking import read_metrics
 
 

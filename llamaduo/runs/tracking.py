@@ -22,9 +22,10 @@ from typing import Any
 
 from llamaduo.config import Experiment, WandbMode, plain
 from llamaduo.errors import InputError, ServiceError
-from llamaduo.records import Iteration, Prediction, Verdict, to_json
+from llamaduo.records import Prediction, Verdict, to_json
 from llamaduo.redaction import redact
 from llamaduo.runs.folder import read_rows, write_kept, write_text
+from llamaduo.runs.state import Iteration
 from llamaduo.runs.swept_keys import in_plan, shown
 
 KEY = "WANDB_API_KEY"

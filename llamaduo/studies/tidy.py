@@ -28,9 +28,9 @@ from typing import Any
 from llamaduo.config import Evidence
 from llamaduo.evidence.compare import ByPrompt, by_prompt, mean, means
 from llamaduo.evidence.resample import NOTHING, Measure
-from llamaduo.records import Iteration
 from llamaduo.runs.folder import write_bytes, write_text
 from llamaduo.runs.record import RunRecord
+from llamaduo.runs.state import Iteration
 from llamaduo.studies.answers import Scores
 from llamaduo.studies.beside import StandIn, stand_ins
 

@@ -27,7 +27,7 @@ from llamaduo.sweeps.plan import FAILED, INTERRUPTED, RUNNING, Note, write_note
 
 if TYPE_CHECKING:
     from llamaduo.config import Experiment
-    from llamaduo.records import RunState
+    from llamaduo.runs.state import RunState
 
 GRACE_S = 60.0
 """How long a job may take to stop, calls in flight included."""

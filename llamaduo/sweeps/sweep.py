@@ -50,7 +50,7 @@ from llamaduo.sweeps.plan import (
 if TYPE_CHECKING:
     from llamaduo.compose.compose import Composed, Sweep
     from llamaduo.config import Experiment
-    from llamaduo.records import RunState
+    from llamaduo.runs.state import RunState
 
 CRASHED = "its process ended without a word: killed, or out of memory"
 _NOT_BEGUN = "it was not begun"

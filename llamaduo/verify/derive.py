@@ -22,10 +22,11 @@ from llamaduo.display import Display
 from llamaduo.errors import BudgetError, InputError, LlamaduoError, ServiceError
 from llamaduo.files.scratch import scratch_folder
 from llamaduo.loop import run, run_folder
-from llamaduo.records import COVERAGE, Adapter, Example, Prediction, RunState, Verdict
+from llamaduo.records import COVERAGE, Adapter, Example, Prediction, Verdict
 from llamaduo.runs.folder import RunDir, mark_copy
 from llamaduo.runs.identity import read_later
 from llamaduo.runs.record import RunRecord
+from llamaduo.runs.state import RunState
 from llamaduo.service.journal import Journal, default_path
 from llamaduo.steps import REST, Steps, answering, load_data
 from llamaduo.verify.compare import Verified, taken_as_stored

@@ -14,7 +14,7 @@ import pytest
 from llamaduo.cli import main
 from llamaduo.compose.compose import compose
 from llamaduo.errors import ConfigError
-from llamaduo.records import RunState
+from llamaduo.runs.state import RunState
 
 CANARY = "canary-0123456789abcdef"
 CALL = "{_target_: os.system, _args_: ['touch owned']}"

@@ -9,7 +9,7 @@ from sample_records import iteration
 
 from llamaduo.config import Loop
 from llamaduo.evidence.stop import Scores, best, gained, least_gained, stop_reason
-from llamaduo.records import Iteration
+from llamaduo.runs.state import Iteration
 
 
 def table(**scores: float) -> dict[str, dict[tuple[str, int], float]]:

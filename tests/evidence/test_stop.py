@@ -9,7 +9,7 @@ from sample_records import iteration
 
 from llamaduo.config import Growth, Loop
 from llamaduo.evidence.stop import best, overall, passes, stop_reason
-from llamaduo.records import Iteration
+from llamaduo.runs.state import Iteration
 
 
 def history(*means: float) -> list[Iteration]:

@@ -13,7 +13,8 @@ from test_scorecard import verdict as judgement
 from llamaduo.config import Experiment, Gate, GateRule, GateSplit
 from llamaduo.evidence.scorecard import score
 from llamaduo.evidence.verdict import Found, verdict
-from llamaduo.records import GateLook, Iteration, Judged, Prediction
+from llamaduo.records import GateLook, Judged, Prediction
+from llamaduo.runs.state import Iteration
 
 
 def judged(values: list[float], gate: dict[str, Any] | None = None, lost: int = 0, **fields: Any) -> Judged:

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from sample_records import example, iteration, prediction
 
 from llamaduo.errors import RunFolderError
-from llamaduo.records import Adapter, Example, Iteration, Prediction, RunState, from_json, to_json
+from llamaduo.records import Adapter, Example, Prediction, from_json, to_json
 from llamaduo.runs import folder as run_dir
 from llamaduo.runs.folder import RunDir, read_rows, read_state, write_text
+from llamaduo.runs.state import Iteration, RunState
 
 ADAPTER = Adapter("adapter", 8, 0, 30, 1234, 0.5)
 WHOLE_TEXT = st.text(st.characters(exclude_categories=["Cs"]))

@@ -9,7 +9,7 @@ import pytest
 
 from llamaduo.config import ServiceLLM
 from llamaduo.display import Display
-from llamaduo.records import RunState
+from llamaduo.runs.state import RunState
 from llamaduo.service.attempts import Reply
 from llamaduo.service.reading import read
 from llamaduo.service.set_apart import SetApart

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from llamaduo.errors import InputError
-from llamaduo.records import RunState, to_json
+from llamaduo.records import to_json
 from llamaduo.runs.folder import RunDir
+from llamaduo.runs.state import RunState
 from llamaduo.sweeps.plan import FAILED, RUNNING, Cell, Note, add_to_grid, read_grid, write_note
 from llamaduo.sweeps.status import CellStatus, Status, as_json, rendered, status
 

@@ -28,7 +28,8 @@ from llamaduo.compose.compose import Composed, Sweep, compose
 from llamaduo.config import Experiment, fingerprint
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.loop import run_folder
-from llamaduo.records import RunState, to_json
+from llamaduo.records import to_json
+from llamaduo.runs.state import RunState
 from llamaduo.sweeps.job import Work
 from llamaduo.sweeps.plan import FAILED, INTERRUPTED, RUNNING, Note, read_grid, read_note, write_note
 from llamaduo.sweeps.sweep import run_all

@@ -15,8 +15,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamaduo.records import Iteration
 from llamaduo.runs.record import RunRecord, read_tree
+from llamaduo.runs.state import Iteration
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from llamaduo.records import Iteration
 from llamaduo.runs.record import RunRecord
+from llamaduo.runs.state import Iteration
 
 WIDTH, HEIGHT = 520, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 64, 14, 42
