@@ -23,8 +23,8 @@ TOO_LONG = "the prompt is too long"
 """Stands in the message where a prompt exceeds the model's context."""
 _LONGEST_RETRY_AFTER = 900.0
 _LONGEST_MESSAGE = 300
-_WORTH_ANOTHER_TRY = {408, 409, 425, 429, 529}
-_PERHAPS_BILLED = {408, 500, 502, 504, 520, 522, 524}
+_WORTH_ANOTHER_TRY = {408, 409, 425, 429, 499, 529}
+_PERHAPS_BILLED = {408, 499, 500, 502, 504, 520, 522, 524}
 """A server broke down over the request, or a gateway gave up waiting: whoever stands behind it may have gone on."""
 _BILLS_NO_500 = {"gemini"}
 """Providers that say they don't bill a request which ends with 500 (ai.google.dev/gemini-api/docs/billing)."""
@@ -37,24 +37,30 @@ _LENGTH_CODES = {
 _FILTER_CODES = {
     "content_filter", "content_policy_violation", "responsibleaipolicyviolation", "invalid_prompt", "safety_violation",
     "content_filtered", "prompt_blocked", "moderation_blocked", "data_inspection_failed", "prohibited_content",
-    "content_moderation", "moderation_failed", "flagged_input", "sensitive_content", "input_blocked",
+    "content_moderation", "moderation_failed", "flagged_input", "input_blocked", "content_policy",
 }  # fmt: skip
+_SENSITIVE = re.compile(r"sensitive_?(content|word|information)|data_?inspection_?failed")
+"""Words within codes of a filter."""
+_PARAMETER_CODES = {"unknown_parameter", "unsupported_parameter", "unsupported_value"}
 _FOR_GOOD_CODES = {
     "insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "invalid_api_key", "model_not_found",
     "authentication_error", "permission_error", "permission_denied", "insufficient_credits", "account_deactivated",
+    "api_key_invalid", "api_key_expired", "failed_precondition", "consumer_suspended",
 }  # fmt: skip
 _LENGTH_WORDS = re.compile(
     r"context[ _-]?(length|window|size)|maximum (context|model|input|prompt) length|max_model_len|prompt is too long|"
-    r"(token count|input tokens|prompt|input|message)\b.{0,60}(exceeds|longer than|too long|too large|larger than)|"
+    r"(token count|input tokens|prompt|input|message)\b.{0,60}(exceeds?\b|longer than|too long|too large|larger than)|"
+    r"token count\b.{0,60}only supports|range of input length|must have less than \d+ tokens|"
     r"too many (input )?tokens|tokens?\b.{0,60}must be <=|reduce the length",
     re.IGNORECASE | re.DOTALL,
 )
 _FILTER_WORDS = re.compile(
     r"content.?(filter|policy|management)|safety system|usage (guidelines|policies)|flagged|moderation|guardrail|"
-    r"responsible ai",
+    r"responsible ai|(inappropriate|sensitive|unsafe) (content|information)|content exists risk|content blocked|"
+    r"\u654f\u611f\u5185\u5bb9",
     re.IGNORECASE,
 )
-_ACCOUNT_WORDS = re.compile(r"\b(credits?|billing|quota|balance|payment|subscription)\b", re.IGNORECASE)
+_ACCOUNT_WORDS = re.compile(r"\b(credits?|billing|quota|balance|payment|subscription|api.?key)\b", re.IGNORECASE)
 
 
 class RefusedError(ServiceError):
@@ -114,9 +120,9 @@ def about_the_prompt(status: int, codes: set[str], message: str) -> str | None:
     """Return what is wrong with the prompt, None where an error is not known to be about it."""
     if codes & _LENGTH_CODES or status == 413:
         return TOO_LONG
-    if codes & _FILTER_CODES:
+    if codes & _FILTER_CODES or any(map(_SENSITIVE.search, codes)):
         return "a filter"
-    if status not in _OF_A_REQUEST or codes & _FOR_GOOD_CODES:
+    if status not in _OF_A_REQUEST or codes & (_FOR_GOOD_CODES | _PARAMETER_CODES):
         return None
     if status != 403 and _LENGTH_WORDS.search(message):
         return TOO_LONG

@@ -58,6 +58,11 @@ def gemini(status: str, message: str) -> list[dict[str, Any]]:
         (400, {"message": "Input is too long for requested model."}),
         (413, "<html>Request Entity Too Large</html>"),
         (400, gemini("INVALID_ARGUMENT", "The input token count (2000000) exceeds the maximum number of tokens")),
+        (400, gemini("INVALID_ARGUMENT", "the input token count is 40000 but model only supports up to 32768.")),
+        (400, anthropic("invalid_request_error", "input length and `max_tokens` exceed context limit: 199000 + 4096")),
+        (400, openai("invalid_parameter_error", "Range of input length should be [1, 30720]")),
+        (422, openai("validation", "Input validation error: `inputs` must have less than 4096 tokens. Given: 5000")),
+        (400, openai(None, "Input tokens (5000) exceed the limit (4096)")),
     ],
 )  # fmt: skip
 def test_a_prompt_that_is_too_long_is_one_refused_request(status: int, body: Any) -> None:
@@ -78,6 +83,11 @@ def test_a_prompt_that_is_too_long_is_one_refused_request(status: int, body: Any
         (403, {"code": "forbidden", "error": "Content violates usage guidelines."}),
         (400, anthropic("invalid_request_error", "Output blocked by content filtering policy")),
         (400, openai(None, "Your request was rejected as a result of our safety system.")),
+        (400, openai("invalid_request_error", "Content Exists Risk")),
+        (400, {"code": "DataInspectionFailed", "message": "x"}),
+        (400, openai("InputTextSensitiveContentDetected", "x")),
+        (400, openai("1301", "\u5b89\u5168\u6216\u654f\u611f\u5185\u5bb9")),
+        (400, openai("content_policy", "no")),
     ],
 )
 def test_what_a_filter_refuses_is_one_refused_request(status: int, body: Any) -> None:
@@ -97,6 +107,8 @@ def test_what_a_filter_refuses_is_one_refused_request(status: int, body: Any) ->
         (400, anthropic("invalid_request_error", "Your credit balance is too low to access the Anthropic API.")),
         (402, {"error": {"message": "Insufficient credits", "code": 402}}),
         (405, {"detail": "Method Not Allowed"}),
+        (400, gemini("INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.")),
+        (400, gemini("FAILED_PRECONDITION", "User location is not supported for the API use.")),
     ],
 )
 def test_a_wrong_key_model_permission_or_account_ends_the_run(status: int, body: Any) -> None:
@@ -111,6 +123,11 @@ def test_an_address_with_nothing_at_it_is_named() -> None:
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_request_that_is_refused_for_no_known_reason_is_perhaps_refused_alone(status: int) -> None:
     found = error_of(LLM, status, openai("unsupported_parameter", "no such parameter"))
+    assert type(found) is PerhapsRefusedError
+
+
+def test_a_parameter_that_is_named_like_a_filter_is_none() -> None:
+    found = error_of(LLM, 400, openai("unknown_parameter", "Unknown parameter: 'moderation_mode'"))
     assert type(found) is PerhapsRefusedError
 
 
