@@ -3,10 +3,11 @@
     another_scale([(0.97, 0.99), (0.9, 0.95), (1, 1), (0.8, 0.9)], right=[False] * 4)     1: it scores from 0 to 1
     another_scale([(0, 1), (1, 1), (0, 0), (2, 1)], right=[False] * 4)                    None: it finds all of it bad
 
-No score exceeds 1, 5 or 10. That alone accuses nobody, since a judge may find everything bad. What tells is this:
+No score exceeds 1, 5 or 10; from 16 verdicts on, none of similarity or none of precision. That alone accuses nobody,
+since a judge may find everything bad. What tells is this:
     fractions       nobody has use for 0.97 of 100; a mean of 0.6 (0.3 from 16 verdicts on)
     the upper half  a mean of 60% of the scale's top (50% from 16 verdicts on), and numbers that 100 points have little
-                    use for: a quarter of the scores are no multiples of 5
+                    use for: a quarter of the scores are no multiples of 5 (60% and half of them, of one of the two)
     right answers   those that repeat their reference get 60% of the top, and others less, or at least 5
 Judges made up to find all of it bad (tests/evidence/test_scale.py) are taken for others in less than 5% of cases with 4
 verdicts, and in less than 1% with 16; those that use all numbers up to 5 alike can't be told from a scale of 1 to 5.
@@ -32,19 +33,29 @@ def another_scale(scores: Sequence[tuple[float, ...]], right: Sequence[bool]) ->
     """
     if len(scores) < FEWEST:
         return None
-    for column in zip(*scores, strict=True) if len(scores) >= _MANY else ():
-        if max(column) <= 1 and _are_shares(column, len(scores)):
-            return 1
-    values = [value for verdict in scores for value in verdict]
-    top = next((top for top in TOPS if max(values) <= top), None)
-    if top is None or not any(values):
-        return None
+    columns = list(zip(*scores, strict=True))
+    for column in columns if len(scores) >= _MANY else ():
+        top = _top(column)
+        if top and _is_used_up_to(top, column, len(scores), mean=0.6, odd=0.5):
+            return top
+    values = [value for column in columns for value in column]
+    top = _top(values)
+    if top and _is_used_up_to(top, values, len(scores), mean=_share(len(scores)), odd=0.25):
+        return top
+    top = _top(columns[0])
+    return top if top and _knows_right(columns[0], right, top) else None
+
+
+def _top(values: Sequence[float]) -> int | None:
+    """Return the top of the smallest scale that holds all values, None where that is 100 or none is above 0."""
+    return next((top for top in TOPS if 0 < max(values) <= top), None)
+
+
+def _is_used_up_to(top: int, values: Sequence[float], verdicts: int, *, mean: float, odd: float) -> bool:
+    """Tell whether values spread up to the top of their scale, in numbers that 100 points have little use for."""
     if top == 1:
-        told = _are_shares(values, len(scores))
-    else:
-        odd = sum(value % 5 > 0 for value in values)
-        told = fmean(values) >= _share(len(scores)) * top and 4 * odd >= len(values)
-    return top if told or _knows_right([verdict[0] for verdict in scores], right, top) else None
+        return _are_shares(values, verdicts)
+    return fmean(values) >= mean * top and sum(value % 5 > 0 for value in values) >= odd * len(values)
 
 
 def _share(verdicts: int) -> float:

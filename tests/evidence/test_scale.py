@@ -26,6 +26,9 @@ def found(*scores: tuple[float, float], right: int = 0) -> int | None:
         ([(3.5, 4), (4, 4.5), (5, 5), (2, 4)], 5),
         ([(9, 10), (8, 9), (7, 10), (10, 10)], 10),
         ([(6, 7), (5, 8), (4, 3), (7, 9)] * 4, 10),
+        ([(4, 90), (3, 95), (5, 60), (2, 100)] * 4, 5),
+        ([(90, 8), (95, 9), (60, 7), (100, 4)] * 4, 10),
+        ([(4, 0.9), (3, 0.8), (5, 0.7), (2, 1)] * 4, 5),
     ],
 )
 def test_a_smaller_scale_is_found(scores: list[tuple[float, float]], top: int) -> None:
@@ -43,7 +46,8 @@ def test_a_smaller_scale_is_found(scores: list[tuple[float, float]], top: int) -
         [(5, 5)] * 40,
         [(10, 10)] * 40,
         [(0.5, 0), (0, 0), (0, 0), (0, 1)] * 10,
-        [(4, 5)] * 39 + [(4, 11)],
+        [(4, 5)] * 39 + [(11, 11)],
+        [(4, 90)] * 15,
         [(4, 5)] * (FEWEST - 1),
         [],
     ],
@@ -55,6 +59,7 @@ def test_what_a_judge_says_that_finds_everything_bad_is_no_other_scale(scores: l
 def test_right_answers_tell_a_judge_of_ones_and_zeros_and_one_that_gives_nothing_but_its_best() -> None:
     assert found(*[(1, 1)] * 3, *[(0, 0)] * 5, right=3) == 1
     assert found(*[(5, 5)] * 6, right=4) == 5
+    assert found(*[(10, 90)] * 3, *[(3, 95)] * 3, right=3) == 10
     assert found(*[(1, 1)] * 8, right=4) is None
     assert found(*[(0, 0)] * 8, right=4) is None
     assert found(*[(1, 1)] * 3, *[(0, 0)] * 5) is None
@@ -85,6 +90,10 @@ def test_made_up_judges_that_find_all_of_it_bad_are_rarely_taken_for_others(draw
     rng = random.Random(7)
     for verdicts, most in ((4, 0.05), (16, 0.01), (64, 0.0)):
         taken = sum(found(*[(draw(rng), draw(rng)) for _ in range(verdicts)]) is not None for _ in range(1000))
+        assert taken <= 1000 * most
+        taken = sum(
+            found(*[(draw(rng), rng.uniform(0, 100)) for _ in range(verdicts)]) is not None for _ in range(1000)
+        )
         assert taken <= 1000 * most
 
 
