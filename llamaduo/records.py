@@ -98,7 +98,7 @@ class Adapter:
     synthetic_rows: int
     """Synthetic rows among them."""
     skipped_rows: int
-    """Rows left out whole: the next two together; each is listed in the adapter's `skipped.jsonl`."""
+    """Rows left out whole, whatever the reason; each is listed in the adapter's `skipped.jsonl`."""
     steps: int
     """Optimizer steps taken."""
     tokens: int
@@ -115,9 +115,11 @@ class Adapter:
     """Rows left out because they exceed `train.max_length`."""
     end_mark_rows: int = 0
     """Rows left out because an end mark is inside the response."""
+    template_rows: int = field(default=0, metadata=IF_ANY)
+    """Synthetic rows left out because the chat template refuses or changes them."""
 
 
-TOO_LONG, END_MARK = "too_long", "end_mark"
+TOO_LONG, END_MARK, TEMPLATE = "too_long", "end_mark", "template"
 """Why a row is not trained on."""
 
 
@@ -128,9 +130,9 @@ class Skipped:
     prompt_id: str
     """The row's prompt."""
     tokens: int
-    """Tokens of its prompt and its response."""
+    """Tokens of its prompt and its response; 0 where the template can't show them."""
     reason: str
-    """`too_long`, or `end_mark`: one is inside the response."""
+    """`too_long`, `end_mark` (one is inside the response), or `template`: it refuses or changes the row."""
 
 
 ANSWERED = ("stop", "length")

@@ -216,6 +216,7 @@ class Steps:
             reasons = {
                 f"exceed {self.experiment.train.max_length} tokens": trained.too_long_rows,
                 "hold an end mark": trained.end_mark_rows,
+                "are refused or changed by the chat template": trained.template_rows,
             }
             told = " and ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
             self.display.note(

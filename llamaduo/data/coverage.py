@@ -11,8 +11,8 @@ another that fits: more rows than were asked for come only where all clusters th
 With `data.dev_least` and `data.test_least`, these splits get more than their fraction of few rows, at most a quarter of
 all: limits need prompts. Rows that are added later then move some to train. The Hub's test split is completed likewise.
 
-Rows with a `split` of their own, and the Hub's test split, stay where they are; near-duplicates in two splits are
-counted and noted.
+Rows with a `split` of their own (on the Hub: of a data set with one table), and the Hub's test split, stay where they
+are; near-duplicates in two splits are counted and noted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from llamaduo.data.keys import refuse_keys
 from llamaduo.data.readers import HEADER_AGAIN
 from llamaduo.data.tally import Tally
 from llamaduo.errors import InputError, ServiceError
-from llamaduo.files.data_path import named, split_names
+from llamaduo.files.data_path import named, split_names, split_word
 from llamaduo.records import Example, prompt_id
 
 SPLITS = ("train", "dev", "test")
@@ -290,6 +290,7 @@ def _from_tables(tables: Mapping[str, Iterable[Any]], data: Data, tally: Tally |
     tally = tally or _tally(data)
     rows: dict[str, list[Example]] = {name: [] for name in tables}
     seen: dict[str, str] = {}
+    told: list[tuple[str, Any]] = []
     for name, table in tables.items():
         for number, row in enumerate(table):
             place = f"{data.path} {name}[{number}]"
@@ -304,6 +305,11 @@ def _from_tables(tables: Mapping[str, Iterable[Any]], data: Data, tally: Tally |
                 continue
             tally.take(example, row, place)
             rows[name].append(example)
+            told.append((place, split_word(str(row["split"])) or row["split"] if row.get("split") else None))
+    if any(split for _, split in told):
+        if len(tables) == 1:
+            return _by_column(_clustered(next(iter(rows.values()))), told, data)
+        tally.note(f"the column split is not read: the data set's own splits count ({', '.join(tables)}).")
     own = next((name for name in rows if name.startswith("test")), None)
     for name, others in rows.items():
         if name != own and not name.startswith("train"):
@@ -314,6 +320,18 @@ def _from_tables(tables: Mapping[str, Iterable[Any]], data: Data, tally: Tally |
     if not test:
         return _split(clustered, data, test_rows=data.test_rows)
     return _with_own_test(clustered[len(test) :], clustered[: len(test)], data)
+
+
+def _by_column(examples: list[Example], named: list[tuple[str, Any]], data: Data) -> CoverageDataset:
+    """Return the data of a Hub data set of one table, whose rows name their splits."""
+    by_name = _grouped(examples, [name for _, name in named])
+    if by_name.keys() <= {"train", "test"} and "test" in by_name:
+        return _with_own_test(by_name["train"], by_name["test"], data)
+    return (
+        _split(examples, data, test_rows=data.test_rows)
+        if by_name.keys() == {"train"}
+        else _by_name(examples, named, data)
+    )
 
 
 def _with_own_test(train: list[Example], test: list[Example], data: Data) -> CoverageDataset:

@@ -55,6 +55,10 @@ class Tally:
             told = [f"an answer of {answered} where {asked} was asked"] if is_another(asked, answered) else []
             self._remarks.update([*told, *remarks(row, place)])
 
+    def note(self, note: str) -> None:
+        """Add a sentence about what is not read."""
+        self._notes.append(note)
+
     def leave_out(self, reason: str, place: str) -> None:
         """Count a row that is not used."""
         self._read += 1

@@ -154,10 +154,16 @@ def split_names(path: Path) -> dict[Path, str]:
 
 def _split_of(file: Path) -> str | None:
     for part in reversed(file.parts):
-        if found := _SPLIT.match(part):
-            word = found[1].lower()
-            return word if word in ("train", "test") else "dev"
+        if word := split_word(part):
+            return word
     return None
+
+
+def split_word(name: str) -> str | None:
+    """Return the split that a name begins with: train, dev or test; None where it begins with none."""
+    found = _SPLIT.match(name)
+    word = found[1].lower() if found else None
+    return "dev" if word not in (None, "train", "test") else word
 
 
 def content_hash(path: str | Path) -> str:

@@ -9,41 +9,20 @@ training and counted; prompts that leave no room for an answer get none, and are
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
 
 from llamaduo.config import Backend, Infer, LocalModel, TooLong, Train
-from llamaduo.data.chat import Chat, RefusedError
+from llamaduo.data.chat import Chat
 from llamaduo.data.dataset import Account, CoverageDataset
+from llamaduo.data.shown import Lengths, shown
 from llamaduo.errors import InputError
 from llamaduo.local.model import load_chat, refuse_if_absent
 from llamaduo.records import Example
 
-_CHUNK = 128
-"""Rows that are rendered and tokenised together."""
-_THREADS = 4
 _NAMED = 5
-_SAYS_LITTLE = 8
-"""Characters: a shorter response may be a part of what a template writes behind every response."""
-
-
-class Lengths(NamedTuple):
-    """A row as the model sees it."""
-
-    prompt: int
-    """Tokens of the prompt."""
-    response: int | None
-    """Tokens of the response, 0 if it isn't shown; None where an end mark is inside."""
-    whole: bool
-    """Whether all texts of the prompt are there that users and systems wrote."""
-
-
 Seen = list[tuple[Example, Lengths]]
 
 
@@ -138,7 +117,7 @@ def _seen(dataset: CoverageDataset, names: Sequence[str], chat: Chat, *, learns:
     refused: dict[str, list[Example]] = defaultdict(list)
     for name in names:
         rows = getattr(dataset, name)
-        for row, told in zip(rows, _each(rows, chat, learns=learns), strict=True):
+        for row, told in zip(rows, shown(rows, chat, learns=learns), strict=True):
             if isinstance(told, str):
                 refused[told].append(row)
             else:
@@ -152,51 +131,3 @@ def _seen(dataset: CoverageDataset, names: Sequence[str], chat: Chat, *, learns:
             "local_model.chat_template=chatml."
         )
     return found
-
-
-def _each(rows: Sequence[Example], chat: Chat, *, learns: bool) -> Iterator[Lengths | str]:
-    """Yield each row's lengths, or why it can't be shown to the model."""
-    chunks = [rows[begin : begin + _CHUNK] for begin in range(0, len(rows), _CHUNK)]
-    pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
-    try:
-        for told in pool.map(partial(_chunk, chat=chat, learns=learns), chunks):
-            yield from told
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _chunk(rows: Sequence[Example], *, chat: Chat, learns: bool) -> list[Lengths | str]:
-    try:
-        return _lengths(rows, chat, learns=learns)
-    except RefusedError as error:
-        if len(rows) == 1:
-            return [error.reason]
-        return [told for row in rows for told in _chunk([row], chat=chat, learns=learns)]
-
-
-def _lengths(rows: Sequence[Example], chat: Chat, *, learns: bool) -> list[Lengths | str]:
-    """Return the lengths of rows, or what a template makes of a response; raises RefusedError for one of the rows."""
-    if not learns:
-        texts, prompts = chat.prompts([row.messages for row in rows])
-        return [Lengths(len(ids), 0, _holds(text, row)) for row, text, ids in zip(rows, texts, prompts, strict=True)]
-    asked, behind = chat.rendered([(row.messages, row.response) for row in rows])
-    return [
-        _changed(row.response, response, chat.suffix)
-        or Lengths(len(prompt), None if ids is None else len(ids), _holds(text, row))
-        for row, text, response, (prompt, ids) in zip(rows, asked, behind, chat.tokens(asked, behind), strict=True)
-    ]
-
-
-def _holds(text: str, row: Example) -> bool:
-    return all(turn["content"].strip() in text for turn in row.messages if turn["role"] != "assistant")
-
-
-def _changed(response: str, text: str, suffix: str) -> str:
-    """Return what is wrong with how a response comes out of the template, white space around it left aside."""
-    wanted, found = response.strip(), text.strip()
-    rest = found[len(wanted) :].strip()
-    if not found.startswith(wanted):
-        return "the chat template changes the response"
-    if rest != suffix and len(wanted) >= _SAYS_LITTLE and wanted in rest:
-        return "the chat template writes the response twice"
-    return ""

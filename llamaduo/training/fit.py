@@ -3,7 +3,8 @@
 Reads examples; writes an adapter folder (safetensors); returns an `Adapter`. The loss counts response
 tokens only, the end mark among them, and is a mean over the tokens of a whole optimizer step, however
 that is cut into forward passes and spread over devices. Rows longer than `train.max_length` are left out
-whole, or refused (`train.too_long`), and so are rows with an end mark in their response; they are counted,
+whole, or refused (`train.too_long`), and so are rows with an end mark in their response, and synthetic rows
+that the chat template refuses or changes; they are counted,
 and listed in the adapter's folder, a line of `skipped.jsonl` each:
 
     {"prompt_id": "5b1f...", "tokens": 812, "reason": "too_long"}
@@ -16,17 +17,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llamaduo.config import Keep, LocalModel, Runtime, TooLong, Train, plain
+from llamaduo.data.chat import Chat
 from llamaduo.data.rows import Rows, left_out, tokenised
+from llamaduo.data.shown import shown
 from llamaduo.errors import InputError, RunFolderError
 from llamaduo.local.adapter import load_adapter, new_adapter
 from llamaduo.local.model import give_back, load_base, load_chat
-from llamaduo.records import COVERAGE, TOO_LONG, Adapter, Example, Skipped, to_json
+from llamaduo.records import COVERAGE, END_MARK, TEMPLATE, TOO_LONG, Adapter, Example, Skipped, to_json
 from llamaduo.training.checkpoints import Checkpoints
 from llamaduo.training.devices import Devices
 from llamaduo.training.tuning import FineTuning, Progress, State
@@ -71,10 +75,11 @@ def train(
     devices = devices or Devices()
     torch.manual_seed(runtime.seed)
     chat = load_chat(model)
+    count, (examples, skipped) = len(examples), _shown_whole(examples, chat)
     with devices.first():
         rows = tokenised(examples, chat, config.max_length, places.rows)
-    skipped = left_out(examples, rows, chat)
-    _refuse(skipped, len(examples), config)
+    skipped += left_out(examples, rows, chat)
+    _refuse(skipped, count, config)
     held_out = tokenised(dev, chat, config.max_length, None) if config.keep is Keep.best else None
     if held_out is not None and not len(held_out):
         raise InputError("train.keep=best: no dev row can be used; raise data.dev_rows, or take train.keep=last.")
@@ -107,8 +112,16 @@ def train(
     return _record(examples, rows, skipped, state)
 
 
+def _shown_whole(examples: Sequence[Example], chat: Chat) -> tuple[list[Example], list[Skipped]]:
+    """Return the examples without synthetic ones that the template refuses or changes; coverage is checked before."""
+    made = [example for example in examples if example.generator != COVERAGE]
+    wrong = {id(row) for row, told in zip(made, shown(made, chat, learns=True), strict=True) if isinstance(told, str)}
+    skipped = [Skipped(example.prompt_id, 0, TEMPLATE) for example in examples if id(example) in wrong]
+    return [example for example in examples if id(example) not in wrong], skipped
+
+
 def _record(examples: Sequence[Example], rows: Rows, skipped: Sequence[Skipped], state: State) -> Adapter:
-    too_long = sum(row.reason == TOO_LONG for row in skipped)
+    reasons = Counter(row.reason for row in skipped)
     return Adapter(
         train_rows=len(rows),
         synthetic_rows=sum(examples[at].generator != COVERAGE for at in rows.kept),
@@ -119,8 +132,9 @@ def _record(examples: Sequence[Example], rows: Rows, skipped: Sequence[Skipped],
         padding=round(1 - state.tokens / state.processed, 6),
         epochs=state.epoch if state.best_epoch is None else state.best_epoch + 1,
         dev_loss=None if state.best_loss is None else round(state.best_loss, 6),
-        too_long_rows=too_long,
-        end_mark_rows=len(skipped) - too_long,
+        too_long_rows=reasons[TOO_LONG],
+        end_mark_rows=reasons[END_MARK],
+        template_rows=reasons[TEMPLATE],
     )
 
 
@@ -136,7 +150,8 @@ def _refuse(skipped: Sequence[Skipped], count: int, config: Train) -> None:
         )
     if len(skipped) == count:
         raise InputError(
-            f"all {count} training rows exceed {config.max_length} tokens or hold an end mark: raise train.max_length."
+            f"all {count} training rows exceed {config.max_length} tokens, hold an end mark or can't be shown by the "
+            "chat template: raise train.max_length."
         )
 
 

@@ -438,6 +438,30 @@ class TestHub:
             "  3: the split test_prefs, which is neither train nor the first test split; first org/data test_prefs[0]",
         ]
 
+    def test_a_split_column_of_one_table_decides(self, hub: dict[str, Any], load_hub: Load) -> None:
+        names = ["train", "validation", "test", "train", "test", "Train"]
+        hub["train"] = [{**row, "split": name} for row, name in zip(pairs(6), names, strict=True)]
+        dataset = load_hub(dev_rows=None)
+        assert {name: [row.prompt[-1] for row in getattr(dataset, name)] for name in SPLITS} == {
+            "train": ["0", "3", "5"],
+            "dev": ["1"],
+            "test": ["2", "4"],
+        }
+        hub["train"] = [{**row, "split": "test" if n < 5 else "train"} for n, row in enumerate(pairs(40))]
+        dataset = load_hub(test_least=0)
+        assert {row.prompt for row in dataset.test} == {row["prompt"] for row in pairs(5)}
+        assert len(dataset.dev) == 3
+        hub["train"][7]["split"] = "other"
+        with pytest.raises(InputError, match=r"org/data train\[7\]: `split` is 'other'"):
+            load_hub()
+
+    def test_a_split_column_of_several_tables_is_told(self, hub: dict[str, Any], load_hub: Load) -> None:
+        hub |= {"train": [{**row, "split": "test"} for row in pairs(20)], "test": pairs(5, start=20)}
+        account = load_hub().account
+        assert account is not None
+        assert account.used["test"] >= 5
+        assert account.notes == ("the column split is not read: the data set's own splits count (train, test).",)
+
     def test_a_hub_that_can_not_be_reached_is_a_service_error(self, hub: dict[str, Any], load_hub: Load) -> None:
         assert not hub
         with pytest.raises(ServiceError, match=r"data set org/data@abc can't be loaded \(OSError: no network\)"):

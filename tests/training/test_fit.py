@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from llamaduo.config import Keep, LocalModel, Runtime, TooLong, Train
+from llamaduo.data.chat import CHATML
 from llamaduo.data.rows import Rows, tokenised
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.local.model import give_back, load_base, load_chat
@@ -144,6 +146,27 @@ def test_rows_left_out_are_counted_by_reason_and_listed_in_order(tmp_path: Path,
             assert row.tokens == pytest.approx(len(chat.prompt_ids(example.messages)) + len(response), abs=1)
     fine_tune(rows, tmp_path / "c", min_steps=1)
     assert not (tmp_path / "c" / SKIPPED).exists()
+
+
+def test_synthetic_rows_that_the_template_does_not_show_whole_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = examples("closed_qa", 6)
+    asked = {"role": "user", "content": "Why?"}
+    changed = Example("changed", (asked,), "<think>Hm.</think>So.", generator="teacher")
+    refused = Example("refused", ({"role": "system", "content": "Be brief."}, asked), "So.", generator="teacher")
+    strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + CHATML
+    model = replace(
+        MODEL, chat_template=strict.replace("message['content']", "message['content'].split('</think>')[-1]")
+    )
+    monkeypatch.setattr(sys.modules[__name__], "MODEL", model)
+    made = [replace(row, generator="teacher") for row in rows[:2]]
+    trained = fine_tune([changed, *rows[2:], *made, refused], tmp_path / "a", min_steps=1)
+    assert (trained.train_rows, trained.synthetic_rows, trained.skipped_rows, trained.template_rows) == (6, 2, 2, 2)
+    found = read_rows(tmp_path / "a" / SKIPPED, Skipped)
+    assert found == [Skipped("changed", 0, "template"), Skipped("refused", 0, "template")]
+    with pytest.raises(InputError, match="can't be shown by the"):
+        fine_tune([changed, refused], tmp_path / "b", min_steps=1)
 
 
 def test_too_long_rows_may_be_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
