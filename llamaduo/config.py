@@ -241,7 +241,7 @@ class ServiceLLM:
     tokens_per_minute: Optional[int] = None
     """The same in tokens: a request counts at its prompt plus `max_tokens`, as providers count it."""
     timeout_s: float = 120.0
-    """Seconds until a call counts as failed."""
+    """Seconds without an answer until a call counts as failed; one that trickles in has as long again."""
     max_attempts: int = 6
     """Tries a call, the first included."""
     batch: bool = False

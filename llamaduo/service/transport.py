@@ -208,6 +208,10 @@ def messages(prompt: str, earlier: Sequence[Mapping[str, str]]) -> list[dict[str
     return [*map(dict, earlier), {"role": "user", "content": prompt}]
 
 
+_SLOWEST = 2
+"""Timeouts that a call may take at most: each wait has its own, and a reply may come a sign at a time for ever."""
+
+
 async def call(
     llm: ServiceLLM,
     prompt: str,
@@ -226,14 +230,15 @@ async def call(
     arrived: list[Any] = []
     keeping = _ARRIVED.set(arrived)
     try:
-        response = await litellm.acompletion(
-            model=f"{llm.provider}/{llm.model}",
-            messages=messages(prompt, earlier),
-            num_retries=0,
-            allowed_openai_params=[name for name in parameters(llm) if name not in ("extra_body", "extra_headers")],
-            **connection(llm),
-            **options(llm, schema=schema, seed=seed),
-        )
+        async with asyncio.timeout(_SLOWEST * llm.timeout_s):
+            response = await litellm.acompletion(
+                model=f"{llm.provider}/{llm.model}",
+                messages=messages(prompt, earlier),
+                num_retries=0,
+                allowed_openai_params=[name for name in parameters(llm) if name not in ("extra_body", "extra_headers")],
+                **connection(llm),
+                **options(llm, schema=schema, seed=seed),
+            )
     except Exception as error:
         if not arrived:
             raise translated(error, llm) from error
@@ -270,7 +275,8 @@ async def _own_call(
             headers=headers,
             timeout=httpx.Timeout(llm.timeout_s),
         )
-        response = await _whole(await client.send(request, stream=True, follow_redirects=False))
+        async with asyncio.timeout(_SLOWEST * llm.timeout_s):
+            response = await _whole(await client.send(request, stream=True, follow_redirects=False))
     except Exception as error:
         raise translated(error, llm) from error
     return _accepted(llm, sending.form, response)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
+from llamaduo.config import ServiceLLM
 from llamaduo.service.reading import form_of, read_body
 from llamaduo.service.received import holds_a_reply, received
-from llamaduo.service.transport import _whole
+from llamaduo.service.refusals import UnknownOutcomeError
+from llamaduo.service.transport import _whole, call, hang_up
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4}
 WHOLE = {
@@ -137,3 +140,32 @@ def test_bytes_that_are_not_compressed_as_they_say_are_kept_as_they_came(content
 
     assert asyncio.run(ask()).content == content
     assert received(as_body(content)) == WHOLE
+
+
+@pytest.mark.parametrize("provider", ["openai", "mistral"])
+def test_a_body_that_never_ends_is_waited_for_twice_the_timeout(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
+    monkeypatch.setenv(f"{provider.upper()}_API_KEY", "the-key")
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"1\r\n \r\n")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+
+    async def ask() -> None:
+        async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            llm = ServiceLLM(
+                name="it", provider=provider, model="m", base_url=f"http://127.0.0.1:{port}", timeout_s=0.3
+            )
+            try:
+                await asyncio.wait_for(call(llm, "a prompt", schema=None, seed=0), 60)
+            finally:
+                await hang_up()
+
+    with pytest.raises(UnknownOutcomeError, match=r"timed out after 0\.3 s"):
+        asyncio.run(ask())
