@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llamaduo.config import Judge, ServiceLLM
-from llamaduo.evidence.audit import KINDS, REPEATED
+from llamaduo.evidence.known_answers import KINDS, REPEATED
 from llamaduo.pocket import teacher
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example, Prediction, Verdict, prompt_id

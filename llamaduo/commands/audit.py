@@ -23,7 +23,7 @@ from llamaduo.config import Experiment, JudgeKind, fingerprint, plain
 from llamaduo.data.labels import Labelled, read_labels
 from llamaduo.display import Display
 from llamaduo.errors import ConfigError, InputError, RunFolderError
-from llamaduo.evidence.audit import FEWEST, KINDS, REPEATED
+from llamaduo.evidence.known_answers import FEWEST, KINDS, REPEATED
 from llamaduo.records import Example, Prediction, Verdict
 from llamaduo.runs.folder import RunDir
 from llamaduo.service.client import Request

@@ -18,19 +18,10 @@ from llamaduo.config import Judge
 from llamaduo.data.labels import Labelled
 from llamaduo.display import span
 from llamaduo.evidence.agreement import alpha, rank_correlation, self_noise
-from llamaduo.evidence.audit import (
-    EXPECTED,
-    FAULTS,
-    KINDS,
-    REPEATED,
-    SCORES,
-    Finding,
-    collect,
-    findings,
-    means,
-)
+from llamaduo.evidence.audit import FAULTS, Finding, findings
 from llamaduo.evidence.compare import by_prompt, difference
 from llamaduo.evidence.corrected import BESIDE_PEOPLE, FEWEST, against_people, corrected_mean
+from llamaduo.evidence.known_answers import EXPECTED, KINDS, REPEATED, SCORES, collect, means
 from llamaduo.records import Verdict
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Probe: answers whose worth is known beforehand, made of coverage rows, to see what a judge makes of them.
 
-Reads rows; returns predictions as if a model had given these answers, twelve a row (`evidence.audit.KINDS`), the kind's
-place as their `sample`. They are judged like any others. Of the row ("Which city is it for?", "Taveno"), some are:
+Reads rows; returns predictions as if a model had given these answers, twelve a row, the place of the kind
+(`evidence.known_answers.KINDS`) as their `sample`. They are judged like any others. Of the row ("Which city is it for?", "Taveno"), some are:
 
     right     "Taveno"           empty   ""              other     "Roma", the reference of another row
     padded    "Taveno", and "Thank you for this question, which ..."
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llamaduo.errors import InputError
-from llamaduo.evidence.audit import KINDS
+from llamaduo.evidence.known_answers import KINDS
 from llamaduo.records import Example, Prediction
 
 POLITE = "Thank you for asking. I hope that this is of use to you."

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from made_judges import Case, Program, Score, case, fair, program, verdicts_of
 
-from llamaduo.evidence import audit
-from llamaduo.evidence.audit import EXPECTED, FAULTS, KINDS, REPEATED, collect, findings, means, over_items
+from llamaduo.evidence import known_answers
+from llamaduo.evidence.audit import FAULTS, findings, over_items
+from llamaduo.evidence.known_answers import EXPECTED, KINDS, REPEATED, collect, means
 from llamaduo.records import Verdict
 from llamaduo.stages import probe as probes
 
@@ -165,10 +166,10 @@ def test_a_constant_offset_is_no_fault(lenient: bool) -> None:
 
 def test_few_items_accuse_no_fair_judge_and_still_show_the_worst() -> None:
     for number in ONE_A_TASK:
-        made = case(number, audit.FEWEST)
+        made = case(number, known_answers.FEWEST)
         assert named(program(fair(made), made), made) == set()
         assert "same_score" in named(says_95(made), made)
-        made = case(number, audit.FEWEST - 1)
+        made = case(number, known_answers.FEWEST - 1)
         assert named(says_95(made), made) == set()
 
 
@@ -240,6 +241,6 @@ def test_collect_puts_scores_where_they_belong_and_leaves_other_judges_out() -> 
 
 
 def test_the_kinds_and_the_faults_are_told_in_words() -> None:
-    assert set(REPEATED) | set(EXPECTED) | set(audit.WRONG) <= set(KINDS)
-    assert set(EXPECTED) | set(audit.WRONG) == set(KINDS)
+    assert set(REPEATED) | set(EXPECTED) | set(known_answers.WRONG) <= set(KINDS)
+    assert set(EXPECTED) | set(known_answers.WRONG) == set(KINDS)
     assert all(FAULTS.values())

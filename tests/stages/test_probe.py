@@ -6,7 +6,7 @@ import pytest
 from sample_records import example
 
 from llamaduo.errors import InputError
-from llamaduo.evidence.audit import KINDS
+from llamaduo.evidence.known_answers import KINDS
 from llamaduo.pocket.tasks import TASKS, make_pairs
 from llamaduo.pocket.words import CITIES, GOODS, IDENTIFIERS, NAMES
 from llamaduo.records import Prediction
