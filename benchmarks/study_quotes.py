@@ -25,7 +25,7 @@ from unittest import mock
 from llamaduo.compose.compose import compose
 from llamaduo.config import Experiment
 from llamaduo.data.dataset import CoverageDataset
-from llamaduo.quote import calls as quoting
+from llamaduo.quote import quote as quoting
 from llamaduo.records import Example
 
 ROOT = Path(__file__).parents[1]

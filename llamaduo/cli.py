@@ -175,7 +175,8 @@ def _quote(arguments: list[str]) -> int:
 
     from llamaduo.compose.compose import compose
     from llamaduo.display import plain_console
-    from llamaduo.quote.calls import quote, rendered
+    from llamaduo.quote.quote import quote
+    from llamaduo.quote.shown import rendered
 
     composed = compose(arguments)
     if composed is not None:

@@ -16,7 +16,7 @@ from llamaduo.config import Experiment, fingerprint
 from llamaduo.errors import ServiceError
 from llamaduo.evidence.two_tier import chosen
 from llamaduo.loop import run, run_folder
-from llamaduo.quote.calls import quote
+from llamaduo.quote.quote import quote
 from llamaduo.records import Verdict
 from llamaduo.runs.folder import read_rows
 from llamaduo.studies.pages.page import run_page

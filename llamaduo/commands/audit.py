@@ -24,6 +24,8 @@ from llamaduo.data.labels import Labelled, read_labels
 from llamaduo.display import Display
 from llamaduo.errors import ConfigError, InputError, RunFolderError
 from llamaduo.evidence.known_answers import FEWEST, KINDS, REPEATED
+from llamaduo.quote.hours import CHARACTERS_A_TOKEN
+from llamaduo.quote.quote import VERDICT_TOKENS
 from llamaduo.records import Example, Prediction, Verdict
 from llamaduo.runs.folder import RunDir
 from llamaduo.service.client import Request
@@ -51,7 +53,6 @@ _REPEATS = 3
 _FORMAT = 1
 """Changes when the same replies would come to another `audit.json`."""
 _PARTS = ("ten kinds of answers", "two kinds, repeated", "answers that people scored")
-_CHARACTERS_A_TOKEN, _VERDICT_TOKENS = 4.0, 120
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ class Audit:
             distinct = {one.key: one for one in self._requests(name)}
             left = [one for key, one in distinct.items() if journal is None or journal.find(key) is None]
             price = tariff(llm, self._experiment.prices)
-            about = sum(price.cost(round(one.characters / _CHARACTERS_A_TOKEN), _VERDICT_TOKENS) for one in left)
+            about = sum(price.cost(round(one.characters / CHARACTERS_A_TOKEN), VERDICT_TOKENS) for one in left)
             reasks = 1 + self._experiment.judge.reasks + self._experiment.service.reasks
             most = reasks * sum(price.cost(one.longest_prompt, one.longest_reply) for one in left)
             held = f", {len(distinct) - len(left):,} of them in the journal" if len(left) < len(distinct) else ""

@@ -1,68 +1,32 @@
-"""The quote: what a run or a sweep would cost in service LLM calls and hours, before anything is spent.
+"""The service LLM calls of a run, counted by stage and service LLM before anything is asked.
 
-    print(quote(compose(["preset=service", "task=coding"]).experiments))
+    lines: Lines = {}
+    count_judging(experiment, dataset, lines, journal)
 
-Reads the coverage data (those of the Hub from there) and the journal; calls no LLM, needs no key and writes nothing.
-How often the loop goes round is not known beforehand, so every figure is a range: from a gate that is passed at the
-first iteration to `loop.max_iterations`. Requests to synthesise are known word for word, so those that the journal
-holds already, and those that several runs of a sweep share, are left out, and so it is with what a server is asked to
-answer (`infer=endpoint`); of judgements, those that the same run has bought.
+Requests to synthesise are known word for word, so those that the journal holds already, and those that several runs of
+a sweep share (`seen`), are left out, and so it is with what a server is asked to answer (`infer=endpoint`); of
+judgements, those that the same run has bought.
 """
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llamaduo.config import Backend, Beside, Experiment, JudgeKind, ServiceLLM, beside
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.data.shots import with_nearest
-from llamaduo.evidence import reach
 from llamaduo.evidence.two_tier import seen_of
-from llamaduo.loop import finished, run_folder
-from llamaduo.quote.hours import Work, measured_rates, work
-from llamaduo.quote.hours import rendered as rendered_hours
+from llamaduo.loop import run_folder
 from llamaduo.records import Example, Prediction
 from llamaduo.service import answers
 from llamaduo.service.bodies import most_tokens
 from llamaduo.service.client import Request
 from llamaduo.service.journal import Journal
-from llamaduo.service.prices import Tariff, retirement_warning, tariff
+from llamaduo.service.prices import Tariff, tariff
 from llamaduo.stages import judge
-from llamaduo.steps import (
-    SYNTHESIS_ROUNDS,
-    answering,
-    clusters_of,
-    gate_rows,
-    journal_path,
-    judges_in_rounds,
-    load_data,
-    synthesis_requests,
-    volume,
-)
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-_CHARACTERS_A_TOKEN = 4.0
-_VERDICT_TOKENS = 120
-_ENOUGH = 20
-
-
-@dataclass(frozen=True)
-class Experience:
-    """What the journal knows of a service LLM in a stage; or an assumption."""
-
-    characters_a_token: float
-    completion_tokens: float
-    """Mean tokens of a reply."""
-    replies: int
-    """Replies behind the two means; 0 for an assumption."""
+from llamaduo.steps import SYNTHESIS_ROUNDS, answering, gate_rows, judges_in_rounds, synthesis_requests, volume
 
 
 @dataclass
@@ -93,91 +57,6 @@ class Line:
 Lines = dict[tuple[object, ...], Line]
 
 
-@dataclass(frozen=True)
-class Quote:
-    """What is to be expected; every pair is (gate passed at once, all iterations)."""
-
-    lines: tuple[Line, ...]
-    experience: Mapping[int, Experience]
-    """By the line's identity."""
-    iterations: int
-    runs: int
-    warnings: tuple[str, ...]
-    works: tuple[Work, ...] = ()
-    """The hours of each run that is not finished."""
-    outlook: tuple[str, ...] = ()
-    """What of the data is not used, what the gate can see with the prompts, and what a run would be refused for."""
-
-    def tokens(self, line: Line, at: int) -> tuple[float, float]:
-        """Return (prompt, completion) tokens still to be bought on one line."""
-        known = self.experience[id(line)]
-        return (
-            line.characters[at] / known.characters_a_token,
-            (line.calls[at] - line.held[at]) * known.completion_tokens,
-        )
-
-    def usd(self, line: Line, at: int, *, batch: bool) -> float | None:
-        """Return what a line would cost; null by batch where there is no batch price or no batch API."""
-        if batch and (line.tariff.batch_input is None or line.llm.provider != "openai"):
-            return None
-        prompt, completion = self.tokens(line, at)
-        price = line.tariff
-        if batch and price.batch_input is not None and price.batch_output is not None:
-            return prompt * price.batch_input + completion * price.batch_output
-        return prompt * price.input + completion * price.output
-
-
-def quote(experiments: Sequence[Experiment], *, today: datetime.date) -> Quote:
-    """Work out what experiments would cost; raises ConfigError for an unknown price, InputError for unusable data."""
-    lines: Lines = {}
-    experience: dict[int, Experience] = {}
-    seen: set[str] = set()
-    warnings: dict[str, None] = {}
-    outlook: dict[str, None] = {}
-    works: list[Work] = []
-    measured = cache(measured_rates)
-    for experiment in experiments:
-        if finished(experiment):
-            continue
-        dataset = load_data(experiment)
-        outlook |= dict.fromkeys(_outlook(experiment, dataset))
-        known = measured(Path(experiment.runtime.results)).get(experiment.local_model.path)
-        works.append(work(experiment, dataset, _rounds(experiment, dataset), known))
-        if experiment.service.replay:
-            continue
-        journal = _journal(experiment)
-        _count_synthesis(experiment, dataset, lines, seen, journal)
-        _count_answers(experiment, dataset, lines, seen, journal)
-        _count_judging(experiment, dataset, lines, journal)
-        for line in lines.values():
-            if id(line) not in experience:
-                experience[id(line)] = _experience(journal, line, experiment, dataset)
-            if warning := retirement_warning(line.llm, today):
-                warnings[warning] = None
-        if journal:
-            journal.close()
-    most = max(experiment.loop.max_iterations for experiment in experiments)
-    return Quote(
-        tuple(lines.values()), experience, most, len(experiments), tuple(warnings), tuple(works), tuple(outlook)
-    )
-
-
-def _outlook(experiment: Experiment, dataset: CoverageDataset) -> list[str]:
-    """Return what of the data is not used, and what the gate can see, also where a run would be refused for it."""
-    prompts = clusters_of(gate_rows(experiment, dataset))
-    test = clusters_of(dataset.test)
-    refused = reach.refusal(experiment, prompts, test)
-    account = dataset.account
-    data = account.lines() if account and len(account.lines()) > 1 else []
-    told = data + reach.left_out(experiment)
-    return told + ([refused] if refused else reach.outlook(experiment, prompts, test))
-
-
-def _journal(experiment: Experiment) -> Journal | None:
-    path = journal_path(experiment)
-    return Journal(path, read_only=True, imported=experiment.service.imported) if path.is_file() else None
-
-
 def _line(lines: Lines, stage: str, llm: ServiceLLM, experiment: Experiment) -> Line:
     """Return the line of a stage and a service LLM; one of another model, address or price has a line of its own."""
     price = tariff(llm, experiment.prices)
@@ -185,7 +64,7 @@ def _line(lines: Lines, stage: str, llm: ServiceLLM, experiment: Experiment) -> 
     return lines.setdefault(key, Line(stage, llm, price))
 
 
-def _count_synthesis(
+def count_synthesis(
     experiment: Experiment,
     dataset: CoverageDataset,
     lines: Lines,
@@ -218,7 +97,7 @@ def _synthesis_requests(experiment: Experiment, dataset: CoverageDataset) -> Ite
         pool, asked = pool + wanted, asked + len(made)
 
 
-def _count_answers(
+def count_answers(
     experiment: Experiment,
     dataset: CoverageDataset,
     lines: Lines,
@@ -252,8 +131,8 @@ Splits = list[tuple[tuple[Example, ...], tuple[int, ...], int]]
 
 def _splits(experiment: Experiment, dataset: CoverageDataset) -> Splits:
     """Return what the local model answers."""
-    gate, rounds = gate_rows(experiment, dataset), _rounds(experiment, dataset)
-    splits: Splits = [(gate, (0, 1), 1), (gate, (1,), rounds - 1)]
+    gate, times = gate_rows(experiment, dataset), rounds(experiment, dataset)
+    splits: Splits = [(gate, (0, 1), 1), (gate, (1,), times - 1)]
     return splits if gate is dataset.test else [*splits, (dataset.test, (0, 1), 1)]
 
 
@@ -263,7 +142,7 @@ def _beside_splits(experiment: Experiment, dataset: CoverageDataset) -> Splits:
     return [(rows, (0, 1), 1) for rows in (splits[:1] if splits[0] is dataset.test else splits)]
 
 
-def _count_judging(experiment: Experiment, dataset: CoverageDataset, lines: Lines, journal: Journal | None) -> None:
+def count_judging(experiment: Experiment, dataset: CoverageDataset, lines: Lines, journal: Journal | None) -> None:
     """Count the judgements, as if every answer were as long as its reference."""
     if experiment.judge.kind is not JudgeKind.service:
         return
@@ -304,13 +183,13 @@ def _spare(experiment: Experiment, dataset: CoverageDataset, line: Line) -> None
     again = first if repeats > 1 else 0
     passing, failing = prompts + again, min(prompts, 2 * first) + again
     for at, spared in enumerate(
-        (prompts * repeats - passing, _rounds(experiment, dataset) * (prompts * repeats - failing))
+        (prompts * repeats - passing, rounds(experiment, dataset) * (prompts * repeats - failing))
     ):
         left = line.calls[at] - line.held[at] - line.spared[at]
         line.spared[at] += min(left, experiment.infer.samples * spared)
 
 
-def _rounds(experiment: Experiment, dataset: CoverageDataset) -> int:
+def rounds(experiment: Experiment, dataset: CoverageDataset) -> int:
     """Return how often the loop can go round: it ends when there is no more data to be had."""
     if not experiment.synthesis.enabled:
         return 1
@@ -334,119 +213,3 @@ def _bought(experiment: Experiment, llm: ServiceLLM, journal: Journal | None) ->
         WHERE run = ? AND stage = 'judge' AND llm = ? AND outcome = 'replied'"""
     ((count,),) = journal.query(query, f"{folder.parent.name}/{folder.name}", f"{llm.provider}/{llm.model}")
     return int(count)
-
-
-def _experience(journal: Journal | None, line: Line, experiment: Experiment, dataset: CoverageDataset) -> Experience:
-    """Return what the journal's replies of the same service LLM in the same stage were like, if there are enough."""
-    query = """SELECT
-        SUM((SELECT SUM(length(m.value ->> '$.content')) FROM json_each(q.request, '$.messages') m)),
-        SUM(p.prompt_tokens), AVG(p.completion_tokens), COUNT(*)
-        FROM (SELECT DISTINCT key FROM attempts WHERE stage = ? AND llm = ? AND outcome = 'replied' LIMIT 1000)
-        JOIN replies p USING (key) JOIN requests q USING (key) WHERE p.prompt_tokens > 0"""
-    if journal:
-        values = (line.stage, f"{line.llm.provider}/{line.llm.model}")
-        ((characters, prompt_tokens, completion_tokens, count),) = journal.query(query, *values)
-        if count >= _ENOUGH:
-            return Experience(characters / prompt_tokens, completion_tokens, count)
-    if line.stage == "judge":
-        return Experience(_CHARACTERS_A_TOKEN, _VERDICT_TOKENS, 0)
-    if line.stage == "infer":
-        response = sum(len(e.response) for e in dataset.train) / len(dataset.train) / _CHARACTERS_A_TOKEN
-        return Experience(_CHARACTERS_A_TOKEN, min(response, most_tokens(line.llm)), 0)
-    pair = sum(len(e.prompt) + len(e.response) + 40 for e in dataset.train) / len(dataset.train)
-    return Experience(_CHARACTERS_A_TOKEN, experiment.synthesis.pairs_per_request * pair / _CHARACTERS_A_TOKEN, 0)
-
-
-def rendered(made: Quote) -> Iterable[RenderableType]:
-    """Yield what is shown of a quote."""
-    from rich.table import Table
-
-    runs = "1 run" if made.runs == 1 else f"{made.runs} runs"
-    if not made.lines:
-        yield f"{runs}: nothing is to be paid: no service LLM is asked, or all is there already."
-        yield from rendered_hours(made.works)
-        yield from made.outlook
-        return
-    yield f"{runs}; each figure from a gate passed at the first iteration to all {made.iterations} iterations."
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    table.add_column("stage", no_wrap=True)
-    table.add_column("service LLM", no_wrap=True)
-    for name in ("calls", "in journal", "tokens in", "tokens out", "price", "by batch"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for line in made.lines:
-        table.add_row(*_cells(made, line))
-    sums = [_sum(made, batch=False), _sum(made, batch=True)]
-    calls = tuple(sum(line.calls[at] for line in made.lines) for at in (0, 1))
-    held = tuple(sum(line.held[at] for line in made.lines) for at in (0, 1))
-    table.add_row("all", "", _range(*calls), _range(*held), "", "", *map(_money, sums), style="bold")
-    yield table
-    ceiling = sum(line.ceiling_usd for line in made.lines)
-    yield (
-        f"Up to about ${ceiling:,.2f} if all went badly: all iterations, every reply as long as it may be, every one "
-        "asked for again, every round of synthesis needed. loop.budget_usd sets a limit that is kept."
-    )
-    yield from _spared_told(made)
-    yield from _basis(made)
-    yield from rendered_hours(made.works)
-    yield from made.outlook
-    yield from (f"Warning: {text}" for text in made.warnings)
-
-
-def _spared_told(made: Quote) -> Iterable[str]:
-    """Say what is to be expected of judging in rounds."""
-    counts, usd = [0, 0], [0.0, 0.0]
-    for line in made.lines:
-        for at in (0, 1):
-            left = line.calls[at] - line.held[at]
-            counts[at] += line.spared[at]
-            usd[at] += (made.usd(line, at, batch=False) or 0.0) * line.spared[at] / left if left else 0.0
-    if any(counts):
-        yield (
-            f"These are bounds: of the judge calls {_range(*counts)} are expected to be left out, "
-            f"{_money((usd[0], usd[1]))}, since they can't change what the gate decides (judge.economy)."
-        )
-
-
-def _cells(made: Quote, line: Line) -> list[str]:
-    tokens = [made.tokens(line, at) for at in (0, 1)]
-    prices = [(made.usd(line, 0, batch=batch), made.usd(line, 1, batch=batch)) for batch in (False, True)]
-    return [
-        line.stage,
-        line.llm.name,
-        _range(*line.calls),
-        _range(*line.held),
-        _range(tokens[0][0], tokens[1][0]),
-        _range(tokens[0][1], tokens[1][1]),
-        *map(_money, prices),
-    ]
-
-
-def _sum(made: Quote, *, batch: bool) -> tuple[float | None, float | None]:
-    """Return the sums of all lines; by batch only if there is one for each."""
-    both = [[made.usd(line, at, batch=batch) for line in made.lines] for at in (0, 1)]
-    low, high = (None if None in prices else sum(price or 0.0 for price in prices) for prices in both)
-    return low, high
-
-
-def _range(low: float, high: float) -> str:
-    return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"
-
-
-def _money(pair: tuple[float | None, float | None]) -> str:
-    low, high = pair
-    if low is None or high is None:
-        return "-"
-    return f"${low:,.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"${low:,.2f} to ${high:,.2f}"
-
-
-def _basis(made: Quote) -> Iterator[str]:
-    """Yield where each estimate comes from."""
-    for line in made.lines:
-        known, stage, name = made.experience[id(line)], line.stage, line.llm.name
-        source = f"measured on {known.replies:,} replies in the journal" if known.replies else "assumed"
-        yield (
-            f"{stage}, {name}: {known.completion_tokens:,.0f} tokens a reply, {known.characters_a_token:.1f} characters"
-            f" a token ({source})."
-        )
-    for source in dict.fromkeys(f"{line.llm.name}: {line.tariff.source}" for line in made.lines):
-        yield f"Price of {source}."

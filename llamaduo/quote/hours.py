@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 Range = tuple[float, float]
 """(at least, at most)."""
 
-_CHARACTERS_A_TOKEN = 4.0
+CHARACTERS_A_TOKEN = 4.0
+"""An assumption, where nothing was measured."""
 _FLOP, _FLOP_CHECKPOINTED = 4, 6
 _SHARE_OF_PEAK: Range = (0.2, 0.4)
 """Of the dense bf16 peak: published LoRA trainings of 7B models on A100 reach 0.25 to 0.34, good ones 0.4."""
@@ -140,7 +141,7 @@ def _measured(runs: Sequence[RunRecord]) -> Rates | None:
         f"{_rates(min(answered), max(answered))} answered ({_finished(answered)})."
     )
     ranges = ((min(trained), max(trained)), (min(answered), max(answered)))
-    return Rates(*ranges, _characters_a_token(own) or _CHARACTERS_A_TOKEN, basis)
+    return Rates(*ranges, _characters_a_token(own) or CHARACTERS_A_TOKEN, basis)
 
 
 def _characters_a_token(runs: Sequence[RunRecord]) -> float | None:
@@ -181,7 +182,7 @@ def _assumed(experiment: Experiment) -> Rates | None:
         f"{_percent(_SHARE_OF_PEAK)} of {serving.gpu_tflops:g} TFLOPS ({_rates(*train)}); answers {rows} side by side, "
         f"at {_percent(_SHARE_OF_BANDWIDTH)} of {serving.gpu_gb_per_second:g} GB/s ({_rates(*answer)})."
     )
-    return Rates(train, answer, _CHARACTERS_A_TOKEN, basis)
+    return Rates(train, answer, CHARACTERS_A_TOKEN, basis)
 
 
 def _times(rate: float, shares: Range) -> Range:

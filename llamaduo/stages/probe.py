@@ -1,7 +1,8 @@
 """Probe: answers whose worth is known beforehand, made of coverage rows, to see what a judge makes of them.
 
-Reads rows; returns predictions as if a model had given these answers, twelve a row, the place of the kind
-(`evidence.known_answers.KINDS`) as their `sample`. They are judged like any others. Of the row ("Which city is it for?", "Taveno"), some are:
+Reads rows; returns predictions as if a model had given these answers, twelve a row, with the place of their kind in
+`evidence.known_answers.KINDS` as `sample`. They are judged like any others. Of the row ("Which city is it for?",
+"Taveno"), some are:
 
     right     "Taveno"           empty   ""              other     "Roma", the reference of another row
     padded    "Taveno", and "Thank you for this question, which ..."

@@ -14,7 +14,7 @@ from fakes import quick_stages
 from llamaduo.config import Experiment
 from llamaduo.display import Display
 from llamaduo.loop import run, run_folder
-from llamaduo.quote.calls import quote
+from llamaduo.quote.quote import quote
 from llamaduo.studies.pages.page import write_run_page
 from llamaduo.verify.archive import pack
 

@@ -11,7 +11,9 @@ from wire_double import Double, serving
 
 from llamaduo.config import Experiment, Price
 from llamaduo.loop import run
-from llamaduo.quote.calls import Line, Quote, quote, rendered
+from llamaduo.quote.calls import Line
+from llamaduo.quote.quote import Quote, quote
+from llamaduo.quote.shown import rendered
 
 Compose = Callable[..., Experiment]
 TODAY = datetime.date(2026, 1, 1)

@@ -19,7 +19,7 @@ from llamaduo.compose.compose import compose
 from llamaduo.config import Experiment, fingerprint
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.loop import run, run_folder
-from llamaduo.quote.calls import quote
+from llamaduo.quote.quote import quote
 from llamaduo.records import Verdict
 from llamaduo.runs.folder import read_rows
 from llamaduo.service import rubric
