@@ -42,6 +42,8 @@ class RefusedError(InputError):
         self.reason = reason
 
 
+PROBE = "x"
+"""The response by which it is found out what a template writes behind one."""
 _TOLD = 160
 """Characters of a template's own message, at most."""
 Turns = Sequence[dict[str, str]]
@@ -62,15 +64,15 @@ class Chat:
         """Tokens of what stands before responses."""
         if not tokenizer.chat_template:
             raise InputError("the tokenizer has no chat template: set local_model.chat_template=chatml.")
-        (asked,), (rest,) = self.rendered([([{"role": "user", "content": "x"}], "x")])
-        opening, _, suffix = rest.partition("x")
+        (asked,), (rest,) = self.rendered([([{"role": "user", "content": PROBE}], PROBE)])
+        opening, _, suffix = rest.partition(PROBE)
         if opening.strip():
             raise InputError(
                 f"the chat template puts {opening!r} between a prompt and its response, where inference would not: "
                 "set local_model.chat_template=chatml."
             )
         self._lead = self._needed_lead(asked)
-        ends = self._behind(asked + opening + "x", suffix.strip())
+        ends = self._behind(asked + opening + PROBE, suffix.strip())
         marks = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
         own = {token for token in (tokenizer.eos_token_id,) if token is not None}
         self.end_ids = own | marks.intersection(ends[:1])

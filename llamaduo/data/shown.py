@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-from llamaduo.data.chat import Chat, RefusedError
+from llamaduo.data.chat import PROBE, Chat, RefusedError
 from llamaduo.records import Example
 
 _CHUNK = 128
@@ -75,6 +75,11 @@ def _changed(response: str, text: str, suffix: str) -> str:
     rest = found[len(wanted) :].strip()
     if not found.startswith(wanted):
         return "the chat template changes the response"
-    if rest != suffix and len(wanted) >= _SAYS_LITTLE and wanted in rest:
+    again = {_joined(suffix.replace(PROBE, wanted)), _joined(wanted + suffix)}
+    if rest != suffix and (_joined(rest) in again if len(wanted) < _SAYS_LITTLE else wanted in rest):
         return "the chat template writes the response twice"
     return ""
+
+
+def _joined(text: str) -> str:
+    return "".join(text.split())

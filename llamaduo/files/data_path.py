@@ -64,7 +64,7 @@ def named(path: str | Path) -> Named:
         found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
         if not found:
             raise InputError(f"{path}: no file matches.")
-        return _chosen(str(path), [file for file in found if file.is_file() and _is_data(file)], whole=False)
+        return _chosen(str(path), [file for file in found if not file.is_dir() and _is_data(file)], whole=False)
     raise InputError(f"{path}: no such file.")
 
 
@@ -94,6 +94,9 @@ def _chosen(path: str, there: list[Path], *, whole: bool) -> Named:
             f"{path}: holds {' and '.join(sorted(by_kind))} files; name those of one kind, such as {pattern}"
         )
     ((found, files),) = by_kind.items()
+    if lost := next((file for file in files if not file.is_file()), None):
+        what = "a link to nothing" if lost.is_symlink() else "no plain file"
+        raise InputError(f"{lost}: is {what}; mend or remove it, or name the files that are meant by a pattern.")
     if found == _ARROW:
         files, there = _saved(files), sorted(set(there) - about)
     if whole:

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -152,6 +153,18 @@ def test_what_can_not_be_read_is_said_before_anything_else(name: str, compose_ex
     with pytest.raises(ConfigError) as refusal:
         compose_experiment("data=file", f"data.path={path}", "judge=reference", "synthesis=none")
     assert f"data.path={told}" in str(refusal.value) or told in str(refusal.value)
+
+
+@pytest.mark.parametrize("path", ["a", "a/*.jsonl"])
+def test_a_link_to_nothing_and_a_pipe_are_no_shards(path: str) -> None:
+    write("a/x-0.jsonl", range(2))
+    Path("a/x-1.jsonl").symlink_to("gone.jsonl")
+    with pytest.raises(InputError, match=r"^a/x-1\.jsonl: is a link to nothing; mend or remove it"):
+        answers(path)
+    Path("a/x-1.jsonl").unlink()
+    os.mkfifo("a/x-1.jsonl")
+    with pytest.raises(InputError, match=r"^a/x-1\.jsonl: is no plain file"):
+        answers(path)
 
 
 def test_one_empty_shard_is_none_and_all_empty_ones_are_refused() -> None:

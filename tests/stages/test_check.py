@@ -95,6 +95,7 @@ def test_many_are_counted_and_five_are_named() -> None:
     [
         (NO_THOUGHTS, "<think>Hm.</think> billing", "the chat template changes the response: rows.jsonl:2"),
         (TWICE, "It was billed twice!", "the chat template writes the response twice: rows.jsonl:2"),
+        (TWICE, "No!", "the chat template writes the response twice: rows.jsonl:2"),
     ],
 )
 def test_a_response_comes_out_whole_and_once(template: str, response: str, told: str) -> None:
@@ -104,6 +105,12 @@ def test_a_response_comes_out_whole_and_once(template: str, response: str, told:
     assert told in str(refusal.value)
     checked(data, model(template), enabled=False)  # prompts alone are shown to a model that learns nothing
     checked(dataset(train=[row("One?", " im_end \n")]), model(template))
+
+
+def test_short_responses_that_come_out_twice_each_are_noticed() -> None:
+    always = TWICE.replace(" and '!' in turn.content", "")
+    with pytest.raises(InputError, match=r"4 of 4 rows .* writes the response twice"):
+        checked(dataset(train=[row("One?", "spam"), row("Two?", "ham")]), model(always))
 
 
 def test_a_turn_that_the_template_leaves_out_is_told() -> None:
