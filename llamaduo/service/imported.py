@@ -9,7 +9,6 @@ finish reason are derived from the raw reply as they are for a reply that has ju
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
@@ -21,13 +20,13 @@ from llamaduo.service.schema import firsts, todays
 
 DAMAGED, OTHER_WORDS = "damaged", "other words"
 _TEXTS = ("text", "finish_reason", "raw")
-_MOST_TOKENS = 1 << 53
+_MOST_TOKENS = _MOST_SUM = 1 << 53
 
 
 def fault_of(row: Mapping[str, Any]) -> str | None:
     """Return what is wrong with a row of an export; None for a sound one."""
     try:
-        if not isinstance(row["key"], str) or not row_is_sound("requests", row):
+        if not isinstance(row["key"], str) or not row_is_sound("requests", row) or not _can_be_stored(row):
             return DAMAGED
         if row["text"] is None:
             return None if isinstance(row["failure"], str) and row["failure"] else DAMAGED
@@ -45,8 +44,16 @@ def _has_its_types(row: Mapping[str, Any]) -> bool:
         all(isinstance(row[name], str) for name in _TEXTS)
         and (row["failure"] is None or isinstance(row["failure"], str))
         and all(type(count) is int and 0 <= count < _MOST_TOKENS for count in tokens)
-        and all(type(value) in (int, float) and 0 <= value < math.inf for value in sums)
+        and all(type(value) in (int, float) and 0 <= value < _MOST_SUM for value in sums)
     )
+
+
+def _can_be_stored(row: Mapping[str, Any]) -> bool:
+    """Tell whether all texts of a row are texts: half a surrogate, which JSON can name, is none."""
+    try:
+        return all(value.encode() or True for value in row.values() if isinstance(value, str))
+    except UnicodeEncodeError:
+        return False
 
 
 def _says_its_raw(row: Mapping[str, Any]) -> bool:

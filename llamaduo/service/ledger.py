@@ -226,7 +226,7 @@ def _tables(path: Path) -> Iterator[dict[str, Any]]:
 def _parsed(line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return row if isinstance(row, dict) else {}
 

@@ -84,8 +84,12 @@ def read(raw: str) -> Said:
     if not isinstance(tree, Mapping):
         return read_body("openai", None)
     if isinstance(tree.get("format"), str):
-        dumped = tree["format"] == "litellm"
-        said = _dumped(tree.get("dump")) if dumped else read_body(tree["format"], received(str(tree.get("body"))))
+        if tree["format"] == "litellm":
+            said = _dumped(tree.get("dump"))
+        elif tree["format"] in _READERS:
+            said = read_body(tree["format"], received(str(tree.get("body"))))
+        else:  # a stranger's
+            said = read_body("openai", None)
         return replace(said, sender=str(tree.get("sender", ""))[:_LONGEST_VERSION])
     if "custom_id" in tree:
         return read_body("openai", _at(tree, "response", "body"))

@@ -19,6 +19,8 @@ from typing import Any
 _GZIP = b"\x1f\x8b"
 _LONGEST = 64 << 20
 """Bytes beyond which nothing is unpacked."""
+_DEEPEST = 100
+"""Lists and objects within each other in a reply, of which some ten are usual."""
 _REPLY = re.compile(
     r'"(choices|candidates|finish_?reason|stop_?reason|usage|usage_?metadata)\\?"\s*:|"type"\s*:\s*"message"',
     re.IGNORECASE,
@@ -29,12 +31,23 @@ _Piece = Mapping[str, Any]
 
 
 def parsed(text: str) -> Any:
-    """Return the JSON value that a text is, None for what is none."""
+    """Return the JSON value that a text is, None for what is none; what lies too deep in it is left out."""
     text = text.lstrip("\ufeff")
     for number in (int, float):  # an int of five thousand digits is refused by Python, not by JSON
         with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(text, parse_int=number)
+            return _shallow(json.loads(text, parse_int=number))
     return None
+
+
+def _shallow(tree: Any) -> Any:
+    """Empty whatever is nested more deeply than any reply: how deep it can be read would depend on the caller."""
+    level: list[Any] = [[tree]]
+    for _ in range(_DEEPEST):
+        inside = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [inner for values in inside for inner in values if isinstance(inner, dict | list)]
+    for one in level:
+        one.clear()
+    return tree
 
 
 def received(body: str) -> Any:
@@ -88,7 +101,7 @@ def _pieces(text: str) -> Iterator[Any]:
                 value, at = decoder.raw_decode(part, begin.end())
             except (ValueError, RecursionError):
                 break
-            yield from value if isinstance(value, list) else [value]
+            yield from _shallow(value) if isinstance(value, list) else [_shallow(value)]
 
 
 def _joined(pieces: Sequence[_Piece]) -> _Piece:

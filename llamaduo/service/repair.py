@@ -90,7 +90,7 @@ def row_is_sound(table: str, row: Mapping[str, Any]) -> bool:
             return bool(reply_checksum(values, row.get("imported")) == row["checksum"])
         if row["checksum"] is not None:
             return bool(checksum(*(row[name] for name in ATTEMPT)) == row["checksum"])
-    except (ValueError, TypeError, UnicodeError):
+    except (ValueError, TypeError, RecursionError):
         return False
     words = all(isinstance(row[name], str) for name in ("key", "run", "stage", "llm", "owner"))
     sums = all(_is_sum(row[name]) for name in ("worst_usd", "started_at"))

@@ -229,3 +229,36 @@ def test_a_line_without_end_is_refused(path: Path, tmp_path: Path, monkeypatch: 
     file.write_text("[" * 5000, encoding="utf-8")
     with pytest.raises(InputError, match="a line has 1,000 characters or more"):
         taken(path, file)
+
+
+def _deep(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+HOSTILE = {
+    "a raw reply of no format that there is": {"raw": '{"format": "x"}'},
+    "a raw reply nested deeply": {"raw": json.dumps({"format": "openai", "body": f'{{"choices": {_deep(600)}}}'})},
+    "a content nested deeply": {"raw": f'{{"choices": [{{"message": {{"content": {_deep(600)}}}}}]}}'},
+    "half a surrogate": {"raw": '{"choices": [{"message": {"content": "a\ud800"}, "finish_reason": "stop"}]}'},
+    "half a surrogate as a failure": {"failure": "\ud800"},
+    "a cost beyond what SQLite holds": {"cost_usd": 10**29},
+    "a time beyond what SQLite holds": {"received_at": 10**29},
+    "a request nested deeply": {"request": _deep(100_000)},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_whatever_a_row_holds_it_is_refused_and_the_others_are_taken(
+    name: str, original: Path, path: Path, tmp_path: Path
+) -> None:
+    rows = rows_of(original, tmp_path)
+    text = "a?" if name == "half a surrogate" else rows[3]["text"]
+    rows[3] = signed({**rows[3], "text": text, **HOSTILE[name]})
+    found = taken(path, written(tmp_path, rows))
+    assert (found.new, found.known, found.refused) == (ROWS - 1, 0, 1)
+
+
+def test_a_line_nested_deeply_is_refused(original: Path, path: Path, tmp_path: Path) -> None:
+    file = written(tmp_path, rows_of(original, tmp_path))
+    file.write_text(f"{_deep(100_000)}\n{file.read_text()}")
+    assert taken(path, file) == TakenIn(ROWS, 0, 1)

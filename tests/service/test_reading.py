@@ -238,3 +238,18 @@ def test_the_format_of_a_body_is_known_by_its_shape() -> None:
     assert form_of({"candidates": []}) == "gemini"
     for other in (None, [], {}, {"detail": "Not Found"}, {"error": {"message": "x"}}, "x"):
         assert form_of(other) is None
+
+
+@pytest.mark.parametrize("depth", [600, 900, 100_000])
+@pytest.mark.parametrize("form", ["openai", "gemini", "litellm"])
+def test_a_body_nested_deeply_says_nothing(form: str, depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    body = f'{{"choices": [{{"message": {{"content": {nested}}}}}], "candidates": [{{"content": {{"parts": {nested}}}}}]}}'
+    raw = body if form == "litellm" else json.dumps({"format": form, "body": body})
+    found = read(raw)
+    assert found.text == ""
+    assert found.finish_reason in ("unknown", "no_choices")
+
+
+def test_a_format_that_there_is_not_says_nothing() -> None:
+    assert read(json.dumps({"format": "x", "body": "{}"})).finish_reason == "no_choices"
