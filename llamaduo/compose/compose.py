@@ -39,7 +39,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from llamaduo.checks import problems
-from llamaduo.compose.hydra_settings import refuse_search_path, refuse_settings
+from llamaduo.compose.hydra_settings import read_files_with_limits, refuse_search_path, refuse_settings
 from llamaduo.compose.overrides import read, refuse_sweeps, several, swept, unread
 from llamaduo.compose.settled import settle
 from llamaduo.config import Experiment, conf_dir
@@ -152,6 +152,7 @@ def _hydra(config_dir: str | None) -> Hydra:
             raise ConfigError(f"-cd {config_dir}: {what}.")
         search.prepend("command-line", f"file://{place.resolve()}", SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
+    read_files_with_limits()
     hydra = Hydra(task_name="llamaduo", config_loader=_Loader(config_search_path=search))
     GlobalHydra.instance().initialize(hydra)
     return hydra

@@ -2,6 +2,7 @@
 
     refuse_settings(config)         raises ConfigError for what would write, run or import something unasked
     refuse_search_path(entries)
+    read_files_with_limits()        aliases make a small file fill the memory
 
 Hydra's own settings can name files to empty (logging), folders to write into, variables to set and classes to call;
 llamaduo needs none of them. And `${oc.env:NAME}`, which would carry a secret of the environment into what is written,
@@ -12,11 +13,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from llamaduo.errors import ConfigError
+from llamaduo.files.yaml_limits import MOST, refuse_too_much
 
 _FIXED: dict[str, Any] = {
     "output_subdir": None,
@@ -67,6 +74,27 @@ def _paths(tree: Any, prefix: str = "") -> Iterator[str]:
     for name, value in pairs:
         yield f"{prefix}{name}"
         yield from _paths(value, f"{prefix}{name}.")
+
+
+class Files(FileConfigSource):
+    """Hydra's source of files, which parses none that comes to more than a configuration can."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Return a configuration; raises ConfigError for one that would fill the memory."""
+        path = Path(self.path, self._normalize_file_name(config_path))
+        try:
+            if path.is_file():
+                with path.open(encoding="utf-8") as file:
+                    refuse_too_much(file.read(MOST + 1))
+        except (ValueError, OSError, YAMLError) as error:
+            told = " ".join(str(error).split()).replace(' in "<unicode string>"', "")
+            raise ConfigError(f"{path}: not read as a configuration: {told}.") from error
+        return super().load_config(config_path)
+
+
+def read_files_with_limits() -> None:
+    """Let Hydra read files by `Files`; its plugins have to be known already."""
+    SourcesRegistry.instance().types["file"] = Files
 
 
 def refuse_search_path(entries: Iterable[Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from llamaduo.errors import InputError, not_there
 from llamaduo.files.folders import files_below
+from llamaduo.files.yaml_limits import MOST, refuse_too_much
 from llamaduo.runs.folder import read_state, refuse_damaged
 from llamaduo.runs.state import Iteration, RunState
 from llamaduo.runs.tracking import read_metrics
@@ -72,7 +73,7 @@ def read_tree(path: Path) -> dict[str, Any]:
     """Return the object in one JSON file of a run; raises InputError where it holds none."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         told = " ".join(str(error).split())
         raise InputError(f"{path}: damaged ({type(error).__name__}: {told}); move its run elsewhere.") from error
     if not isinstance(tree, dict):
@@ -95,7 +96,7 @@ def _read_run(folder: Path, root: Path, *, compared: bool) -> RunRecord:
             folder,
             name,
             config,
-            json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {},
+            read_tree(environment) if environment.exists() else {},
             state,
             history := read_metrics(folder),
             _scored(folder, history),
@@ -118,28 +119,14 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-_MOST_YAML = 1 << 20
-_DEEPEST_YAML = 30
-
-
 def _plain_yaml(path: Path) -> Any:
-    """Return what a YAML file holds; raises ValueError where it isn't of the kind that a run writes.
-
-    Aliases can make a small file fill the memory, and one that is nested too deeply ends the process.
-    """
+    """Return what a YAML file holds; raises ValueError where it isn't of the kind that a run writes."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     with open(path, encoding="utf-8") as file:
-        text = file.read(_MOST_YAML + 1)
-    depth = 0
-    for event in yaml.parse(text, Loader=loader) if len(text) <= _MOST_YAML else ():
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST_YAML or getattr(event, "anchor", None):
-            raise ValueError("aliases, or nested too deeply")
-    if len(text) > _MOST_YAML:
-        raise ValueError(f"more than {_MOST_YAML:,} characters")
-    return yaml.load(text, Loader=loader)  # noqa: S506 (a safe loader, in C where there is one)
+        text = file.read(MOST + 1)
+    refuse_too_much(text, aliases=False)
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (a safe one, in C)
 
 
 def _scored(folder: Path, history: list[Iteration]) -> dict[int, dict[str, int]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llamaduo.account import FILE as ACCOUNT
 from llamaduo.config import Beside
 from llamaduo.redaction import one_line
 from llamaduo.runs.record import RunRecord
@@ -64,6 +65,7 @@ def compare(record: RunRecord, derived: Path, kept: set[str], found: Verified) -
         found.counts[what] += rows
     _compare_metrics(record, derived, found)
     _compare_state(record, derived, found)
+    _compare_account(record, derived, found)
 
 
 def taken_as_stored(path: Path, kept: set[str]) -> bool:
@@ -163,6 +165,28 @@ def _compare_state(record: RunRecord, derived: Path, found: Verified) -> None:
         difference = _first_difference(json.dumps(stored), json.dumps(made))
         found.differences.append(f"{record.name}/state.json: {difference}.")
     found.counts["states"] += 1
+
+
+def _compare_account(record: RunRecord, derived: Path, found: Verified) -> None:
+    """Compare data.json: the counts with each other, and with the data where they are here.
+
+    What the model can't use of the rows is left out last, of the training rows: it takes the model to derive that.
+    """
+    name, file, made = f"{record.name}/{ACCOUNT}", record.folder / ACCOUNT, derived / ACCOUNT
+    if not file.exists():
+        return  # earlier versions wrote none
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    left, used = stored["left_out"], dict(stored["used"])
+    if stored["read"] != sum(used.values()) + sum(one["rows"] for one in left):
+        found.differences.append(f"{name}: what is used and left out does not come to the {stored['read']} rows read.")
+    if made.exists():
+        ours = json.loads(made.read_text(encoding="utf-8"))
+        count, notes = len(ours["left_out"]), len(ours["notes"])
+        used["train"] += sum(one["rows"] for one in left[count:])
+        theirs = {**stored, "used": used, "left_out": left[:count], "notes": stored["notes"][:notes]}
+        if theirs != ours:
+            found.differences.append(f"{name}: {_first_difference(json.dumps(theirs), json.dumps(ours))}.")
+        found.counts["accounts of data"] += 1
 
 
 def summary(found: Verified) -> list[str]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from llamaduo.account import Account
 from llamaduo.config import Backend, Beside, DataSource, Experiment, fingerprint
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.display import Display
@@ -219,8 +220,9 @@ class _Derived(Steps):
     def _make_sure(self) -> None:
         """Nothing is loaded, so nothing has to fit."""
 
-    def _checked(self) -> None:
-        """No row is looked at: what was read was checked when the run was made."""
+    def _checked(self) -> Account | None:
+        """Return the account of the data as they are read; what the model can't use of them takes a model to say."""
+        return self.dataset.account
 
     def _outlook(self) -> list[str]:
         """Nothing is said of what lies behind."""

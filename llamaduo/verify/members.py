@@ -198,10 +198,12 @@ class _Inflated:
         return found
 
     def end(self) -> None:
-        """Read what is left, which has to be nothing but zeros."""
+        """Read what is left, which has to be nothing but zeros; other tools would go on with a second stream."""
         while rest := self.read(_CHUNK):
             if any(rest):
                 raise InputError("it goes on behind its end")
+        if self._xz.unused_data or self._file.read(1):
+            raise InputError("it goes on behind its end")
 
 
 def _shown(name: str) -> str:

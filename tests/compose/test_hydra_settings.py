@@ -135,3 +135,36 @@ def test_a_yaml_nested_too_deeply_is_refused(study: Callable[[str], None], capsy
     study("study: " + "[" * 20_000)
     assert main(["run", *of([])]) == 2
     assert "nested too deeply" in capsys.readouterr().err
+
+
+def _laughs(levels: int) -> str:
+    """Return lists of nine of the one before, each."""
+    lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]" for n in range(levels)]
+    return "\n".join(lines)
+
+
+TOO_MUCH = {
+    "aliases of aliases": (_laughs(9), "its aliases come to more than"),
+    "aliases of a long text": (f"a: &a {'x' * 200_000}\nb: [{'*a, ' * 10}]", "its aliases come to more than"),
+    "merged": ("a: &a {x: 1}\nb: &b {<<: *a}\nc: &c [*c]", "the alias c stands for nothing before it"),
+    "megabytes": ("a: " + "x" * (1 << 21), "more than 1,048,576 characters"),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_a_small_yaml_does_not_fill_the_memory(
+    name: str, study: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, told = TOO_MUCH[name]
+    study(text)
+    assert main(["run", *of([])]) == 2
+    printed = capsys.readouterr().err
+    assert "study.yaml: not read as a configuration" in printed
+    assert told in printed
+
+
+def test_a_yaml_may_have_aliases(study: Callable[[str], None]) -> None:
+    study("infer: {stop: &end ['###']}\njudge: {panel: {pocket_judge: {parameters: {stop: *end}}}}")
+    found = compose(of([]))
+    assert found is not None
+    assert found.experiments[0].judge.panel["pocket_judge"].parameters["stop"] == ["###"]

@@ -224,6 +224,8 @@ BOMBS: dict[str, tuple[Callable[[Files], bytes], str]] = {
     "zeros behind the end": (lambda files: packed(files, tail=bytes(200 << 20)), "it comes to more than"),
     "memory": (lambda files: _wants_memory(packed(files)), "no archive of a study"),
     "something behind the end": (lambda files: packed(files, tail=b"x" * 512), "goes on behind its end"),
+    "another stream behind the first": (lambda files: packed(files) + packed(files), "goes on behind its end"),
+    "bytes behind the stream": (lambda files: packed(files) + bytes(512), "goes on behind its end"),
     "cut short": (lambda files: packed(files)[:-100], "no archive of a study"),
     "without an end": (lambda files: lzma.compress(entry("replies.jsonl")), "ends too early"),
     "nothing in it": (lambda _: lzma.compress(b""), "ends too early"),

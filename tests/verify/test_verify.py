@@ -17,6 +17,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import JUDGED_BY_SCRIPT, SMALL, quick_stages, quiet, rows_of, script_judge, verdict
@@ -25,6 +26,7 @@ from llamaduo.cli import main
 from llamaduo.config import Experiment
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.loop import run, run_folder
+from llamaduo.marks import CHECKSUMS
 from llamaduo.service.journal import default_path
 from llamaduo.verify.archive import NAME, pack, unpacked
 from llamaduo.verify.compare import Verified
@@ -135,6 +137,41 @@ def test_a_run_that_failed_is_compared_as_far_as_it_came(compose_experiment: Com
     assert found.differences == []
     assert any("not finished (failed)" in text for text in found.unchecked)
     assert found.counts["verdicts"] == 12
+
+
+ACCOUNTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "rows read": (lambda told: told.update(read=told["read"] + 1), "does not come to the 41 rows read"),
+    "a count": (lambda told: told["used"].update(dev=told["used"]["dev"] + 1), "does not come to the 40 rows read"),
+    "a split": (
+        lambda told: told["used"].update(dev=told["used"]["dev"] + 1, test=told["used"]["test"] - 1),
+        "data.json: used is stored as",
+    ),
+    "a reason": (lambda told: told["left_out"][0].update(reason="old"), "data.json: left_out is stored as"),
+    "a note": (lambda told: told["notes"].clear(), "data.json: notes is stored as"),
+    "no counts": (lambda told: told.clear(), "can't be compared"),
+}
+
+
+@pytest.mark.parametrize("name", ACCOUNTS)
+def test_what_was_read_of_the_data_is_derived_again(
+    name: str, compose_experiment: Compose, quick_stages: None, tmp_path: Path
+) -> None:
+    data = tmp_path / "pairs.jsonl"
+    rows = [
+        {"prompt": f"Say {n} in {n + 3} words", "response": f"number {n}", "finish_reason": "stop" if n else "length"}
+        | {"id": n}
+        for n in range(40)
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = a_run(compose_experiment, "data=file", f"data.path={data}", "synthesis=none")
+    (made / CHECKSUMS).unlink()  # an archive has none
+    found = verify(made)
+    assert (found.differences, found.counts["accounts of data"]) == ([], 1)
+    account = json.loads((made / "data.json").read_text())
+    change_account, told = ACCOUNTS[name]
+    change_account(account)
+    (made / "data.json").write_text(json.dumps(account))
+    assert any(told in text for text in verify(made).differences), verify(made).differences
 
 
 def test_a_run_killed_before_it_answered_is_no_fault(folder: Path) -> None:
