@@ -20,6 +20,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from llamaduo.compose.trusted import trusted
 from llamaduo.config import (
     FEW_SHOTS,
     Backend,
@@ -187,7 +188,9 @@ class Steps:
 
     def _outlook(self) -> list[str]:
         """Return what the gate can see with so many prompts; raises InputError where it can only buy data in vain."""
-        return [*odd_stops(self.experiment.infer.stop), *gate_outlook(self.experiment, self.dataset)]
+        setup = self.experiment
+        told = [] if setup.service.replay else trusted(setup, asked_llms(setup))
+        return [*told, *odd_stops(setup.infer.stop), *gate_outlook(setup, self.dataset)]
 
     def volume(self, number: int) -> int:
         """Return how many synthetic rows iteration `number` wants."""

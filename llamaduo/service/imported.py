@@ -57,8 +57,14 @@ def _can_be_stored(row: Mapping[str, Any]) -> bool:
 
 
 def _says_its_raw(row: Mapping[str, Any]) -> bool:
-    """Tell whether text and finish reason are those of the raw reply, as they are read now or were read once."""
+    """Tell whether text and finish reason are those of the raw reply, as they are read now or were read once.
+
+    Tokens are those that it tells, or fewer: what is beyond a request's limits isn't counted (see `billing`).
+    """
     said = read(row["raw"])
+    told = ((row["prompt_tokens"], said.prompt_tokens), (row["completion_tokens"], said.completion_tokens))
+    if any(count > most > 0 for count, most in told):
+        return False
     return (row["text"], row["finish_reason"]) in ((said.text, said.finish_reason), _once_read(row["raw"]))
 
 

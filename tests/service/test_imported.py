@@ -137,6 +137,8 @@ DOCTORED = {
     "raw": {"raw": json.dumps({"choices": [{"message": {"content": "other"}, "finish_reason": "stop"}]})},
     "no raw": {"raw": "{}"},
     "no JSON": {"raw": "text"},
+    "more tokens of the prompt": {"prompt_tokens": 10**6},
+    "more tokens of the reply": {"completion_tokens": 10**6},
 }
 
 

@@ -244,7 +244,9 @@ def test_the_format_of_a_body_is_known_by_its_shape() -> None:
 @pytest.mark.parametrize("form", ["openai", "gemini", "litellm"])
 def test_a_body_nested_deeply_says_nothing(form: str, depth: int) -> None:
     nested = "[" * depth + "]" * depth
-    body = f'{{"choices": [{{"message": {{"content": {nested}}}}}], "candidates": [{{"content": {{"parts": {nested}}}}}]}}'
+    body = (
+        f'{{"choices": [{{"message": {{"content": {nested}}}}}], "candidates": [{{"content": {{"parts": {nested}}}}}]}}'
+    )
     raw = body if form == "litellm" else json.dumps({"format": form, "body": body})
     found = read(raw)
     assert found.text == ""
