@@ -20,7 +20,7 @@ from llamaduo.records import Judged
 from llamaduo.redaction import redact
 from llamaduo.runs.folder import RunDir, read_state
 from llamaduo.runs.identity import refuse_others
-from llamaduo.runs.marks import faults
+from llamaduo.runs.marks import absent, faults
 from llamaduo.runs.state import RunState
 from llamaduo.steps import Steps
 
@@ -142,4 +142,4 @@ def finished(experiment: Experiment) -> RunState | None:
     if state.status != "done" or state.stop_reason == "budget":
         return None
     refuse_others(experiment, folder)
-    return None if faults(folder) else state
+    return None if faults(folder) or absent(folder, state) else state

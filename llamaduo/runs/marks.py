@@ -2,6 +2,7 @@
 
     look(folder, folder / "iterations/00/verdicts.jsonl")      Look(whole=True)
     faults(folder)                                             {Path(".../scorecard.json"): "not what its marker ..."}
+    absent(folder, state)                                      the same of what is gone without a trace
 
 An artifact has its marker `<name>.done` beside it: {"bytes": 812, "sha256": "5b1f...", "seconds": 1.2}. In the run's
 folder `.checksums.json` holds a copy of each, and the sha256 of the files that have no marker, such as `state.json`:
@@ -23,8 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.files.contents import remembered
+from llamaduo.runs.state import RunState
 
 CHECKSUMS = ".checksums.json"
+_MOST_ITERATIONS = 10_000
 ADAPTER, RECORD = "adapter", "record.json"
 _CHAINS = (
     (ADAPTER, "predictions.jsonl", "verdicts.jsonl", "scorecard.json"),
@@ -167,6 +170,33 @@ def faults(root: Path, *, artifacts: bool = True) -> dict[Path, str]:
 
 def _marked(root: Path) -> list[Path]:
     return [path.with_name(path.name.removesuffix(".done")) for path in root.glob("iterations/*/*.done")]
+
+
+def absent(root: Path, state: RunState) -> dict[Path, str]:
+    """Return which artifacts a finished run must have had and has not, whatever is left to tell of them.
+
+    Adapters and new rows are missed where others of them are there, or were trained on.
+    """
+    if state.status != "done" or state.stop_reason == "budget":
+        return {}
+    numbers = [f"{number:02d}" for number in range(min(state.iterations, _MOST_ITERATIONS))]
+    beside = [(name, split) for name, splits in state.beside.items() for split in splits]
+    judged = [*numbers, *(name if split == "gate" else f"{split}_{name}" for name, split in beside)]
+    wanted = [(place, name) for place in [*judged, *["test"] * bool(state.test)] for name in _CHAINS[0][1:]]
+    adapters = [(place, ADAPTER) for place in numbers]
+    grown = [(place, name) for place in ("start", *numbers) for name in _CHAINS[1] if _any_marked(root, place)]
+    if any(_is_marked(root, *one) for one in adapters):
+        wanted += adapters
+    gone = [root / "iterations" / place / name for place, name in wanted + grown if not _is_marked(root, place, name)]
+    return dict.fromkeys(gone, "it is gone, and so is its marker")
+
+
+def _is_marked(root: Path, place: str, name: str) -> bool:
+    return marker(root / "iterations" / place / name).exists()
+
+
+def _any_marked(root: Path, place: str) -> bool:
+    return any(_is_marked(root, place, name) for name in _CHAINS[1])
 
 
 def _fault(root: Path, path: Path, known: Mapping[str, Any]) -> str:

@@ -292,3 +292,26 @@ def test_runs_of_early_versions_are_read_with_a_note(
     (folder / "state.json").unlink()
     run_one(experiment)
     assert "predictions.jsonl: its marker has no sha256" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ["00/scorecard.json", "02/scorecard.json", "test/scorecard.json", "00/curation.json", "test", "02"]
+)
+def test_what_is_gone_with_its_marker_is_missed_without_its_copy(
+    name: str, experiment: Experiment, nothing_bought: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(experiment)
+    before = contents(folder)
+    (folder / CHECKSUMS).unlink()
+    assert finished(experiment)
+    path = folder / "iterations" / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+        marker(path).unlink()
+    assert finished(experiment) is None
+    run_one(experiment)
+    assert "is finished already" not in capsys.readouterr().out
+    after = contents(folder)
+    assert all(_same(file, after.get(file, b""), content) for file, content in before.items())
