@@ -20,7 +20,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from llamaduo.compose.trusted import trusted
 from llamaduo.config import (
     FEW_SHOTS,
     Backend,
@@ -65,6 +64,7 @@ from llamaduo.service.addresses import address, headers
 from llamaduo.service.client import Failure, Outcome, Request, Service
 from llamaduo.service.journal import Journal, default_path
 from llamaduo.service.prices import tariff
+from llamaduo.service.trusted import trusted
 from llamaduo.service.unusable import Told, of_judges, of_server
 from llamaduo.stages.check import check
 from llamaduo.stages.curate import Curated, curate

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llamaduo.account import FILE as ACCOUNT
 from llamaduo.config import Beside
+from llamaduo.data.dataset import FILE as ACCOUNT
 from llamaduo.redaction import one_line
 from llamaduo.runs.record import RunRecord
 

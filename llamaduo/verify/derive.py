@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from llamaduo.account import Account
 from llamaduo.config import Backend, Beside, DataSource, Experiment, fingerprint
-from llamaduo.data.dataset import CoverageDataset
+from llamaduo.data.dataset import Account, CoverageDataset
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError, InputError, LlamaduoError, ServiceError
 from llamaduo.files.scratch import scratch_folder
