@@ -7,8 +7,8 @@
     read(raw).text               what was answered, without the thoughts before it
     read(raw).finish_reason      `stop` for what is known to be finished, and for nothing else
 
-The formats are `openai` (and all that are compatible), `anthropic` and `gemini`; `litellm` is read from the dump that
-lies beside the body. Nothing is raised: a body that says nothing reads as nothing.
+The formats are `openai` (and all that are compatible), `anthropic`, `gemini` and `bedrock` (Converse); `litellm` is
+read from the dump that lies beside the body. Nothing is raised: a body that says nothing reads as nothing.
 """
 
 from __future__ import annotations
@@ -35,8 +35,16 @@ _WORDS = {
     "openai": {
         "stop": ("stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed"),
         "length": ("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"),
-        "content_filter": ("content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii"),
-        "tool_calls": ("tool_calls", "tool_use", "function_call"),
+        "content_filter": (
+            "content_filter",
+            "safety",
+            "recitation",
+            "blocklist",
+            "prohibited_content",
+            "spii",
+            "error_toxic",
+        ),
+        "tool_calls": ("tool_calls", "tool_call", "tool_use", "function_call"),
         "refusal": ("refusal",),
     },
     "anthropic": {
@@ -50,6 +58,12 @@ _WORDS = {
         "length": ("max_tokens",),
         "content_filter": ("safety", "recitation", "blocklist", "prohibited_content", "spii", "language"),
         "tool_calls": ("malformed_function_call", "unexpected_tool_call"),
+    },
+    "bedrock": {
+        "stop": ("end_turn", "stop_sequence"),
+        "length": ("max_tokens", "model_context_window_exceeded"),
+        "content_filter": ("guardrail_intervened", "content_filtered"),
+        "tool_calls": ("tool_use",),
     },
 }
 """What each format's words for the end of a reply are in OpenAI's; any other word stays as it is: not finished."""
@@ -84,10 +98,11 @@ def read(raw: str) -> Said:
     if not isinstance(tree, Mapping):
         return read_body("openai", None)
     if isinstance(tree.get("format"), str):
+        body = received(str(tree.get("body")))
         if tree["format"] == "litellm":
-            said = _dumped(tree.get("dump"))
+            said = _by_its_word(_dumped(tree.get("dump")), body)
         elif tree["format"] in _READERS:
-            said = read_body(tree["format"], received(str(tree.get("body"))))
+            said = read_body(tree["format"], body)
         else:  # a stranger's
             said = read_body("openai", None)
         return replace(said, sender=str(tree.get("sender", ""))[:_LONGEST_VERSION])
@@ -118,6 +133,8 @@ def form_of(body: Any) -> str | None:
         return "gemini"
     if body.get("type") == "message" or "stop_reason" in body or ("content" in body and "usage" in body):
         return "anthropic"
+    if "stopReason" in body and "output" in body:
+        return "bedrock"
     return "openai" if "usage" in body and "object" in body else None
 
 
@@ -225,10 +242,20 @@ def _gemini(body: Mapping[str, Any]) -> Said:
     return Said(text, reason, *tokens, model, thoughts)
 
 
+def _bedrock(body: Mapping[str, Any]) -> Said:
+    usage, content = body.get("usage"), _at(body, "output", "message", "content")
+    prompt = sum(_count(_at(usage, f"{name}InputTokens")) for name in ("cacheRead", "cacheWrite"))
+    tokens = prompt + _count(_at(usage, "inputTokens")), _count(_at(usage, "outputTokens"))
+    text, thoughts = _parts(content)
+    reason = _reason("bedrock", body.get("stopReason"))
+    return Said(text, NO_CONTENT if reason == "stop" and not content else reason, *tokens, "", thoughts)
+
+
 _READERS: dict[str, Callable[[Mapping[str, Any]], Said]] = {
     "openai": _openai,
     "anthropic": _anthropic,
     "gemini": _gemini,
+    "bedrock": _bedrock,
 }
 
 
@@ -253,12 +280,23 @@ def _dumped(dump: Any) -> Said:
     return _storable(text, str(reason), tokens, "", (told if isinstance(told, str) else "") + thoughts)
 
 
+_ENDS = ("finish_reason", "stop_reason", "done_reason", "stopReason", "finishReason")
+"""What formats call the word for a reply's end."""
+
+
+def _by_its_word(said: Said, body: Any) -> Said:
+    """Return what litellm's dump says, with the sender's own word for its end where litellm calls it `stop`."""
+    places = (body, _at(body, "choices", 0), _at(body, "results", 0), _at(body, "generations", 0))
+    told = [place[name] for place in places if isinstance(place, Mapping) for name in _ENDS if name in place]
+    return replace(said, finish_reason=_reason("openai", told[0])) if told and said.finish_reason == "stop" else said
+
+
 # ---------------------------------------------------------------- text and thoughts
 
 
 _PARTS = (
     "type", "text", "functionCall", "functionResponse", "inlineData", "fileData", "executableCode",
-    "codeExecutionResult", "thoughtSignature",
+    "codeExecutionResult", "thoughtSignature", "toolUse", "image", "citationsContent",
 )  # fmt: skip
 """Names by which a part is known, so that it isn't an object in a text's place."""
 
@@ -281,8 +319,10 @@ def _part(part: Any) -> tuple[str, str]:
         return _parts(part)
     if not isinstance(part, Mapping):
         return (part or "", "") if isinstance(part, str | None) else (json.dumps(part), "")
-    if part.get("type") in ("thinking", "reasoning", "redacted_thinking") or part.get("thought") is True:
-        shown = (part[name] for name in ("thinking", "text", "reasoning", "summary") if part.get(name))
+    thought = part.get("thought") is True or "reasoningContent" in part
+    if thought or part.get("type") in ("thinking", "reasoning", "redacted_thinking"):
+        names = ("thinking", "text", "reasoning", "summary", "reasoningContent")
+        shown = (part[name] for name in names if part.get(name))
         return "", _joined(next(shown, ""))
     if isinstance(part.get("text"), str):
         return part["text"], ""
@@ -308,7 +348,9 @@ def _joined(content: Any) -> str:
     """Return the text of a thought, which may have parts of its own."""
     if isinstance(content, list):
         return "".join(map(_joined, content))
-    return str(content.get("text", "")) if isinstance(content, Mapping) else str(content or "")
+    if isinstance(content, Mapping):
+        return str(content.get("text") or _joined(content.get("reasoningText")))
+    return str(content or "")
 
 
 _TAG = r"think|thinking|thought|thoughts|reasoning"

@@ -187,7 +187,51 @@ def test_geminis_parts() -> None:
     assert read(stored("gemini", blocked)) == Said("", "content_filter", 3, 0, "", "")
 
 
-@pytest.mark.parametrize("form", ["openai", "anthropic", "gemini"])
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        *((word, "stop") for word in ("end_turn", "stop_sequence")),
+        *((word, "length") for word in ("max_tokens", "model_context_window_exceeded")),
+        *((word, "content_filter") for word in ("guardrail_intervened", "content_filtered")),
+        ("tool_use", "tool_calls"),
+        ("malformed_model_output", "malformed_model_output"),
+        (None, "unknown"),
+    ],
+)
+def test_bedrocks_blocks(word: Any, reason: str) -> None:
+    thought = {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}}
+    usage = {"inputTokens": 3, "outputTokens": 4, "cacheReadInputTokens": 2}
+    body = {"output": {"message": {"content": [thought, {"text": "yes"}]}}, "stopReason": word, "usage": usage}
+    assert form_of(body) == "bedrock"
+    assert read(stored("bedrock", body)) == Said("yes", reason, 5, 4, "", "hm")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        *(({"message": {}, "finish_reason": word}, "stop") for word in ("COMPLETE", "STOP_SEQUENCE")),
+        ({"message": {}, "finish_reason": "MAX_TOKENS"}, "length"),
+        ({"message": {}, "finish_reason": "ERROR_TOXIC"}, "content_filter"),
+        ({"message": {}, "finish_reason": None}, "unknown"),
+        ({"message": {}, "done_reason": "load"}, "load"),
+        ({"results": [{"stop_reason": "time_limit"}]}, "time_limit"),
+        ({"generated_text": "a"}, "stop"),
+    ],
+)
+def test_the_senders_own_word_counts_where_litellm_says_stop_for_all_that_it_does_not_know(
+    body: Any, reason: str
+) -> None:
+    raw = {
+        "format": "litellm",
+        "status": 200,
+        "headers": {},
+        "body": json.dumps(body),
+        "dump": openai({"content": "a"}),
+    }
+    assert (read(json.dumps(raw)).text, read(json.dumps(raw)).finish_reason) == ("a", reason)
+
+
+@pytest.mark.parametrize("form", ["openai", "anthropic", "gemini", "bedrock"])
 @pytest.mark.parametrize(
     "body", [None, [], {}, "x", 3, {"choices": 3}, {"content": 3, "usage": 3}, {"candidates": [3]}]
 )
