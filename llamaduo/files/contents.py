@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from llamaduo.files.folders import below
+
 _LARGE = 8 << 20
 """Bytes from which a file's hash is kept."""
 _SETTLED_NS = 2 * 10**9
 """A file that was changed less than this ago can be changed again within the same tick of its clock."""
-_OF_MODEL = {".json", ".safetensors", ".jinja", ".model", ".txt", ".tiktoken", ".py"}
+_OF_MODEL = {".json", ".safetensors", ".jinja", ".model", ".txt", ".tiktoken", ".bpe", ".spm", ".vocab", ".py"}
 """The endings of what transformers reads of a model's folder."""
 _TEMPLATES = "additional_chat_templates/*.jinja"
 
@@ -83,11 +85,13 @@ def of_model(folder: Path) -> str:
 
 
 def of_folder(folder: Path) -> str:
-    """Return a hash over the names and contents of all files in a folder, and in those below it, but hidden ones."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return _together(
-        folder, [p for p in found if not any(name.startswith(".") for name in p.relative_to(folder).parts)]
-    )
+    """Return a hash over the names and contents of all files in a folder, and in those below it, but hidden ones.
+
+    Folders behind links count, too.
+    """
+    found = (place / name for place, names in below(folder) for name in names)
+    kept = [p for p in found if not any(name.startswith(".") for name in p.relative_to(folder).parts)]
+    return _together(folder, [path for path in kept if path.is_file()])
 
 
 def _together(folder: Path, files: Iterable[Path]) -> str:

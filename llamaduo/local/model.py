@@ -29,6 +29,11 @@ def load_chat(model: LocalModel) -> Chat:
     if model.chat_template == "chatml":
         tokenizer.chat_template = chatml(tokenizer)
     elif model.chat_template is not None:
+        if "{" not in model.chat_template:
+            raise ConfigError(
+                f"local_model.chat_template={model.chat_template}: is no template, which is given as its text; take "
+                "chatml, or put a file with a template into the tokenizer's folder as chat_template.jinja."
+            )
         tokenizer.chat_template = model.chat_template
     chat = Chat(tokenizer, _stops(model))
     if tokenizer.pad_token_id is None:

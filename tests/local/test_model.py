@@ -17,7 +17,7 @@ import pytest
 from tiny import RUNTIME, tiny
 
 from llamaduo.config import LocalModel, Quantization, model_location
-from llamaduo.errors import InputError
+from llamaduo.errors import ConfigError, InputError
 from llamaduo.local.model import load_base, load_chat
 
 LOADERS = {"tokenizer": load_chat, "model": lambda model: load_base(model, RUNTIME, Quantization.none)}
@@ -260,3 +260,8 @@ def test_a_tokenizer_is_asked_for_at_the_commit_of_its_own_repository(
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", from_pretrained)
     load_chat(LocalModel(name="m", path="owner/model", context=512, **fields))
     assert seen == [asked]
+
+
+def test_a_file_named_as_a_template_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"chat_template=mine/chat_template\.jinja: is no template"):
+        load_chat(LocalModel(name="m", path="pocket:llama", context=256, chat_template="mine/chat_template.jinja"))

@@ -87,6 +87,26 @@ def test_so_it_is_for_whatever_else_lies_here(
     assert fingerprint(experiment) != before
 
 
+def test_what_lies_behind_a_link_of_a_folder_of_data_counts(compose_experiment: Compose, mine: Path) -> None:
+    shard = mine.with_name("disk") / "shard.jsonl"
+    shard.parent.mkdir()
+    shard.write_text("{}")
+    (mine / "linked").symlink_to(shard.parent)
+    experiment = compose_experiment(*OFFLINE, "data=hub", f"data.path={mine}", "data.revision=main")
+    before = fingerprint(experiment)
+    shard.write_text("[]")
+    assert fingerprint(experiment) != before
+
+
+def test_a_tokenizers_vocabulary_counts_whatever_its_ending(compose_experiment: Compose, mine: Path) -> None:
+    experiment = compose_experiment(*OFFLINE, f"local_model.tokenizer={mine}")
+    seen = {fingerprint(experiment)}
+    for name in ("vocab.bpe", "source.spm", "spiece.vocab"):
+        (mine / name).write_text("a")
+        seen.add(fingerprint(experiment))
+    assert len(seen) == 4
+
+
 def test_a_model_of_the_package_and_a_name_of_the_hub_stay_names(
     compose_experiment: Compose, hub: Callable[[str, str], None]
 ) -> None:
