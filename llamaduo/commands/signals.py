@@ -1,6 +1,6 @@
 """Signals: what ends a command from outside lets paid calls come home first; what becomes of its output ends nothing.
 
-interrupt_on_signals()              SIGTERM and SIGHUP are Ctrl-C from here on
+interrupt_on_signals()              SIGTERM and SIGHUP are Ctrl-C from here on, and Ctrl-Z stops nobody else
 with lasting_output() as lost:      a full disk or a reader that has gone silences what is printed, and no more
     ...                             `lost` then holds why
 """
@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from llamaduo.service.stops import heed_stops
+
 
 def interrupt_on_signals() -> None:
     """Treat the first SIGTERM or SIGHUP as Ctrl-C; a shell that is closed sends several. `nohup` stays in force."""
@@ -24,6 +26,7 @@ def interrupt_on_signals() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _interrupt)
+    heed_stops()
 
 
 def _interrupt(*_: object) -> None:

@@ -184,8 +184,6 @@ class Service:
         self._answered_by = AnsweredBy()
         self._set_apart = SetApart()
         self._beyond = Beyond()
-        self.says: Callable[[str], None] = lambda _: None
-        """Takes what a reader should know at once: who is waited for."""
         self._waited_for: set[str] = set()
         self._stopping = False
         self._grace_s = _GRACE_S
@@ -201,6 +199,15 @@ class Service:
         """The keys of all requests that were asked here, bought or not."""
         self._in_flight: set[asyncio.Task[Any] | None] = set()
         """Calls that are sent: what they cost is paid, so their replies are waited for whatever happens."""
+
+    @property
+    def says(self) -> Callable[[str], None]:
+        """Takes what a reader should know at once: who is waited for."""
+        return self._journal.says
+
+    @says.setter
+    def says(self, says: Callable[[str], None]) -> None:
+        self._journal.says = says
 
     @property
     def spent_usd(self) -> float:
@@ -398,7 +405,7 @@ class Service:
         place = (llm.provider, llm.base_url or llm.base_url_env, llm.model)
         if place not in self._gates:
             folder = self._journal.path.parent / "limits"
-            self._gates[place] = Gate(llm, folder, self._journal.owner, self._journal.live)
+            self._gates[place] = Gate(llm, folder, self._journal.owner, self._journal.live, self.says)
         return self._gates[place]
 
     def _batch(self, llm: ServiceLLM) -> Batches:

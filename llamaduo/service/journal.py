@@ -35,7 +35,7 @@ from llamaduo.files.contents import home
 from llamaduo.redaction import redact
 from llamaduo.service import attempts
 from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short
-from llamaduo.service.liveness import Owner, alive, clear, who
+from llamaduo.service.liveness import Owner, alive, clear, stopped, who
 from llamaduo.service.one_host import claim, release
 from llamaduo.service.repair import copy_sound_rows, is_foreign, is_sound
 from llamaduo.service.schema import (
@@ -47,8 +47,11 @@ from llamaduo.service.schema import (
     reply_is_sound,
     version_in,
 )
+from llamaduo.service.stops import unstopped
 
 T = TypeVar("T")
+_LOOKS_S, _LOOKS, _LOOKS_UNSAID = 1.0, 60, 3
+"""How long another process's transaction is waited for at a time, how often, and how often without a word."""
 
 
 def default_path() -> Path:
@@ -66,6 +69,8 @@ class Journal:
         """Whether replies that were imported count as replies."""
         self.notes: list[str] = []
         """What a reader should know about the state in which the file was found."""
+        self.says: Callable[[str], None] = lambda _: None
+        """Takes what a reader should know at once: who is waited for."""
         self.live = path.parent / "live"
         """The folder of all processes that use it."""
         self._queue: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
@@ -105,6 +110,7 @@ class Journal:
         elif self.path.exists() and not is_sound(self.path):
             self._salvage()
         self._db, self._reader = connect(self.path), connect(self.path)
+        self._db.execute(f"PRAGMA busy_timeout={_LOOKS_S * 1000:.0f}")
         self._owner = Owner(self.live)
         clear(self.live)
         self._commit([self._bury, attempts.count_again])
@@ -275,7 +281,23 @@ class Journal:
             ) from error
 
     def _in_one_transaction(self, operations: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
-        self._db.execute("BEGIN IMMEDIATE")
+        said: set[str] = set()
+        for look in range(_LOOKS):
+            with unstopped():
+                try:
+                    self._db.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                        raise
+                else:
+                    return self._carried_out(operations)
+            for one in set(stopped(self.live)) - said if look >= _LOOKS_UNSAID else ():
+                said.add(one)
+                self.says(f"waiting for {one}: it holds the journal {self.path}.")
+        holding = " and ".join(sorted(said)) or "another process"
+        raise InputError(f"journal {self.path}: {holding} holds it, and did so for {_LOOKS * _LOOKS_S:.0f} s.")
+
+    def _carried_out(self, operations: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
         try:
             results = [operation(self._db) for operation in operations]
             self._db.execute("COMMIT")

@@ -7,7 +7,8 @@ The state is one small file a service LLM, changed under a lock. Requests are sp
 2% slower than the limit, so that what arrives late at the server doesn't pass it. A request counts at its prompt
 plus `max_tokens`, as providers count it. Where several processes want more than there is, each gets its share of
 the calls in flight; those of a process that has died are free again, and those of one that is stopped (Ctrl-Z) once
-they have timed out: whoever runs says anew, while it holds any, until when it holds them.
+they have timed out: whoever runs says anew, while it holds any, until when it holds them. The lock itself is waited
+for seconds only: who holds it then was stopped (SIGSTOP), and a limit may be missed by a call.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ import json
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from llamaduo.config import ServiceLLM
-from llamaduo.service.liveness import alive
+from llamaduo.service.liveness import alive, stopped
+from llamaduo.service.stops import unstopped
 
 _SLACK = 1.02
 _LATE_S = 0.05
@@ -36,14 +38,18 @@ _LOOK_AGAIN_S = 0.02
 _LOOKS_S = 0.25
 """How exactly it is noted when a process last looked."""
 _CLOCK_MAY_STEP_S = 5.0
+_TRY_S, _TRIES = 0.002, 1500
+"""How often the lock, which is held for less than a millisecond, is tried for."""
 _Waiting = tuple[int, int, asyncio.Future[None], int]
 
 
 class Gate:
     """Admission to one service LLM; one event loop uses it."""
 
-    def __init__(self, llm: ServiceLLM, folder: Path, owner: str, owners: Path) -> None:
-        self._llm, self._owner, self._owners = llm, owner, owners
+    def __init__(
+        self, llm: ServiceLLM, folder: Path, owner: str, owners: Path, says: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._llm, self._owner, self._owners, self._says = llm, owner, owners, says
         folder.mkdir(parents=True, exist_ok=True)
         named = json.dumps([llm.provider, llm.base_url or llm.base_url_env, llm.model])
         path = folder / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
@@ -52,6 +58,7 @@ class Gate:
         self._admitted = 0.0
         self._waiting: list[_Waiting] = []
         self._numbers = count()
+        self._tries = _TRIES
         self._timer: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
@@ -158,17 +165,31 @@ class Gate:
     @contextmanager
     def _state(self) -> Iterator[dict[str, Any]]:
         """Hold the lock, yield the state, write it back."""
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        try:
-            state = _read(os.pread(self._file, 1 << 20, 0))
-            before = json.dumps(state)
-            yield state
-            if json.dumps(state) != before:
-                text = json.dumps(state | {"written": time.time()}).encode()
-                os.pwrite(self._file, text, 0)
-                os.ftruncate(self._file, len(text))
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+        with unstopped():
+            self._lock()
+            try:
+                state = _read(os.pread(self._file, 1 << 20, 0))
+                before = json.dumps(state)
+                yield state
+                if json.dumps(state) != before:
+                    text = json.dumps(state | {"written": time.time()}).encode()
+                    os.pwrite(self._file, text, 0)
+                    os.ftruncate(self._file, len(text))
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _lock(self) -> None:
+        """Take the lock; go on without it if it is not to be had, and from then on until it is."""
+        for _ in range(self._tries):
+            with suppress(BlockingIOError):
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._tries = _TRIES
+                return
+            time.sleep(_TRY_S)
+        if self._tries > 1:
+            for one in stopped(self._owners):
+                self._says(f"{one}: it holds a lock of {self._llm.name}'s limits, which are counted without it.")
+        self._tries = 1
 
 
 def _read(text: bytes) -> dict[str, Any]:

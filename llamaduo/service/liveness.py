@@ -3,6 +3,7 @@
     owner = Owner(folder)        folder/<owner.name> is locked from here on
     alive(folder, owner.name)    True in every process, until owner.close() or the process's end, however it ends
     who(folder, owner.name)      "process 4711", and whether it is stopped
+    stopped(folder)              all that are stopped, in the same words
 
 Locks are flock's, so they tell about processes of one machine; a folder that several machines share needs one
 journal a machine.
@@ -65,6 +66,15 @@ def who(folder: Path, name: str) -> str:
     if not _is_stopped(pid):
         return f"process {pid}"
     return f"process {pid}, which is stopped (kill -CONT {pid} lets it go on, kill -KILL {pid} ends it)"
+
+
+def stopped(folder: Path) -> list[str]:
+    """Return which living owners are stopped, in words: what they hold nobody else gets."""
+    with contextlib.suppress(OSError):
+        names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        found = {name: who(folder, name) for name in names}
+        return sorted(told for name, told in found.items() if "is stopped" in told and alive(folder, name))
+    return []
 
 
 def _is_stopped(pid: int) -> bool:
