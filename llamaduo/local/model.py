@@ -42,10 +42,25 @@ def load_chat(model: LocalModel) -> Chat:
 
 
 def refuse_if_absent(model: LocalModel) -> None:
-    """Raise InputError where the model's configuration can't be read."""
+    """Raise InputError where the model's configuration can't be read; that it can't be had is told soon."""
+    if not Path(model_location(model.path)).is_dir():
+        _refuse_if_not_to_be_had(model)
     from transformers import AutoConfig
 
     _loaded(AutoConfig, model, "path", revision=model.revision)
+
+
+def _refuse_if_not_to_be_had(model: LocalModel) -> None:
+    """Ask the Hub's own client, which is imported in a tenth of the time that transformers takes."""
+    from huggingface_hub import errors, hf_hub_download
+
+    settle_hub()
+    try:
+        hf_hub_download(model.path, "config.json", revision=model.revision)
+    except Exception as error:
+        if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
+            return  # it has no such file: transformers says what that means
+        raise InputError(refused(error, "local_model.path", model.path)) from error
 
 
 def _stops(model: LocalModel) -> list[int]:

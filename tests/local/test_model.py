@@ -6,7 +6,10 @@ The Hub is a program on this machine that answers as the real one does, so the e
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -265,3 +268,20 @@ def test_a_tokenizer_is_asked_for_at_the_commit_of_its_own_repository(
 def test_a_file_named_as_a_template_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"chat_template=mine/chat_template\.jinja: is no template"):
         load_chat(LocalModel(name="m", path="pocket:llama", context=256, chat_template="mine/chat_template.jinja"))
+
+
+def test_that_a_model_can_not_be_had_is_told_before_transformers_is_imported() -> None:
+    code = (
+        "import sys; from llamaduo.config import LocalModel; from llamaduo.errors import InputError\n"
+        "from llamaduo.local.model import refuse_if_absent\n"
+        f"try: refuse_if_absent(LocalModel(name='m', path={GATED!r}))\n"
+        "except InputError as error: print(error)\n"
+        "print({'torch', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
+        check=True, timeout=60,
+    )  # fmt: skip
+    said, loaded = done.stdout.splitlines()
+    assert said.startswith(f"local_model.path={GATED} is not in the Hub's cache on this machine")
+    assert loaded == "set()"
