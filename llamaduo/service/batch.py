@@ -21,7 +21,7 @@ from llamaduo.config import ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
 from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short, no_money
 from llamaduo.service.billing import Allowed, Beyond, bill_of
-from llamaduo.service.bodies import most_tokens
+from llamaduo.service.bodies import most_billed
 from llamaduo.service.journal import Journal
 from llamaduo.service.liveness import alive
 from llamaduo.service.prices import Tariff
@@ -265,7 +265,7 @@ class Batches:
         if not isinstance(response, Mapping) or response.get("status_code") != 200 or not form_of(response.get("body")):
             return None
         said = read(line)
-        allowed = Allowed(most_tokens(self._llm), worst, bounded=not self._llm.unbounded_usage)
+        allowed = Allowed(most_billed(self._llm), worst, bounded=not self._llm.unbounded_usage)
         bill = bill_of(said, self._tariff, allowed, batch=True)
         self._beyond.count(self._llm, bill)
         counted = bill.prompt_tokens, bill.completion_tokens, bill.cost_usd

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ ADDRESSES = {
 
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 """Names of the limit of a reply; one of them among the parameters takes the place of `max_tokens`."""
+_OTHER_LIMITS = ("maxOutputTokens", "max_output_tokens", "maxTokens", "max_new_tokens", "num_predict")
+_CHOICES = ("n", "best_of", "candidateCount", "candidate_count", "num_return_sequences")
+"""Names of the number of replies to one request: all of them are billed, and the first is read."""
 _ENDPOINT = {"openai": "/chat/completions", "anthropic": "/v1/messages"}
 _NEWER = re.compile(r"(.*/)?(o\d|gpt-[5-9]|gpt-\d\d)")
 """OpenAI's models that refuse `max_tokens`."""
@@ -63,6 +66,21 @@ def is_own(llm: ServiceLLM) -> bool:
 def most_tokens(llm: ServiceLLM) -> int:
     """Return the most tokens that a reply may have: a limit among the parameters takes the place of `max_tokens`."""
     return max(token_limits(llm), default=llm.max_tokens)
+
+
+def most_billed(llm: ServiceLLM) -> int:
+    """Return the most tokens that a request is billed at: whatever the limit is called, all its replies together."""
+    limits = [most_tokens(llm), *_numbers(llm.parameters, _OTHER_LIMITS)]
+    return max(limits) * max([1, *_numbers(llm.parameters, _CHOICES)])
+
+
+def _numbers(tree: Any, names: Sequence[str]) -> Iterator[int]:
+    """Yield the whole numbers that stand under one of the names, at any depth."""
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            if name in names and isinstance(value, int):
+                yield value
+            yield from _numbers(value, names)
 
 
 def token_limits(llm: ServiceLLM) -> list[int]:

@@ -39,7 +39,7 @@ from llamaduo.service.answered_by import AnsweredBy
 from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short, no_money
 from llamaduo.service.batch import Batches
 from llamaduo.service.billing import Allowed, Beyond, bill_of
-from llamaduo.service.bodies import most_tokens, parameters
+from llamaduo.service.bodies import most_billed, parameters
 from llamaduo.service.journal import Journal
 from llamaduo.service.limits import Gate
 from llamaduo.service.prices import tariff
@@ -117,7 +117,7 @@ class Request:
     @property
     def longest_reply(self) -> int:
         """The most tokens that the reply may have."""
-        return most_tokens(self.llm)
+        return most_billed(self.llm)
 
 
 @dataclass(frozen=True)

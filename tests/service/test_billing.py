@@ -55,6 +55,24 @@ def test_a_row_of_a_batch_counts_at_its_worst_at_most() -> None:
     assert bill_of(said(120, 80), PRICE, allowed, batch=True).beyond == 0
 
 
+@pytest.mark.parametrize(
+    ("parameters", "most"),
+    [
+        ({}, 64),
+        ({"max_completion_tokens": 32}, 32),
+        ({"n": 3}, 192),
+        ({"generationConfig": {"maxOutputTokens": 8192, "candidateCount": 2}}, 16384),
+        ({"extra_body": {"options": {"num_predict": 500}}}, 500),
+        ({"extra_body": {"max_output_tokens": 8}}, 64),
+        ({"top_k": 5, "tools": [{"n": 9}]}, 64),
+    ],
+)
+def test_the_worst_case_knows_every_name_of_the_limit_and_how_many_replies_are_asked_for(
+    parameters: dict[str, object], most: int
+) -> None:
+    assert Request(replace(LLM, parameters=parameters), "a prompt", None, 0, "judge").longest_reply == most
+
+
 @pytest.fixture
 def service(tmp_path: Path) -> Service:
     return Service(Journal(tmp_path / "journal.sqlite"), run="study/run", budget_usd=1.0)
