@@ -28,8 +28,10 @@ def settle(config: DictConfig) -> DictConfig:
         value = _at(plain, key)
         if isinstance(value, str) and value.startswith("~"):
             OmegaConf.update(config, key, at_home(key, value))
-    source, path = _at(plain, "data.source"), _at(plain, "data.path")
-    if source in (DataSource.file, DataSource.hub) and path != _NO_ROBOTS and _at(plain, "task.topic") in _TOPICS:
+    rows_of_the_task = _at(plain, "data.category") in ("${task.category}", _at(plain, "task.category"))
+    papers = _at(plain, "data.path") == _NO_ROBOTS and rows_of_the_task
+    own = _at(plain, "data.source") in (DataSource.file, DataSource.hub) and not papers
+    if own and _at(plain, "task.topic") in _TOPICS:
         OmegaConf.update(config, "task.topic", None)
     return config
 

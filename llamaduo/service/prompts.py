@@ -122,6 +122,6 @@ def synthesis_prompt(variant: str, *, instruction: str, response: str, topic: st
     The paper's prompt names no count: how many pairs come back is the model's choice.
     """
     mark, text = _mark(instruction, response), _template(f"synthesis_{variant}")
-    if topic is None:
+    if not topic:
         text = text.replace(_TOPIC, "")
     return Template(text).substitute(mark=mark, instruction=instruction, response=response, topic=topic, count=count)

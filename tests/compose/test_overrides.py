@@ -289,6 +289,10 @@ class TestTopic:
         assert self.prompt("data=pocket", "data.source=file", "data.path=pairs.jsonl") is None
         assert self.prompt("data=hub", "data.path=owner/name", "data.revision=abc") is None
 
+    def test_another_category_of_the_papers_data_has_another_topic(self) -> None:
+        assert self.prompt("data=no_robots", "data.category=Chat") is None
+        assert self.prompt("data=no_robots", "data.category=Classify") == "Classification"
+
     def test_a_topic_of_ones_own_is_named(self) -> None:
         Path("pairs.jsonl").touch()
         assert self.prompt("data=file", "data.path=pairs.jsonl", "task.topic=Support tickets") == "Support tickets"
