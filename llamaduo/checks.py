@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
-import math
 import os
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from llamaduo.config import (
     Backend,
@@ -19,25 +17,22 @@ from llamaduo.config import (
     GateAgainst,
     GateSplit,
     Isolation,
-    Judge,
     JudgeKind,
-    JudgePrompt,
     Keep,
     Launch,
-    Price,
     Quantization,
-    ServiceLLM,
     beside,
-    has_own_rubric,
     is_pocket,
     model_location,
+    out_of_range,
     plain,
 )
 from llamaduo.environment import gpus
 from llamaduo.errors import PICKLE, InputError, not_there
 from llamaduo.files import data_path
 from llamaduo.redaction import literal_key, name_secret, refusal
-from llamaduo.service import rubric
+from llamaduo.service import rubric, settings
+from llamaduo.service.prices import ended, is_price
 
 _POCKET_TASKS = ("classification", "closed_qa", "coding", "summarization")
 
@@ -48,10 +43,11 @@ def problems(experiment: Experiment) -> list[str]:
         name_secret(llm.api_key_env or "")
     return [
         *_literal_keys(plain(experiment)),
-        *_range_problems(experiment),
+        *out_of_range(experiment),
+        *_folder_name_problems(experiment),
         *_data_problems(experiment),
         *_service_problems(experiment),
-        *_rubric_problems(experiment.judge),
+        *rubric.problems(experiment.judge),
         *_tier_problems(experiment),
         *_loop_problems(experiment),
         *_training_problems(experiment),
@@ -73,79 +69,9 @@ def _literal_keys(tree: Any, path: str = "") -> list[str]:
     return [refusal(path, variable)] if variable else []
 
 
-def _is_price(price: Price) -> bool:
-    given = (price.input, price.output, price.batch_input, price.batch_output, price.cached_input)
-    return all(value is None or 0 <= value < math.inf for value in given)
-
-
-def _ended_price(llm: ServiceLLM, table: dict[str, Price], today: datetime.date) -> str | None:
-    """Return what is wrong with the end date of a service LLM's price, or that it has passed; None if it holds."""
-    price = llm.price or table.get(f"{llm.provider}/{llm.model}")
-    if price is None or not price.until:
-        return None
-    try:
-        if datetime.date.fromisoformat(price.until) >= today:
-            return None
-    except ValueError:
-        return f"the price's until={price.until!r} is no day such as 2027-01-31"
-    said = f" ({price.note})" if price.note else ""
-    return f"the price of {llm.provider}/{llm.model} held until {price.until}{said}; set price.input, price.output anew"
-
-
-_AT_LEAST: dict[str, float] = {
-    "infer.samples": 1, "infer.max_new_tokens": 1, "infer.batch_size": 1, "infer.temperature": 0,
-    "judge.repeats": 1, "judge.reasks": 0, "train.epochs": 1, "train.min_steps": 1, "train.batch_size": 1,
-    "train.accumulation": 1, "train.lora_r": 1, "train.lora_alpha": 1, "train.max_length": 2,
-    "train.tokens_per_batch": 1, "train.patience": 0, "train.checkpoint_s": 0, "infer.shots": 0,
-    "train.weight_decay": 0, "local_model.context": 2, "synthesis.pairs_per_request": 1,
-    "synthesis.overdraw": 1, "loop.max_iterations": 1, "loop.patience": 0, "loop.min_gain": 0,
-    "loop.growth.factor": 1, "loop.budget_usd": 0, "service.study_budget_usd": 0, "service.reasks": 0,
-    "data.train_rows": 1, "data.dev_rows": 0, "data.dev_least": 0, "data.test_least": 0, "data.test_rows": 1,
-    "tracking.answers": 0, "runtime.threads": 1, "runtime.retries": 0, "task.train_rows": 1, "task.test_rows": 1,
-    "task.synthetic_rows": 1, "serving.gpu_usd_per_hour": 0, "serving.light_requests": 0, "serving.heavy_requests": 0,
-    "serving.months": 1, "serving.tokens_per_second": 1e-3,
-    "judge.round_prompts": 1,
-}  # fmt: skip
-_WITHIN: dict[str, tuple[float, float]] = {
-    "loop.gate.similarity": (0, 100), "loop.gate.precision": (0, 100), "loop.coverage_cut": (0, 100),
-    "loop.gate.error": (1e-6, 0.5), "loop.gate.margin": (0, 99),
-    "judge.max_unscored": (0, 1), "data.dev_fraction": (0, 1), "data.test_fraction": (0, 1),
-    "train.lora_dropout": (0, 1), "train.warmup_ratio": (0, 1), "curation.duplicate_jaccard": (0, 1),
-    "curation.contamination_jaccard": (0, 1), "curation.confirm_rouge_l": (0, 1), "serving.utilisation": (0, 1),
-}  # fmt: skip
-_ABOVE_ZERO = (
-    "train.learning_rate",
-    "train.max_grad_norm",
-    "curation.duplicate_jaccard",
-    "curation.contamination_jaccard",
-    "serving.gpu_tflops",
-    "serving.gpu_gb_per_second",
-    "serving.utilisation",
-)
-
-
-def _value(experiment: Experiment, path: str) -> Any:
-    value: Any = experiment
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value
-
-
-def _range_problems(experiment: Experiment) -> list[str]:
+def _folder_name_problems(experiment: Experiment) -> list[str]:
     found = []
-    for path, low in _AT_LEAST.items():
-        value = _value(experiment, path)
-        if value is not None and not low <= value < math.inf:
-            found.append(f"{path}={value}: must be at least {low:g}.")
-    for path, (low, high) in _WITHIN.items():
-        value = _value(experiment, path)
-        if value is not None and not low <= value <= high:
-            found.append(f"{path}={value}: must lie between {low:g} and {high:g}.")
-    for path in _ABOVE_ZERO:
-        if not 0 < _value(experiment, path) < math.inf:
-            found.append(f"{path}={_value(experiment, path)}: must be above 0.")
-    for path in ("study", "name"):
-        value = _value(experiment, path)
+    for path, value in (("study", experiment.study), ("name", experiment.name)):
         if not value or value in (".", "..") or any(mark in value for mark in "/\\\0"):
             found.append(f"{path}={value}: must be a plain folder name.")
         else:
@@ -200,7 +126,7 @@ def _service_problems(experiment: Experiment) -> list[str]:
     if journal and Path(journal).is_dir():
         found.append(f"service.journal={not_there(journal, 'file')}")
     found += [
-        f"prices.{name}: must not be negative." for name, price in experiment.prices.items() if not _is_price(price)
+        f"prices.{name}: must not be negative." for name, price in experiment.prices.items() if not is_price(price)
     ]
     llms = {f"judge.panel.{name}": llm for name, llm in judge.panel.items()}
     if experiment.synthesis.enabled or Beside.service_llm in beside(experiment):
@@ -208,47 +134,18 @@ def _service_problems(experiment: Experiment) -> list[str]:
     if experiment.infer.backend is Backend.endpoint and experiment.infer.server:
         llms["infer.server"] = experiment.infer.server
     for path, llm in llms.items():
-        found += _llm_problems(path, llm)
+        found += settings.problems(path, llm)
         if llm.retired and llm.retired <= datetime.date.today().isoformat() and not experiment.service.replay:
             gone = f"{llm.model} no longer answers since {llm.retired}"
             found.append(f"{path}: {gone}; conf/service_llm names a successor (service.replay=true needs no answer).")
-        ended = _ended_price(llm, experiment.prices, datetime.date.today())
-        if ended and not experiment.service.replay:
-            found.append(f"{path}: {ended}.")
+        over = ended(llm, experiment.prices, datetime.date.today())
+        if over and not experiment.service.replay:
+            found.append(f"{path}: {over}.")
     if experiment.data.source is not DataSource.pocket:
         pocket = [path for path, llm in llms.items() if llm.provider == "pocket"]
         if pocket:
             mend = "judge=reference synthesis=none, or real service LLMs"
             found.append(f"{', '.join(pocket)}: the pocket LLMs know the four pocket tasks only; take {mend}.")
-    return found
-
-
-def _rubric_problems(judge: Judge) -> list[str]:
-    """Look at a judge prompt of the user's own and at the criteria, before anything is bought with them."""
-    found = []
-    if has_own_rubric(judge):
-        if not Path(judge.prompt).is_file():
-            what = "and a folder" if Path(judge.prompt).is_dir() else "and no such file"
-            found.append(f"judge.prompt={judge.prompt}: neither blind nor paper, {what}; name a text file.")
-        else:
-            try:
-                found += [
-                    f"judge.prompt={judge.prompt}: {fault}." for fault in rubric.faults(rubric.read(judge.prompt))
-                ]
-            except InputError as error:
-                found.append(str(error))
-    for name in judge.criteria:
-        if not rubric.NAME.fullmatch(name) or name in rubric.RESERVED:
-            what = "is a name of its own already" if name in rubric.RESERVED else "is no name"
-            found.append(f"judge.criteria: {name!r} {what}; take a word of a to z, 0 to 9 and _, such as helpfulness.")
-    if len(set(judge.criteria)) != len(judge.criteria):
-        found.append(f"judge.criteria={judge.criteria}: a criterion is named twice; name each once.")
-    if judge.criteria and judge.prompt == JudgePrompt.paper:
-        found.append(
-            "judge.criteria: the paper's prompt asks for none; take judge.prompt=blind, or a file of your own."
-        )
-    if judge.criteria and judge.kind is JudgeKind.reference:
-        found.append("judge.criteria: judge=reference scores closeness alone; drop them, or take a service LLM.")
     return found
 
 
@@ -276,119 +173,6 @@ def _tier_problems(experiment: Experiment) -> list[str]:
             "judge.dear: a difference between two models, each judged by two tiers, has no limit here that would hold; "
             "take loop.gate.against=threshold, or no dear judges."
         )
-    return found
-
-
-def _llm_problems(path: str, llm: ServiceLLM) -> list[str]:
-    missing = [key for key in ("provider", "model") if not getattr(llm, key, None)]
-    if missing:
-        return [f"{path}.{key} is missing: set {path}.{key}=..." for key in missing]
-    found = []
-    if not llm.key_required and llm.provider != "pocket" and not (llm.base_url or llm.base_url_env):
-        found.append(f"{path}.base_url is not set: add {path}.base_url=http://HOST:PORT/v1.")
-    for key in ("max_tokens", "concurrency", "max_attempts"):
-        if getattr(llm, key) < 1:
-            found.append(f"{path}.{key}={getattr(llm, key)}: must be at least 1.")
-    if not 0 < llm.timeout_s < math.inf:
-        found.append(f"{path}.timeout_s={llm.timeout_s}: must be above 0.")
-    for key in ("requests_per_minute", "tokens_per_minute"):
-        limit = getattr(llm, key)
-        if limit is not None and limit < 1:
-            found.append(f"{path}.{key}={limit}: must be at least 1, or null.")
-    if llm.batch_poll_s <= 0 or not math.isfinite(llm.batch_poll_s):
-        found.append(f"{path}.batch_poll_s={llm.batch_poll_s}: must be above 0.")
-    if llm.batch and llm.provider != "openai":
-        found.append(
-            f"{path}.batch: {llm.provider} has no batch API that llamaduo knows; only openai and compatible do."
-        )
-    found += _address_problems(path, llm)
-    found += [
-        f"{path}.{key}={name}: must be the name of a variable, such as OUR_GATEWAY."
-        for key, name in {"base_url_env": llm.base_url_env, **_prefixed("headers_env", llm.headers_env)}.items()
-        if name and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name)
-    ]
-    if llm.provider == "anthropic" and llm.send_seed:
-        found.append(f"{path}.send_seed: Anthropic takes no seed; set {path}.send_seed=false.")
-    found += _limit_problems(path, llm)
-    found += [
-        f"{path}.parameters.{name}: has a field of its own, or is llamaduo's to set."
-        for name in _OURS
-        if name in llm.parameters or name in (llm.parameters.get("extra_body") or {})
-    ]
-    found += [
-        f"{path}.parameters.{name}: changes what a call costs in a way that no price here knows."
-        for name in _OTHER_PRICES
-        if name in llm.parameters or name in (llm.parameters.get("extra_body") or {})
-    ]
-    found += [
-        f"{path}.parameters.{name}: keys come from the environment alone; use {path}.api_key_env."
-        for name in _secret_names(llm.parameters)
-    ]
-    if llm.api_key_env and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", llm.api_key_env):
-        found.append(f"{path}.api_key_env: must be the name of a variable, such as OPENAI_API_KEY, not a key.")
-    if llm.price and not _is_price(llm.price):
-        found.append(f"{path}.price: must not be negative.")
-    return found
-
-
-_OURS = (
-    "model", "messages", "temperature", "seed", "response_format", "stream", "n",
-    "timeout", "api_base", "base_url", "num_retries", "max_retries", "metadata", "mock_response", "fallbacks",
-)  # fmt: skip
-
-
-def _limit_problems(path: str, llm: ServiceLLM) -> list[str]:
-    """Look at a limit of replies that goes out under another name than `max_tokens`, or without guessing it."""
-    places = {f"{path}.parameters": llm.parameters, f"{path}.parameters.extra_body": llm.parameters.get("extra_body")}
-    given = {
-        f"{place}.{name}": found[name]
-        for place, found in places.items()
-        for name in ("max_tokens", "max_completion_tokens")
-        if isinstance(found, dict) and found.get(name) is not None
-    }
-    wrong = [
-        f"{name}={value}: must be a number of tokens, at least 1."
-        for name, value in given.items()
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1
-    ]
-    two = [f"{' and '.join(given)} are one limit: set one of them; it takes the place of max_tokens."]
-    return wrong or (two if len(given) > 1 else [])
-
-
-_OTHER_PRICES = ("service_tier", "max_output_tokens", "best_of", "tools", "functions", "web_search_options")
-
-
-def _prefixed(key: str, names: dict[str, str]) -> dict[str, str]:
-    return {f"{key}.{name}": value for name, value in names.items()}
-
-
-def _address_problems(path: str, llm: ServiceLLM) -> list[str]:
-    if not llm.base_url:
-        return []
-    if llm.base_url_env:
-        return [f"{path}.base_url_env={llm.base_url_env}: base_url is set as well; take one of them."]
-    if not llm.base_url.startswith(("http://", "https://")):
-        return [f"{path}.base_url={llm.base_url}: must begin with http:// or https://."]
-    parts = urlsplit(llm.base_url)
-    if parts.username or parts.password or parts.query:
-        return [f"{path}.base_url: no user, password or query may be in it; keys come from {path}.api_key_env."]
-    return []
-
-
-_SECRET = re.compile(r"api[-_]?key|secret|password|authorization|bearer|(^|[-_])token$", re.IGNORECASE)
-
-
-def _secret_names(tree: Any, prefix: str = "") -> list[str]:
-    """Return the dotted names below `parameters` that look as if they held a secret."""
-    if isinstance(tree, list | tuple):
-        return [name for at, value in enumerate(tree) for name in _secret_names(value, f"{prefix}{at}.")]
-    if not isinstance(tree, dict):
-        return []
-    found = []
-    for name, value in tree.items():
-        if _SECRET.search(str(name)):
-            found.append(f"{prefix}{name}")
-        found += _secret_names(value, f"{prefix}{name}.")
     return found
 
 

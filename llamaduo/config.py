@@ -7,14 +7,16 @@ into them; after the checks nothing writes to them.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import math
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from functools import partial
+from functools import cache, partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Optional
 
@@ -23,6 +25,23 @@ from omegaconf import MISSING
 from llamaduo.errors import InputError
 from llamaduo.files import contents, data_path
 from llamaduo.records import IF_ANY, only_with, shown_fields
+
+NO_INFLUENCE = {"no_influence": True}
+"""Of a field that can't change a result: no part of the fingerprint."""
+A_PATH = {"path": True}
+"""Of a field that holds a file or a folder, or a name in its place."""
+ABOVE_ZERO: dict[str, Any] = {"above": 0}
+"""Of a number that has to be above 0."""
+
+
+def at_least(low: float, otherwise: str = "") -> dict[str, Any]:
+    """Return what marks a number that has to be so large; `otherwise` says what else it may be."""
+    return {"at_least": low, "otherwise": otherwise}
+
+
+def within(low: float, high: float) -> dict[str, Any]:
+    """Return what marks a number that has to lie between two."""
+    return {"within": (low, high)}
 
 
 class JudgeKind(Enum):
@@ -208,7 +227,7 @@ class Price:
 class ServiceLLM:
     """A service LLM, as litellm reaches it."""
 
-    name: str = MISSING
+    name: str = field(default=MISSING, metadata=NO_INFLUENCE)
     """Short name, used in tables."""
     provider: str = MISSING
     """litellm's provider: openai, anthropic, gemini, pocket, ... (`openai` for any compatible server)."""
@@ -220,11 +239,11 @@ class ServiceLLM:
     """Environment variable that holds the address, in place of `base_url`: it is then written nowhere."""
     headers_env: dict[str, str] = field(default_factory=dict, metadata=IF_ANY)
     """Headers of every request: for each, the environment variable that holds its value, which is written nowhere."""
-    api_key_env: Optional[str] = None
+    api_key_env: Optional[str] = field(default=None, metadata=NO_INFLUENCE)
     """Environment variable that holds the key; null where none is needed."""
-    key_required: bool = True
+    key_required: bool = field(default=True, metadata=NO_INFLUENCE)
     """Whether to refuse to start without the key."""
-    max_tokens: int = 4096
+    max_tokens: int = field(default=4096, metadata=at_least(1))
     """Token limit of a reply; `parameters.max_completion_tokens` takes its place where a server wants that name."""
     temperature: Optional[float] = None
     """Null leaves it to the provider, as the paper did."""
@@ -234,27 +253,27 @@ class ServiceLLM:
     """Whether the server takes a seed (the repeat's number is sent)."""
     parameters: dict[str, Any] = field(default_factory=dict)
     """More parameters, sent with every request under their own names and part of its key."""
-    concurrency: int = 16
+    concurrency: int = field(default=16, metadata=at_least(1) | NO_INFLUENCE)
     """Calls in flight at once, those of all processes on this machine together."""
-    requests_per_minute: Optional[int] = None
+    requests_per_minute: Optional[int] = field(default=None, metadata=at_least(1, ", or null") | NO_INFLUENCE)
     """The provider's limit, kept by all processes together; null knows none and waits when told to."""
-    tokens_per_minute: Optional[int] = None
+    tokens_per_minute: Optional[int] = field(default=None, metadata=at_least(1, ", or null") | NO_INFLUENCE)
     """The same in tokens: a request counts at its prompt plus `max_tokens`, as providers count it."""
-    timeout_s: float = 120.0
+    timeout_s: float = field(default=120.0, metadata=ABOVE_ZERO | NO_INFLUENCE)
     """Seconds without an answer until a call counts as failed; one that trickles in has as long again."""
-    max_attempts: int = 6
+    max_attempts: int = field(default=6, metadata=at_least(1) | NO_INFLUENCE)
     """Tries a call, the first included."""
-    batch: bool = False
+    batch: bool = field(default=False, metadata=NO_INFLUENCE)
     """Whether to go through the provider's batch API: half price, and up to a day until replies come."""
-    batch_fallback: bool = True
+    batch_fallback: bool = field(default=True, metadata=NO_INFLUENCE)
     """Whether to ask live for what a batch brought no reply to."""
-    batch_poll_s: float = 60.0
+    batch_poll_s: float = field(default=60.0, metadata=ABOVE_ZERO | NO_INFLUENCE)
     """Seconds between two looks at a batch."""
-    price: Optional[Price] = None
+    price: Optional[Price] = field(default=None, metadata=NO_INFLUENCE)
     """Null takes the table `prices`, then litellm's map; a price unknown there refuses to start."""
-    retired: Optional[str] = None
+    retired: Optional[str] = field(default=None, metadata=NO_INFLUENCE)
     """The day from which the provider no longer answers, if it is known."""
-    unbounded_usage: bool = field(default=False, metadata=IF_ANY)
+    unbounded_usage: bool = field(default=False, metadata=IF_ANY | NO_INFLUENCE)
     """Whether to go on where a reply says that it used more tokens than its request allows, and to count them all."""
 
 
@@ -265,21 +284,21 @@ class Judge:
     kind: JudgeKind = JudgeKind.service
     panel: dict[str, ServiceLLM] = field(default_factory=dict)
     """Panel members by name; each one judges every answer, but for those that are `dear`."""
-    repeats: int = 1
+    repeats: int = field(default=1, metadata=at_least(1))
     """M: how often each member judges each answer."""
-    prompt: str = JudgePrompt.blind.value
+    prompt: str = field(default=JudgePrompt.blind.value, metadata=A_PATH)
     """`blind`, `paper`, or the path of a rubric of your own: see `rubric.py` and docs/judges.md."""
     criteria: list[str] = field(default_factory=list)
     """Scores, 0 to 100, that the judges give beside similarity and precision: `[helpfulness, tone]`."""
-    reasks: int = 1
+    reasks: int = field(default=1, metadata=at_least(0))
     """How often an unreadable reply is asked for again, as a new repeat in the journal."""
-    any_scale: bool = field(default=False, metadata=IF_ANY)
+    any_scale: bool = field(default=False, metadata=IF_ANY | NO_INFLUENCE)
     """Whether to take scores as they are that look like those of a scale up to 1, 5 or 10; else the run ends there."""
-    max_unscored: float = 0.1
+    max_unscored: float = field(default=0.1, metadata=within(0, 1))
     """Largest share of unscored verdicts with which a scorecard still decides."""
     economy: bool = True
     """Whether dev is judged in rounds that end where the gate's decision can't change any more; `off` asks for all."""
-    round_prompts: int = 16
+    round_prompts: int = field(default=16, metadata=at_least(1))
     """Prompts in a round, about; all but the first round's are asked for their repeats last."""
     dear: list[str] = field(default_factory=list, metadata=IF_ANY)
     """Panel members that judge some of each prompt's answers only; scores are what they would say of all (two_tier)."""
@@ -291,32 +310,32 @@ class Judge:
 class LocalModel:
     """The small model that takes over."""
 
-    name: str = MISSING
-    path: str = MISSING
+    name: str = field(default=MISSING, metadata=NO_INFLUENCE)
+    path: str = field(default=MISSING, metadata=A_PATH)
     """Hub id, folder, or `pocket:NAME` for one that ships with the package."""
     revision: Optional[str] = None
     """Commit or tag on the Hub; pin it in a study."""
-    tokenizer: Optional[str] = None
+    tokenizer: Optional[str] = field(default=None, metadata=A_PATH)
     """Another tokenizer's Hub id or folder; null for the model's own."""
     tokenizer_revision: Optional[str] = None
     """Commit or tag of that other tokenizer; the model's own comes with the model's `revision`."""
     chat_template: Optional[str] = None
     """`chatml`, or null for the tokenizer's own template."""
-    context: int = MISSING
+    context: int = field(default=MISSING, metadata=at_least(2))
     """Tokens a prompt and its answer may have together."""
-    learning_rate: float = 2e-4
+    learning_rate: float = field(default=2e-4, metadata=NO_INFLUENCE)
     """What `train=default` uses for this model, as it does the next four."""
-    train_length: int = 2048
+    train_length: int = field(default=2048, metadata=NO_INFLUENCE)
     """Longest row to train on, in tokens."""
-    train_batch: int = 4
+    train_batch: int = field(default=4, metadata=NO_INFLUENCE)
     """Rows in a forward pass."""
-    accumulation: int = 4
+    accumulation: int = field(default=4, metadata=NO_INFLUENCE)
     """Forward passes in an optimizer step."""
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: bool = field(default=True, metadata=NO_INFLUENCE)
     """Saves activation memory, costs time."""
-    answer_tokens: int = 1024
+    answer_tokens: int = field(default=1024, metadata=NO_INFLUENCE)
     """Longest answer, which `infer=default` uses."""
-    answer_batch: int = 8
+    answer_batch: int = field(default=8, metadata=NO_INFLUENCE)
     """Answers generated side by side."""
     trust_remote_code: bool = False
     """Runs code from the model's repository: leave it off."""
@@ -329,13 +348,13 @@ class Task:
     name: str = MISSING
     topic: Optional[str] = MISSING
     """How the synthesis prompt names it; null, as for data of your own, names none."""
-    category: str = MISSING
+    category: str = field(default=MISSING, metadata=NO_INFLUENCE)
     """The category of the No Robots data set."""
-    train_rows: int = MISSING
+    train_rows: int = field(default=MISSING, metadata=at_least(1) | NO_INFLUENCE)
     """The paper's number of coverage rows to train on."""
-    test_rows: int = MISSING
+    test_rows: int = field(default=MISSING, metadata=at_least(1) | NO_INFLUENCE)
     """The paper's number of test prompts."""
-    synthetic_rows: int = 100_000
+    synthetic_rows: int = field(default=100_000, metadata=at_least(1) | NO_INFLUENCE)
     """About how many synthetic rows the paper's main table was trained on."""
 
 
@@ -344,25 +363,25 @@ class Data:
     """Coverage data and how they are split."""
 
     source: DataSource = DataSource.pocket
-    path: Optional[str] = None
+    path: Optional[str] = field(default=None, metadata=A_PATH)
     """A file (JSONL, JSON, CSV, Parquet, Arrow), a folder of them, a pattern (`shards/*.parquet`), or a Hub id."""
     revision: Optional[str] = None
     """The Hub data set's commit: required, so that a run can be repeated."""
     category: Optional[str] = None
     """Keep rows of this category only."""
-    train_rows: Optional[int] = None
+    train_rows: Optional[int] = field(default=None, metadata=at_least(1))
     """Keep this many training rows; null for all."""
-    dev_rows: Optional[int] = None
+    dev_rows: Optional[int] = field(default=None, metadata=at_least(0))
     """Dev rows; null takes `dev_fraction`."""
-    test_rows: Optional[int] = None
+    test_rows: Optional[int] = field(default=None, metadata=at_least(1))
     """Test rows; null takes `test_fraction`, or all of the Hub's test split."""
-    dev_fraction: float = 0.15
+    dev_fraction: float = field(default=0.15, metadata=within(0, 1))
     """Share of prompts in dev."""
-    dev_least: int = 0
+    dev_least: int = field(default=0, metadata=at_least(0))
     """Rows that dev gets at least where `dev_fraction` comes to fewer, as long as they are at most a quarter of all."""
-    test_least: int = field(default=0, metadata=IF_ANY)
+    test_least: int = field(default=0, metadata=IF_ANY | at_least(0))
     """The same for test; a Hub data set's own test split is completed from its training split."""
-    test_fraction: float = 0.15
+    test_fraction: float = field(default=0.15, metadata=within(0, 1))
     """Share of prompts in test."""
     seed: int = 42
     """Seed of the split; rows added later don't move the others."""
@@ -374,43 +393,43 @@ class Data:
 class Train:
     """LoRA fine-tuning."""
 
-    learning_rate: float = MISSING
-    epochs: int = 3
-    min_steps: int = 1
+    learning_rate: float = field(default=MISSING, metadata=ABOVE_ZERO)
+    epochs: int = field(default=3, metadata=at_least(1))
+    min_steps: int = field(default=1, metadata=at_least(1))
     """Small data get more epochs, up to this many optimizer steps."""
     enabled: bool = True
     """False answers with the base model as it is: a baseline."""
-    batch_size: int = 16
+    batch_size: int = field(default=16, metadata=at_least(1))
     """Rows in a forward pass, at most; with packing, blocks of `max_length` tokens."""
-    accumulation: int = 1
+    accumulation: int = field(default=1, metadata=at_least(1))
     """An optimizer step takes `batch_size` times this many rows (with packing: blocks), all devices together."""
-    tokens_per_batch: Optional[int] = None
+    tokens_per_batch: Optional[int] = field(default=None, metadata=at_least(1))
     """Tokens in a forward pass, padding included, at most (a longer row alone excepted); null knows no limit."""
     packing: bool = False
     """Rows one behind the other without padding, none of which sees another; refused where the attention leaks."""
     keep: Keep = Keep.last
-    patience: int = 0
+    patience: int = field(default=0, metadata=at_least(0))
     """With `keep=best`: stop after this many epochs without a lower loss on dev; 0 never does."""
-    lora_r: int = 16
-    lora_alpha: int = 32
-    lora_dropout: float = 0.05
+    lora_r: int = field(default=16, metadata=at_least(1))
+    lora_alpha: int = field(default=32, metadata=at_least(1))
+    lora_dropout: float = field(default=0.05, metadata=within(0, 1))
     target_modules: list[str] = field(default_factory=lambda: ["all-linear"])
     """Modules that get an adapter; empty takes peft's choice for the architecture."""
     quantization: Quantization = Quantization.none
-    max_length: int = MISSING
+    max_length: int = field(default=MISSING, metadata=at_least(2))
     """Tokens that a row may have, prompt and response together."""
-    too_long: TooLong = TooLong.drop
+    too_long: TooLong = field(default=TooLong.drop, metadata=NO_INFLUENCE)
     """What becomes of longer rows."""
-    warmup_ratio: float = 0.1
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+    warmup_ratio: float = field(default=0.1, metadata=within(0, 1))
+    weight_decay: float = field(default=0.0, metadata=at_least(0))
+    max_grad_norm: float = field(default=1.0, metadata=ABOVE_ZERO)
     gradient_checkpointing: bool = False
     """Halves activation memory or better, costs about a third more time."""
     liger: bool = False
     """Liger's Triton kernels (GPU; the package liger-kernel)."""
     compile: bool = False
     """torch.compile: minutes to begin with, faster steps after it."""
-    checkpoint_s: float = 600.0
+    checkpoint_s: float = field(default=600.0, metadata=at_least(0) | NO_INFLUENCE)
     """Seconds between two checkpoints from which a killed training goes on; 0 takes one after every step."""
 
 
@@ -418,21 +437,21 @@ class Train:
 class Infer:
     """How the local model answers."""
 
-    samples: int = 4
+    samples: int = field(default=4, metadata=at_least(1))
     """K: answers a prompt."""
-    temperature: Optional[float] = 0.3
+    temperature: Optional[float] = field(default=0.3, metadata=at_least(0))
     """0 is greedy decoding; null leaves it to an endpoint, some of which refuse to be told."""
-    max_new_tokens: int = 1024
-    batch_size: int = 8
+    max_new_tokens: int = field(default=1024, metadata=at_least(1))
+    batch_size: int = field(default=8, metadata=at_least(1))
     """Answers generated side by side: more is faster and takes more memory."""
     stop: list[str] = field(default_factory=list)
     """Strings at which an answer ends; they are not part of it."""
-    shots: int = 0
+    shots: int = field(default=0, metadata=at_least(0))
     """Training pairs put before each prompt, those most like it: a baseline."""
     backend: Backend = Backend.transformers
     server: Optional[ServiceLLM] = None
     """For `backend=endpoint`: the server and its name of the model; tokens and temperature are those above."""
-    vllm: str = "vllm"
+    vllm: str = field(default="vllm", metadata=A_PATH | NO_INFLUENCE)
     """For `backend=vllm`: the program, in an environment of its own."""
 
 
@@ -442,9 +461,9 @@ class Synthesis:
 
     enabled: bool = True
     prompt: SynthesisPrompt = SynthesisPrompt.default
-    pairs_per_request: int = 8
+    pairs_per_request: int = field(default=8, metadata=at_least(1))
     """Pairs asked for in one request (the paper's prompt leaves the number to the model)."""
-    overdraw: float = 1.3
+    overdraw: float = field(default=1.3, metadata=at_least(1))
     """Pairs asked for, as a multiple of those wanted: curation takes some away."""
 
 
@@ -453,13 +472,13 @@ class Curation:
     """What is removed from synthetic data."""
 
     duplicate_text: DuplicateText = DuplicateText.pair
-    duplicate_jaccard: float = 0.9
+    duplicate_jaccard: float = field(default=0.9, metadata=within(0, 1) | ABOVE_ZERO)
     """Pairs that are at least this alike are duplicates; one survives. Likeness is the Jaccard index of words and of
     pairs of neighbouring words, without what more than half of the coverage rows share; with
     `duplicate_text=response` that of the responses' words."""
-    confirm_rouge_l: Optional[float] = None
+    confirm_rouge_l: Optional[float] = field(default=None, metadata=within(0, 1))
     """Ask for this ROUGE-L F1 besides; null asks for nothing more."""
-    contamination_jaccard: float = 0.8
+    contamination_jaccard: float = field(default=0.8, metadata=within(0, 1) | ABOVE_ZERO)
     """Rows whose prompt is at least this like a dev or test prompt are removed, and rows that hold at least this share
     of such a prompt or response, in runs of eight words."""
 
@@ -468,15 +487,15 @@ class Curation:
 class Gate:
     """What a model has to reach to be accepted; a score that is null asks for nothing."""
 
-    similarity: Optional[float] = 90.0
-    precision: Optional[float] = 90.0
+    similarity: Optional[float] = field(default=90.0, metadata=within(0, 100))
+    precision: Optional[float] = field(default=90.0, metadata=within(0, 100))
     rule: GateRule = GateRule.lower
     """`lower`: a lower limit that holds has to reach it; `mean`: the mean, as in the paper, which promises nothing."""
-    error: float = 0.05
+    error: float = field(default=0.05, metadata=within(1e-6, 0.5))
     """How often a model that falls short may be accepted, over all looks at the dev split together."""
     against: GateAgainst = GateAgainst.threshold
     """`service_llm`: not the two scores above count, but that the mean is at most `margin` below the service LLM's."""
-    margin: float = 5.0
+    margin: float = field(default=5.0, metadata=within(0, 99))
     """Points that the local model may be worse than the service LLM."""
     method: GateMethod = GateMethod.auto
     """For `against=service_llm`: how the limit of the difference is had."""
@@ -486,7 +505,7 @@ class Gate:
 class Growth:
     """How many rows each iteration trains on."""
 
-    factor: float = 4.0
+    factor: float = field(default=4.0, metadata=at_least(1))
     """Rows of an iteration, as a multiple of those of the one before."""
     volumes: list[int] = field(default_factory=list)
     """Fixed synthetic volumes, one an iteration, each a prefix of the next; overrides `factor`."""
@@ -501,14 +520,14 @@ class Loop:
     gate: Gate = field(default_factory=Gate)
     growth: Growth = field(default_factory=Growth)
     start: Start = Start.base
-    max_iterations: int = 5
-    patience: int = 2
+    max_iterations: int = field(default=5, metadata=at_least(1))
+    patience: int = field(default=2, metadata=at_least(0))
     """Stop when this many iterations in a row gained less than `min_gain`; 0 never does."""
-    min_gain: float = 2.0
+    min_gain: float = field(default=2.0, metadata=at_least(0))
     """Points of 100: identical runs differ by about two."""
-    coverage_cut: float = 70.0
+    coverage_cut: float = field(default=70.0, metadata=within(0, 100))
     """An answer counts as covered when both scores reach this."""
-    budget_usd: Optional[float] = None
+    budget_usd: Optional[float] = field(default=None, metadata=at_least(0) | NO_INFLUENCE)
     """The most this run may spend on service LLMs."""
     beside: list[Beside] = field(default_factory=list)
     """Whose answers are judged once beside the iterations', on the gate's split and on the test split."""
@@ -518,7 +537,7 @@ class Loop:
 class Protocol:
     """Which split decides, and which is only reported."""
 
-    name: str = MISSING
+    name: str = field(default=MISSING, metadata=NO_INFLUENCE)
     gate_split: GateSplit = GateSplit.dev
 
 
@@ -529,7 +548,7 @@ class Tracking:
     wandb: WandbMode = WandbMode.off
     project: str = "llamaduo"
     entity: Optional[str] = None
-    answers: int = 20
+    answers: int = field(default=20, metadata=at_least(0))
     """Sample answers logged an iteration."""
 
 
@@ -542,19 +561,19 @@ class Runtime:
     """auto, cpu, cuda, or cuda:N."""
     dtype: str = "auto"
     """auto (float32 on CPU, bfloat16 on GPU), float32, bfloat16 or float16."""
-    threads: Optional[int] = None
+    threads: Optional[int] = field(default=None, metadata=at_least(1))
     """CPU threads; null leaves it to torch."""
     attention: Optional[str] = None
     """transformers' `attn_implementation`: eager, sdpa, flash_attention_2, flex_attention; null leaves it to it."""
-    isolation: Isolation = Isolation.auto
+    isolation: Isolation = field(default=Isolation.auto, metadata=NO_INFLUENCE)
     launch: Launch = Launch.single
-    accelerate: str = "ddp"
+    accelerate: str = field(default="ddp", metadata=A_PATH)
     """For `launch=accelerate`: a file of `conf/accelerate/` by its name, or a path."""
-    cache: Optional[str] = None
+    cache: Optional[str] = field(default=None, metadata=A_PATH | NO_INFLUENCE)
     """Folder of rendered and tokenised rows; null is `$LLAMADUO_HOME/rows`."""
-    results: str = "results"
+    results: str = field(default="results", metadata=A_PATH | NO_INFLUENCE)
     """Folder that run folders go to."""
-    retries: int = 0
+    retries: int = field(default=0, metadata=at_least(0) | NO_INFLUENCE)
     """How often a run of a sweep is begun again that a service LLM or a crash has ended."""
 
 
@@ -562,13 +581,13 @@ class Runtime:
 class Service:
     """What all service LLM calls share."""
 
-    journal: Optional[str] = None
+    journal: Optional[str] = field(default=None, metadata=A_PATH)
     """The journal's file; null is `$LLAMADUO_HOME/journal.sqlite`."""
     replay: bool = False
     """Whether to answer from the journal alone; the first request that it doesn't hold ends the run."""
-    study_budget_usd: Optional[float] = None
+    study_budget_usd: Optional[float] = field(default=None, metadata=at_least(0))
     """The most that all runs of the study together may spend on service LLMs."""
-    reasks: int = field(default=0, metadata=IF_ANY)
+    reasks: int = field(default=0, metadata=IF_ANY | at_least(0))
     """How often replies that can't be used are asked for besides, in the same run: when a server has been mended."""
     imported: bool = field(default=False, metadata=IF_ANY)
     """Whether imported replies are used as if they had been bought here; a replay uses them anyway."""
@@ -583,25 +602,25 @@ class Assumptions:
 
     gpu: str = "H100 SXM"
     """The GPU that the next four are of."""
-    gpu_usd_per_hour: float = 3.78
+    gpu_usd_per_hour: float = field(default=3.78, metadata=at_least(0))
     """US dollars for an hour of it; hours of training and answering are counted at it too."""
     gpu_as_of: str = "Lambda's list price on 2026-05-07, as techbytes.app read it"
     """Where and when that price was read."""
-    gpu_tflops: float = 989.0
+    gpu_tflops: float = field(default=989.0, metadata=ABOVE_ZERO)
     """Dense bf16 peak in 10^12 FLOP a second, from NVIDIA's data sheet: for estimates of training time alone."""
-    gpu_gb_per_second: float = 3350.0
+    gpu_gb_per_second: float = field(default=3350.0, metadata=ABOVE_ZERO)
     """Memory bandwidth in 10^9 bytes a second, from the same sheet: for estimates of answering time alone."""
-    utilisation: float = 0.3
+    utilisation: float = field(default=0.3, metadata=within(0, 1) | ABOVE_ZERO)
     """Share of its time that a serving GPU answers; an assumption, drawn from 0.1 to 0.9 in reports."""
-    tokens_per_second: Optional[float] = None
+    tokens_per_second: Optional[float] = field(default=None, metadata=at_least(1e-3))
     """What one GPU answers when it is busy, in tokens; null takes what the run's own answering came to."""
     tokens_as_of: str = ""
     """Where `tokens_per_second` comes from."""
-    months: int = 12
+    months: int = field(default=12, metadata=at_least(1))
     """The time that costs are added up over, as in the paper."""
-    light_requests: float = 300_000.0
+    light_requests: float = field(default=300_000.0, metadata=at_least(0))
     """Requests a month under light load: 10,000 a day; an assumption."""
-    heavy_requests: float = 1_500_000.0
+    heavy_requests: float = field(default=1_500_000.0, metadata=at_least(0))
     """The same under heavy load: five times as many, the ratio of the paper's two service bills."""
 
 
@@ -618,9 +637,9 @@ class Evidence:
 class Experiment:
     """One resolved configuration: all that a run depends on."""
 
-    study: str = MISSING
+    study: str = field(default=MISSING, metadata=NO_INFLUENCE)
     """The folder of runs that belong together."""
-    name: str = MISSING
+    name: str = field(default=MISSING, metadata=NO_INFLUENCE)
     """The run's name; 8 hex digits of the fingerprint follow it."""
     service_llm: ServiceLLM = MISSING
     judge: Judge = MISSING
@@ -633,39 +652,13 @@ class Experiment:
     curation: Curation = MISSING
     loop: Loop = MISSING
     protocol: Protocol = MISSING
-    tracking: Tracking = MISSING
+    tracking: Tracking = field(default=MISSING, metadata=NO_INFLUENCE)
     runtime: Runtime = MISSING
-    service: Service = field(default_factory=Service)
-    prices: dict[str, Price] = field(default_factory=dict)
+    service: Service = field(default_factory=Service, metadata=NO_INFLUENCE)
+    prices: dict[str, Price] = field(default_factory=dict, metadata=NO_INFLUENCE)
     """The price table, by `provider/model`."""
-    serving: Assumptions = field(default_factory=Assumptions)
-    evidence: Evidence = field(default_factory=Evidence)
-
-
-_NO_INFLUENCE = (
-    "study", "name", "tracking", "service", "judge.any_scale", "prices", "serving", "evidence", "protocol.name",
-    "task.train_rows", "task.test_rows", "task.synthetic_rows",
-    "runtime.results", "loop.budget_usd", "task.category", "local_model.name", "local_model.learning_rate",
-    "local_model.train_length", "local_model.train_batch", "local_model.accumulation",
-    "local_model.gradient_checkpointing", "local_model.answer_tokens", "local_model.answer_batch",
-    "train.checkpoint_s", "train.too_long", "runtime.isolation", "runtime.retries", "runtime.cache", "infer.vllm",
-)  # fmt: skip
-_NO_INFLUENCE_LLM = (
-    "name",
-    "api_key_env",
-    "key_required",
-    "concurrency",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "timeout_s",
-    "max_attempts",
-    "batch",
-    "batch_fallback",
-    "batch_poll_s",
-    "price",
-    "retired",
-    "unbounded_usage",
-)
+    serving: Assumptions = field(default_factory=Assumptions, metadata=NO_INFLUENCE)
+    evidence: Evidence = field(default_factory=Evidence, metadata=NO_INFLUENCE)
 
 
 def plain(value: Any) -> Any:
@@ -681,18 +674,51 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _drop(tree: dict[str, Any], path: str) -> None:
-    *parents, leaf = path.split(".")
-    for parent in parents:
-        tree = tree.get(parent) or {}
-    tree.pop(leaf, None)
+@cache
+def parts(kind: type) -> dict[str, tuple[type, bool]]:
+    """Return what fields of a class of the schema hold others of it: by name, which class, and whether many by name."""
+    hints = typing.get_type_hints(kind).items()
+    return {
+        name: (part, typing.get_origin(hint) is dict)
+        for name, hint in hints
+        for part in (hint, *typing.get_args(hint))
+        if isinstance(part, type) and dataclasses.is_dataclass(part)
+    }
 
 
-PATHS = (
-    "data.path", "local_model.path", "local_model.tokenizer", "judge.prompt", "infer.vllm", "service.journal",
-    "runtime.results", "runtime.cache", "runtime.accelerate",
-)  # fmt: skip
+def marks(kind: type = Experiment, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every key of the schema, dotted, with the marks of its field; what there may be many of is one key."""
+    for f in dataclasses.fields(kind):
+        yield prefix + f.name, f.metadata
+        part, many = parts(kind).get(f.name, (None, False))
+        if part and not many:
+            yield from marks(part, f"{prefix}{f.name}.")
+
+
+PATHS = tuple(key for key, found in marks() if "path" in found)
 """Keys that hold a file or a folder; some of them may hold a name in its place."""
+
+
+def out_of_range(part: Any) -> list[str]:
+    """Return a sentence for every number that isn't in its field's range, those that are too small first.
+
+    Service LLMs within are left out: of them only those count that will be asked.
+    """
+    return [f"{key}={value}: must {wrong}." for _, key, value, wrong in sorted(_wrong(part), key=itemgetter(0))]
+
+
+def _wrong(part: Any, prefix: str = "") -> Iterator[tuple[int, str, Any, str]]:
+    for f in dataclasses.fields(part):
+        value, key, marks = getattr(part, f.name), f"{prefix}{f.name}", f.metadata
+        if dataclasses.is_dataclass(value) and not isinstance(value, ServiceLLM):
+            yield from _wrong(value, f"{key}.")
+        elif value is not None:
+            if "at_least" in marks and not marks["at_least"] <= value < math.inf:
+                yield 0, key, value, f"be at least {marks['at_least']:g}{marks['otherwise']}"
+            if "within" in marks and not marks["within"][0] <= value <= marks["within"][1]:
+                yield 1, key, value, "lie between {:g} and {:g}".format(*marks["within"])
+            if "above" in marks and not marks["above"] < value < math.inf:
+                yield 2, key, value, f"be above {marks['above']:g}"
 
 
 def conf_dir() -> Path:
@@ -777,16 +803,16 @@ def _of(key: str, name: str, of_path: Callable[[], str]) -> str:
         raise InputError(f"{key}={name}: can't be read ({error.strerror}).") from error
 
 
-def without_influence(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a plain configuration without the fields that can't change a result."""
-    tree = copy.deepcopy(config)
-    for path in _NO_INFLUENCE:
-        _drop(tree, path)
-    panel = (tree.get("judge") or {}).get("panel") or {}
-    for llm in filter(None, (tree.get("service_llm"), (tree.get("infer") or {}).get("server"), *panel.values())):
-        for key in _NO_INFLUENCE_LLM:
-            llm.pop(key, None)
-    return tree
+def without_influence(config: Mapping[str, Any], kind: type = Experiment) -> dict[str, Any]:
+    """Return a plain configuration, or a part of one, without the fields that can't change a result."""
+    out = {f.name for f in dataclasses.fields(kind) if "no_influence" in f.metadata}
+    left = {name: value for name, value in config.items() if name not in out}
+    for name, (part, many) in parts(kind).items():
+        if many and left.get(name):
+            left[name] = {key: without_influence(one, part) for key, one in left[name].items()}
+        elif left.get(name):
+            left[name] = without_influence(left[name], part)
+    return left
 
 
 def fingerprint(experiment: Experiment, known: Mapping[str, str] | None = None) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from llamaduo import checks
+from llamaduo import checks, config
 from llamaduo.checks import problems
 from llamaduo.config import (
     Assumptions,
@@ -307,24 +307,29 @@ def test_the_default_has_no_problem(experiment: Experiment) -> None:
     assert problems(experiment) == []
 
 
-@pytest.mark.parametrize("path", checks._AT_LEAST)
-def test_a_number_below_its_least_is_named(path: str, experiment: Experiment) -> None:
-    least = checks._AT_LEAST[path]
+def having(mark: str) -> dict[str, Any]:
+    """Return the keys whose numbers have such a range; those of LLMs are looked at where they are asked."""
+    llms = ("service_llm.", "infer.server.")
+    return {key: marks[mark] for key, marks in config.marks() if mark in marks and not key.startswith(llms)}
+
+
+@pytest.mark.parametrize(("path", "least"), having("at_least").items())
+def test_a_number_below_its_least_is_named(path: str, least: float, experiment: Experiment) -> None:
     found = problems(set_(experiment, path, least - 1))
     assert f"{path}={least - 1}: must be at least {least:g}." in found
     assert f"{path}=nan: must be at least {least:g}." in problems(set_(experiment, path, float("nan")))
     assert not any(text.startswith(f"{path}=") for text in problems(set_(experiment, path, least)))
 
 
-@pytest.mark.parametrize("path", checks._WITHIN)
-def test_a_number_outside_its_range_is_named(path: str, experiment: Experiment) -> None:
-    low, high = checks._WITHIN[path]
+@pytest.mark.parametrize(("path", "ends"), having("within").items())
+def test_a_number_outside_its_range_is_named(path: str, ends: tuple[float, float], experiment: Experiment) -> None:
+    low, high = ends
     for value in (low - 0.5, high + 0.5, float("nan")):
         assert f"{path}={value}: must lie between {low:g} and {high:g}." in problems(set_(experiment, path, value))
     assert not any("must lie" in text for text in problems(set_(experiment, path, high)))
 
 
-@pytest.mark.parametrize("path", checks._ABOVE_ZERO)
+@pytest.mark.parametrize("path", having("above"))
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_a_number_that_must_be_above_zero_is_named(path: str, value: float, experiment: Experiment) -> None:
     assert f"{path}={value}: must be above 0." in problems(set_(experiment, path, value))

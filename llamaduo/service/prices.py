@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import importlib.util
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -67,6 +68,26 @@ def tariff(llm: ServiceLLM, table: Mapping[str, Price]) -> Tariff:
         f"litellm {litellm_version()}'s map",
         entry.get("cache_read_input_token_cost"),
     )
+
+
+def is_price(price: Price) -> bool:
+    """Tell whether every price that is given is one."""
+    given = (price.input, price.output, price.batch_input, price.batch_output, price.cached_input)
+    return all(value is None or 0 <= value < math.inf for value in given)
+
+
+def ended(llm: ServiceLLM, table: dict[str, Price], today: datetime.date) -> str | None:
+    """Return what is wrong with the end date of a service LLM's price, or that it has passed; None if it holds."""
+    price = llm.price or table.get(f"{llm.provider}/{llm.model}")
+    if price is None or not price.until:
+        return None
+    try:
+        if datetime.date.fromisoformat(price.until) >= today:
+            return None
+    except ValueError:
+        return f"the price's until={price.until!r} is no day such as 2027-01-31"
+    said = f" ({price.note})" if price.note else ""
+    return f"the price of {llm.provider}/{llm.model} held until {price.until}{said}; set price.input, price.output anew"
 
 
 def _of(price: Price, place: str) -> Tariff:

@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
+from llamaduo.config import Judge, JudgeKind, JudgePrompt, has_own_rubric
 from llamaduo.errors import InputError
 
 TEXTS = ("instruction", "reference", "candidate")
@@ -112,3 +113,30 @@ def whole(text: str, criteria: Sequence[str]) -> str:
         "without a fault:"
     )
     return "\n".join([text.rstrip("\n"), "", told, *lines, ""])
+
+
+def problems(judge: Judge) -> list[str]:
+    """Return what is wrong with a judge prompt of the user's own and with the criteria, a sentence each."""
+    found = []
+    if has_own_rubric(judge):
+        if not Path(judge.prompt).is_file():
+            what = "and a folder" if Path(judge.prompt).is_dir() else "and no such file"
+            found.append(f"judge.prompt={judge.prompt}: neither blind nor paper, {what}; name a text file.")
+        else:
+            try:
+                found += [f"judge.prompt={judge.prompt}: {fault}." for fault in faults(read(judge.prompt))]
+            except InputError as error:
+                found.append(str(error))
+    for name in judge.criteria:
+        if not NAME.fullmatch(name) or name in RESERVED:
+            what = "is a name of its own already" if name in RESERVED else "is no name"
+            found.append(f"judge.criteria: {name!r} {what}; take a word of a to z, 0 to 9 and _, such as helpfulness.")
+    if len(set(judge.criteria)) != len(judge.criteria):
+        found.append(f"judge.criteria={judge.criteria}: a criterion is named twice; name each once.")
+    if judge.criteria and judge.prompt == JudgePrompt.paper:
+        found.append(
+            "judge.criteria: the paper's prompt asks for none; take judge.prompt=blind, or a file of your own."
+        )
+    if judge.criteria and judge.kind is JudgeKind.reference:
+        found.append("judge.criteria: judge=reference scores closeness alone; drop them, or take a service LLM.")
+    return found
