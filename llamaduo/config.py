@@ -323,6 +323,8 @@ class LocalModel:
     """`chatml`, or null for the tokenizer's own template."""
     context: int = field(default=MISSING, metadata=at_least(2))
     """Tokens a prompt and its answer may have together."""
+    size: Optional[int] = field(default=None, metadata=IF_ANY | at_least(1) | NO_INFLUENCE)
+    """Its parameters, as its safetensors files count them, for quotes; null counts those of a folder."""
     learning_rate: float = field(default=2e-4, metadata=NO_INFLUENCE)
     """What `train=default` uses for this model, as it does the next four."""
     train_length: int = field(default=2048, metadata=NO_INFLUENCE)

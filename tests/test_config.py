@@ -229,7 +229,7 @@ WITHOUT_INFLUENCE = {
     "tracking.wandb", "tracking.project", "tracking.entity", "tracking.answers", "service.journal",
     "service.replay", "service.study_budget_usd", "service.reasks", "service.imported", "judge.any_scale", "prices",
     "train.checkpoint_s",
-    "train.too_long", "runtime.isolation", "runtime.retries", "runtime.cache",
+    "local_model.size", "train.too_long", "runtime.isolation", "runtime.retries", "runtime.cache",
     "infer.vllm",
     "evidence.training_noise_sd",
     *(f"serving.{field.name}" for field in dataclasses.fields(Assumptions)),

@@ -48,20 +48,6 @@ _POCKET = ((2100.0, 6000.0), (160.0, 390.0), 1.3)
 """Training and answering in tokens a second on two CPU cores with other work, and characters a token: the stages of
 one default run on 2026-11-21."""
 
-PARAMETERS = {
-    "google/gemma-2b": 2_506_172_416,
-    "google/gemma-7b": 8_537_680_896,
-    "google/gemma-3-1b-it": 999_885_952,
-    "mistralai/Mistral-7B-v0.3": 7_248_023_552,
-    "meta-llama/Meta-Llama-3-8B": 8_030_261_248,
-    "meta-llama/Llama-3.1-8B": 8_030_261_248,
-    "meta-llama/Llama-3.2-1B": 1_235_814_400,
-    "meta-llama/Llama-3.2-3B": 3_212_749_824,
-    "Qwen/Qwen3-4B-Instruct-2507": 4_022_468_096,
-    "HuggingFaceTB/SmolLM3-3B": 3_075_098_624,
-}
-"""Parameters of the models of `conf/local_model/`, by the path on the Hub, as their safetensors files count them."""
-
 
 @dataclass(frozen=True)
 class Rates:
@@ -93,7 +79,7 @@ def work(experiment: Experiment, dataset: CoverageDataset, rounds: int, measured
     path, pocket = experiment.local_model.path, is_pocket(experiment.local_model.path)
     trained, answered = _characters(experiment, dataset, rounds)
     if rates is None:
-        basis = f"{experiment.local_model.name}: not known; {path} is neither in the table of sizes nor measured."
+        basis = f"{experiment.local_model.name}: not known; local_model.size is not set, nor {path} measured."
         return Work(experiment.local_model.name, experiment.serving, None, None, basis, not pocket)
 
     def hours(characters: Range, rate: Range) -> Range:
@@ -170,7 +156,7 @@ def _assumed(experiment: Experiment) -> Rates | None:
     if is_pocket(experiment.local_model.path):
         train, answer, each = _POCKET
         return Rates(train, answer, each, f"{_rates(*train)} trained, {_rates(*answer)} answered on two CPU cores.")
-    count = parameters(experiment.local_model.path)
+    count = parameters(experiment.local_model.path) or experiment.local_model.size
     if count is None:
         return None
     serving, flop = experiment.serving, _FLOP_CHECKPOINTED if experiment.train.gradient_checkpointing else _FLOP
@@ -194,9 +180,7 @@ def _percent(shares: Range) -> str:
 
 
 def parameters(path: str) -> int | None:
-    """Return a model's parameters: of a known path, or as the safetensors files of a folder count them."""
-    if path in PARAMETERS:
-        return PARAMETERS[path]
+    """Return the parameters in a model's folder, as its safetensors files count them; None if there are none."""
     try:
         return sum(map(_in_file, sorted(Path(path).expanduser().glob("*.safetensors")))) or None
     except (OSError, ValueError, LookupError, struct.error):

@@ -167,6 +167,7 @@ def _identity(
     """Return a hash of what decides how a training on `count` devices goes: rows, those of dev, and settings."""
     settings = plain(replace(config, checkpoint_s=0.0, too_long=TooLong.drop))
     origin = (Path(start_from) / "adapter_model.safetensors").read_bytes() if start_from else b""
+    model = replace(model, size=None)
     of = [settings, plain(model), runtime.seed, runtime.dtype, runtime.attention, hashlib.sha256(origin).hexdigest()]
     digest = hashlib.sha256(json.dumps([*of, count], sort_keys=True).encode())
     for rows in read:
