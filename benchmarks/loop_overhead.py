@@ -73,7 +73,7 @@ def main() -> None:
 def measured(place: Path, wanted: Options) -> dict[str, Any]:
     """Run the experiment once in this process, from nothing, and return the shares of its time."""
     os.environ.update(private(place / "home"))
-    from llamaduo.compose.compose import compose
+    from llamaduo.compose import compose
     from llamaduo.display import Display
     from llamaduo.errors import LlamaduoError
     from llamaduo.loop import run

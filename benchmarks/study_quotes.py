@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
-from llamaduo.compose.compose import compose
+from llamaduo.compose import compose
 from llamaduo.config import Experiment
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.quote import quote as quoting

@@ -36,7 +36,7 @@ WAYS = ("basic", "joblib")
 ALONE = """
 import sys
 from llamaduo.sweeps.job import run_one
-from llamaduo.compose.compose import compose
+from llamaduo.compose import compose
 for experiment in compose(["-m", *sys.argv[1:]]).experiments:
     run_one(experiment, quiet=True)
 """

@@ -156,7 +156,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    from llamaduo.compose.compose import compose
+    from llamaduo.compose import compose
 
     composed = compose(arguments)
     if composed is None:
@@ -173,7 +173,7 @@ def _run(arguments: list[str]) -> int:
 def _quote(arguments: list[str]) -> int:
     import datetime
 
-    from llamaduo.compose.compose import compose
+    from llamaduo.compose import compose
     from llamaduo.display import plain_console
     from llamaduo.quote.quote import quote
     from llamaduo.quote.shown import rendered

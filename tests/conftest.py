@@ -58,7 +58,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def compose_experiment(tmp_path: Path) -> Callable[..., Experiment]:
     """Return a function that composes and checks one experiment; its results go to `tmp_path/results`."""
-    from llamaduo.compose.compose import compose
+    from llamaduo.compose import compose
 
     def composed(*overrides: str) -> Experiment:
         found = compose([f"runtime.results={tmp_path / 'results'}", *overrides])
@@ -72,7 +72,7 @@ def compose_experiment(tmp_path: Path) -> Callable[..., Experiment]:
 @pytest.fixture(scope="session")
 def composed_once() -> Experiment:
     """Return the default experiment, composed once in a session: take `experiment`, which is a copy."""
-    from llamaduo.compose.compose import compose
+    from llamaduo.compose import compose
 
     found = compose([])
     assert found is not None

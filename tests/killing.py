@@ -46,7 +46,7 @@ from wire_double import Double, Settings, body_hash, serving
 
 from llamaduo import steps
 from llamaduo.commands.signals import interrupt_on_signals
-from llamaduo.compose.compose import compose
+from llamaduo.compose import compose
 from llamaduo.config import Experiment
 from llamaduo.display import Display
 from llamaduo.loop import run, run_folder

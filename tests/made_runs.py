@@ -17,7 +17,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from llamaduo.compose.compose import compose
+from llamaduo.compose import compose
 from llamaduo.config import plain
 from llamaduo.evidence.scorecard import score
 from llamaduo.records import Prediction, Scorecard, Verdict, to_json

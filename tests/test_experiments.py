@@ -21,7 +21,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from llamaduo.cli import main
-from llamaduo.compose.compose import checked, compose
+from llamaduo.compose import checked, compose
 from llamaduo.config import Experiment, conf_dir, fingerprint
 from llamaduo.loop import run_folder
 from llamaduo.quote.hours import work

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from llamaduo.compose.compose import checked
+from llamaduo.compose import checked
 from llamaduo.config import Experiment, Gate, GateRule, Quantization, Train, conf_dir
 
 PAPER = Path(__file__).parents[2] / "shared/paper"

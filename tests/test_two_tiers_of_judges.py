@@ -194,6 +194,6 @@ def test_unused_it_changes_no_name_and_no_file(compose_experiment: Compose) -> N
 def test_what_can_not_work_is_refused(
     compose_experiment: Compose, monkeypatch: pytest.MonkeyPatch, changed: list[str], said: str
 ) -> None:
-    monkeypatch.setattr("llamaduo.compose.compose.problems", lambda _: [])
+    monkeypatch.setattr("llamaduo.compose.problems", lambda _: [])
     found = problems(compose_experiment(*TWO_TIERS, *changed))
     assert [line for line in found if said in line], found

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.commands.audit_shown import rendered, summary
-from llamaduo.compose.compose import compose
+from llamaduo.compose import compose
 from llamaduo.config import Experiment, JudgeKind, fingerprint, plain
 from llamaduo.data.labels import Labelled, read_labels
 from llamaduo.display import Display

@@ -48,7 +48,7 @@ from llamaduo.sweeps.plan import (
 )
 
 if TYPE_CHECKING:
-    from llamaduo.compose.compose import Composed, Sweep
+    from llamaduo.compose import Composed, Sweep
     from llamaduo.config import Experiment
     from llamaduo.runs.state import RunState
 

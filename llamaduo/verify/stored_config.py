@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.checks import problems
-from llamaduo.compose.compose import to_experiment
+from llamaduo.compose import to_experiment
 from llamaduo.config import (
     DataSource,
     Experiment,

@@ -202,7 +202,7 @@ def test_with_checkpointing_a_layer_keeps_its_input_alone(tmp_path: Path, experi
 REAL = """
 import dataclasses, json, sys, tempfile
 from pathlib import Path
-from llamaduo.compose.compose import compose
+from llamaduo.compose import compose
 from llamaduo.local.model import load_chat
 from llamaduo.local.memory import training
 from llamaduo.records import Example

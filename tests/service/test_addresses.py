@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llamaduo.compose.compose import compose
+from llamaduo.compose import compose
 from llamaduo.config import Experiment, ServiceLLM, fingerprint, plain
 from llamaduo.errors import ConfigError
 from llamaduo.service import transport

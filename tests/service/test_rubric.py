@@ -15,7 +15,7 @@ from fakes import JUDGED_BY_SCRIPT, SMALL, quick_stages, quiet, script_judge
 
 from llamaduo.checks import problems
 from llamaduo.cli import main
-from llamaduo.compose.compose import compose
+from llamaduo.compose import compose
 from llamaduo.config import Experiment, fingerprint
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.loop import run, run_folder

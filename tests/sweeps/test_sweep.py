@@ -24,7 +24,7 @@ from study_killing import LIGHT, Calls, Study, descendants, lives, settled_bill
 from wire_double import Double, Settings, serving
 
 from llamaduo import steps
-from llamaduo.compose.compose import Composed, Sweep, compose
+from llamaduo.compose import Composed, Sweep, compose
 from llamaduo.config import Experiment, fingerprint
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.loop import run_folder

@@ -15,7 +15,7 @@ import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import OmegaConf
 
-from llamaduo.compose.compose import Composed, compose
+from llamaduo.compose import Composed, compose
 from llamaduo.config import Experiment, JudgeKind, Start, WandbMode, fingerprint
 from llamaduo.errors import ConfigError
 from llamaduo.evidence.reach import left_out
@@ -364,7 +364,7 @@ def test_a_mistake_in_a_sweep_that_is_shown_is_named() -> None:
 
 def test_composing_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from llamaduo.compose.compose import compose; compose(['task=coding']); "
+        "import sys; from llamaduo.compose import compose; compose(['task=coding']); "
         "print({'torch', 'transformers', 'litellm', 'wandb', 'datasets', 'scipy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,10 +15,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from llamaduo import cli
-from llamaduo.compose.compose import compose
-from llamaduo.compose.overrides import kind_of, read, refuse_sweeps
+from llamaduo.compose import compose
 from llamaduo.config import Experiment
 from llamaduo.errors import ConfigError
+from llamaduo.overrides.grammar import kind_of, read, refuse_sweeps
 from llamaduo.steps import odd_stops
 
 OFFLINE = ("data=file", "judge=reference", "synthesis=none", "train=none")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llamaduo.cli import main
-from llamaduo.compose.compose import compose
+from llamaduo.compose import compose
 from llamaduo.errors import ConfigError
 from llamaduo.runs.state import RunState
 

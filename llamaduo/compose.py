@@ -39,12 +39,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from llamaduo.checks import problems
-from llamaduo.compose.hydra_settings import read_files_with_limits, refuse_search_path, refuse_settings
-from llamaduo.compose.overrides import read, refuse_sweeps, several, swept, unread
-from llamaduo.compose.settled import settle
 from llamaduo.config import Experiment, conf_dir
 from llamaduo.errors import ConfigError
 from llamaduo.files.scratch import scratch_folder
+from llamaduo.overrides.grammar import read, refuse_sweeps, several, swept, unread
+from llamaduo.overrides.hydra_settings import read_files_with_limits, refuse_search_path, refuse_settings
+from llamaduo.overrides.settled import settle
 from llamaduo.redaction import name_secret, redact_message
 
 _PACKAGES = {

@@ -1,1 +1,0 @@
-"""How `conf/` and a command's overrides become one configuration."""
