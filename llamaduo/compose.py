@@ -12,26 +12,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import io
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
-from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
-from hydra.core.config_store import ConfigStore
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -39,21 +32,16 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from llamaduo.checks import problems
-from llamaduo.config import Experiment, conf_dir
+from llamaduo.config import Experiment
 from llamaduo.errors import ConfigError
 from llamaduo.files.scratch import scratch_folder
-from llamaduo.overrides.grammar import read, refuse_sweeps, several, swept, unread
-from llamaduo.overrides.hydra_settings import read_files_with_limits, refuse_search_path, refuse_settings
+from llamaduo.overrides.explained import explained, no_option, refuse_unknown
+from llamaduo.overrides.grammar import read, refuse_sweeps, swept
+from llamaduo.overrides.hydra_settings import refuse_settings
+from llamaduo.overrides.loader import hydra_over_conf
 from llamaduo.overrides.settled import settle
 from llamaduo.redaction import name_secret, redact_message
 
-_PACKAGES = {
-    "joblib": "hydra-joblib-launcher",
-    "submitit_slurm": "hydra-submitit-launcher submitit",
-    "submitit_local": "hydra-submitit-launcher submitit",
-    "ray": "hydra-ray-launcher 'cloudpickle<3'",
-}
-"""What has to be installed for each of Hydra's launchers."""
 Task = Callable[[Experiment], None]
 """What a launcher does with one experiment; it has to be picklable."""
 
@@ -91,7 +79,7 @@ def compose(argv: Sequence[str]) -> Composed | None:
     parser.prog = "llamaduo run"
     args = _parse(parser, argv)
     try:
-        hydra = _hydra(args.config_dir)
+        hydra = hydra_over_conf(args.config_dir)
         try:
             return _composed(hydra, parser, args)
         finally:
@@ -99,7 +87,7 @@ def compose(argv: Sequence[str]) -> Composed | None:
     except RecursionError as error:
         raise ConfigError("The configuration is nested too deeply.") from error
     except (HydraException, OmegaConfBaseException, ValueError, YAMLError) as error:
-        raise ConfigError(_explained(error)) from error
+        raise ConfigError(explained(error)) from error
 
 
 def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
@@ -113,7 +101,7 @@ def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Nam
         raise ConfigError(f"{wrong[0]}: not an override; write key=value, such as task=coding.")
     _refuse_options(args)
     args.overrides = read(args.overrides, sweeps=args.multirun)
-    _refuse_unknown(key for text in args.overrides if (key := _schema_key(text)))
+    refuse_unknown(key for text in args.overrides if (key := _schema_key(text)))
     args.overrides = [f"++{text}" if _A_PARAMETER.match(text) else text for text in args.overrides]
     return args
 
@@ -137,54 +125,6 @@ def _schema_key(override: str) -> str | None:
 
 _A_PARAMETER = re.compile(r"(service_llm|infer\.server|judge\.panel\.[^.=]+)\.(parameters|headers_env)\.[^=]+=")
 """An override of a service LLM's free-form parameters or headers: any name may be set there, new or not."""
-
-
-def _hydra(config_dir: str | None) -> Hydra:
-    """Return Hydra over `conf/`, with the schema registered and a study's folder in front."""
-    ConfigStore.instance().store(name="schema", node=Experiment)
-    search = create_config_search_path(str(conf_dir()))
-    if config_dir is not None:
-        place = Path(os.path.expanduser(config_dir))
-        if not place.is_dir():
-            what = (
-                "is a file; name the folder it lies in, and the file with -cn" if place.exists() else "no such folder"
-            )
-            raise ConfigError(f"-cd {config_dir}: {what}.")
-        search.prepend("command-line", f"file://{place.resolve()}", SearchPathQuery(provider="schema"))
-    GlobalHydra.instance().clear()
-    read_files_with_limits()
-    hydra = Hydra(task_name="llamaduo", config_loader=_Loader(config_search_path=search))
-    GlobalHydra.instance().initialize(hydra)
-    return hydra
-
-
-class _Loader(ConfigLoaderImpl):
-    """Hydra's loader, which composes each job of a sweep once in a process."""
-
-    def __init__(self, config_search_path: ConfigSearchPath) -> None:
-        super().__init__(config_search_path)
-        self._jobs: dict[tuple[str, ...], DictConfig] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_jobs": {}}  # a job on its way to another process composes itself there
-
-    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """Return the configuration of a job."""
-        name = tuple(sweep_overrides)
-        if name not in self._jobs:
-            self._jobs[name] = settle(refuse_settings(super().load_sweep_config(master_config, sweep_overrides)))
-        return self._jobs[name].copy()
-
-    def _process_config_searchpath(
-        self, config_name: str | None, parsed_overrides: list[Any], repo: CachingConfigRepository
-    ) -> None:
-        """Look for configurations in folders alone."""
-        loaded = repo.load_config(config_path=config_name) if config_name else None
-        named = [OmegaConf.select(loaded.config, "hydra.searchpath") if loaded else None]
-        named += [override.value() for override in parsed_overrides if override.get_key_element() == "hydra.searchpath"]
-        for entries in named:
-            refuse_search_path(entries or ())
-        super()._process_config_searchpath(config_name, parsed_overrides, repo)
 
 
 def _composed(hydra: Hydra, parser: argparse.ArgumentParser, args: argparse.Namespace) -> Composed | None:
@@ -213,7 +153,7 @@ def _refuse_missing_options(hydra: Hydra, overrides: Sequence[str]) -> None:
     repository = hydra.config_loader.repository  # type: ignore[attr-defined]  # the only loader has one
     for group, option in swept(overrides):
         if repository.group_exists(group) and not repository.config_exists(f"{group}/{option}"):
-            raise ConfigError(_no_option(group, option, repository.get_group_options(group)))
+            raise ConfigError(no_option(group, option, repository.get_group_options(group)))
 
 
 def _config(hydra: Hydra, name: str, arguments: list[str], *, sweeps: bool) -> DictConfig:
@@ -341,35 +281,10 @@ def to_experiment(config: DictConfig) -> Experiment:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError("\n".join(f"{key} is not set: add {key}=VALUE." for key in missing))
-    _refuse_unknown(_paths(OmegaConf.to_container(config)))
+    refuse_unknown(_paths(OmegaConf.to_container(config)))
     experiment = OmegaConf.to_object(config)
     assert isinstance(experiment, Experiment)
     return experiment
-
-
-def _refuse_unknown(keys: Iterable[str]) -> None:
-    """Raise ConfigError for keys that the schema hasn't."""
-    known = _keys(Experiment)
-    told = [f"{key}: {_unknown(key, known)}" for key in dict.fromkeys(keys) if key not in known and not _is_free(key)]
-    if told:
-        raise ConfigError("\n".join(told))
-
-
-def _unknown(key: str, known: Iterable[str]) -> str:
-    if "api_key" in key:
-        return "keys come from the environment alone; name the variable with api_key_env."
-    return f"there is no such key.{_nearest(key, known)}"
-
-
-def _is_free(key: str) -> bool:
-    """Tell whether a key lies where any name may stand."""
-    return (
-        key.startswith(("judge.panel.", "infer.server.", "prices."))
-        or ".parameters." in key
-        or ".headers_env." in key
-        or key.endswith(".price")
-        or ".price." in key
-    )
 
 
 def _paths(tree: Any, prefix: str = "") -> Iterator[str]:
@@ -389,72 +304,3 @@ def checked(configs: Iterable[DictConfig]) -> list[Experiment]:
     if found:
         raise ConfigError("\n".join(found))
     return experiments
-
-
-def _keys(kind: Any, prefix: str = "") -> list[str]:
-    """Return every key of the schema, dotted."""
-    import dataclasses
-    import typing
-
-    found = []
-    for name, hint in typing.get_type_hints(kind).items():
-        found.append(prefix + name)
-        if dataclasses.is_dataclass(hint):
-            found += _keys(hint, f"{prefix}{name}.")
-    return found
-
-
-def _nearest(word: str, choices: Iterable[str]) -> str:
-    choices = list(choices)
-    near = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
-    if not near:
-        leaf = {choice.rsplit(".", 1)[-1]: choice for choice in choices}
-        near = [leaf[match] for match in difflib.get_close_matches(word.rsplit(".", 1)[-1], leaf, n=3, cutoff=0.5)]
-    return f" Did you mean {' or '.join(near)}?" if near else ""
-
-
-def _no_option(group: str, name: str, options: Sequence[str]) -> str:
-    return f"{group}={name}: there is no such option.{_nearest(name, options)} Options: {', '.join(options)}."
-
-
-def _wrong_kind(said: str, key: str) -> str:
-    """Return what OmegaConf says of a value that can't be a key's, in words of ours where it has none for people."""
-    if "is not Optional" in said:
-        return "it can't be null; give it a value, or leave it out"
-    if "is not a ListConfig" in said or "DictConfig with ListConfig" in said:
-        return f"it holds a list; write {key}=[VALUE,...]"
-    return said.strip().rstrip(".")
-
-
-def _explained(error: Exception) -> str:  # noqa: PLR0911
-    """Return one or two lines for one of Hydra's or OmegaConf's errors."""
-    if isinstance(error, OverrideParseException):
-        return f"{unread(error.override)}"
-    if ambiguous := re.match(r"Ambiguous value for argument '([^=']+)=(.*)'\n", f"{error}"):
-        return several(*ambiguous.groups())
-    chain: list[BaseException] = [error]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
-    text = "\n".join(str(link) for link in chain)
-    if secret := re.search(r"(\$\{oc\.env:[^\n]+)\n\s+full_key: (\S+)", text):
-        return f"{secret[2]}: {secret[1]}."
-    if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        group, name = option.groups()
-        if group == "hydra/launcher" and name in _PACKAGES:
-            return f"hydra/launcher={name}: its package is missing; pip install {_PACKAGES[name]}"
-        listed = text.split(f"Available options in '{group}':", 1)
-        options = re.split(r"\n\s*\n|Config search", listed[1])[0].split() if len(listed) > 1 else []
-        return _no_option(group, name, options)
-    key = re.search(r"Could not override '([^']+)'", text)
-    if key and ("is not in struct" in text or "not in '" in text):
-        return f"{key[1]}: {_unknown(key[1], _keys(Experiment))}"
-    if group := re.search(r"Could not find '([^']+)'|Cannot find primary config '([^']+)'", text):
-        return f"{group[1] or group[2]}: there is no such configuration; see -cd and -cn."
-    if named := re.search(r"Interpolation key '([^']+)' not found(?:\n\s+full_key: (\S+))?", text):
-        where = f"{named[2]}: " if named[2] else ""
-        mended = f"write \\${{{named[1]}}} where the text itself is meant"
-        return f"{where}${{{named[1]}}} refers to a key that there isn't; {mended}."
-    if wrong := re.search(r"([^\n]+)\n\s+full_key: (\S+)", text):
-        return f"{wrong[2]}: {_wrong_kind(wrong[1], wrong[2])}."
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(dict.fromkeys(lines))[:400]
