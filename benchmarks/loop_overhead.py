@@ -75,8 +75,11 @@ def measured(place: Path, wanted: Options) -> dict[str, Any]:
     os.environ.update(private(place / "home"))
     from llamaduo.compose import compose
     from llamaduo.display import Display
+    from llamaduo.environment import settle_libraries
     from llamaduo.errors import LlamaduoError
     from llamaduo.loop import run
+
+    settle_libraries()
 
     limit = ["loop.max_iterations=2"] if wanted.quick else []
     try:
@@ -93,9 +96,10 @@ class Watch:
     """Timers around the stages, the service, the journal and the loop, for as long as it is open."""
 
     def __enter__(self) -> Timeline:
-        from llamaduo import loop, steps
+        from llamaduo import loop
         from llamaduo.service.client import Service
         from llamaduo.service.journal import Journal
+        from llamaduo.steps import steps
 
         timeline = Timeline()
         places: list[tuple[Any, str, str]] = [

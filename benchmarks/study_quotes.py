@@ -62,7 +62,7 @@ def quote_line(study: str, *overrides: str) -> str:
 
 def described(experiments: Sequence[Experiment]) -> str:
     """Return calls, tokens, money and GPU hours of experiments; a range where one is expected."""
-    with mock.patch.object(quoting, "load_data", stand_in):
+    with mock.patch.object(quoting, "load_coverage", stand_in):
         made = quoting.quote(experiments, today=datetime.date.today())
     calls = [sum(line.calls[at] - line.held[at] for line in made.lines) for at in (0, 1)]
     tokens = [[sum(made.tokens(line, at)[way] for line in made.lines) for at in (0, 1)] for way in (0, 1)]

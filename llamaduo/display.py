@@ -19,7 +19,7 @@ from rich.text import Text
 from llamaduo.config import Backend, Experiment, JudgeKind, ServiceLLM, is_pocket, plain, who_answers
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.evidence.scorecard import unanswered
-from llamaduo.records import Example, Prediction
+from llamaduo.records import Adapter, Example, Prediction, Scorecard
 from llamaduo.redaction import printable, redact
 from llamaduo.runs.state import Iteration, RunState
 from llamaduo.stages.curate import CONTAMINATION, DUPLICATE, Removal
@@ -44,6 +44,13 @@ def span(mean: float | None, low: float | None, high: float | None) -> str:
     if mean is None:
         return "not scored"
     return f"{mean:.1f}" if low is None or high is None else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def place(where: int | str) -> str:
+    """Return what is said of an iteration, or of what lies outside of them."""
+    if isinstance(where, int):
+        return f"iteration {where}"
+    return {"start": "before", "test": "test split"}.get(where, where.replace("_", " "))
 
 
 def iterations_table(history: Sequence[Iteration], title: str | None = None) -> Table:
@@ -181,6 +188,12 @@ class Display:
                 f"{record.unscored} unscored{_judged(record)}, ${record.cost_usd:.2f}, {record.seconds:.0f} s"
             )
 
+    def criteria(self, number: int, card: Scorecard) -> None:
+        """Say what an iteration comes to by the user's own criteria, if there are any."""
+        if card.criteria:
+            told = (f"{name} {span(c['mean'], c['low'], c['high'])}" for name, c in card.criteria.items())
+            self.note(f"iteration {number}: {', '.join(told)}")
+
     def finish(self, state: RunState, folder: str) -> None:
         """Say the verdict, the rule that stopped the run, and where the results are."""
         self.__exit__()
@@ -269,6 +282,19 @@ def pocket_note(config: Mapping[str, Any]) -> str:
 
 def _is_program(llm: Mapping[str, Any] | None) -> bool:
     return (llm or {}).get("provider") == "pocket"
+
+
+def left_out(experiment: Experiment, trained: Adapter, count: int, listed: Path) -> list[str]:
+    """Return a sentence on training rows, of so many, that were left out whole and are listed in a file."""
+    if not trained.skipped_rows:
+        return []
+    reasons = {
+        f"exceed {experiment.train.max_length} tokens": trained.too_long_rows,
+        "hold an end mark": trained.end_mark_rows,
+        "are refused or changed by the chat template": trained.template_rows,
+    }
+    told = " and ".join(f"{rows} {reason}" for reason, rows in reasons.items() if rows)
+    return [f"{trained.skipped_rows} of {count} training rows are left out whole: {told}; see {listed}."]
 
 
 def missing_answers(experiment: Experiment, predictions: Sequence[Prediction]) -> list[str]:

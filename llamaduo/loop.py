@@ -22,7 +22,7 @@ from llamaduo.runs.folder import RunDir, read_state
 from llamaduo.runs.identity import refuse_others
 from llamaduo.runs.marks import absent, faults
 from llamaduo.runs.state import RunState
-from llamaduo.steps import Steps
+from llamaduo.steps.steps import Steps
 
 
 def close_the_loop(steps: Steps) -> str:
@@ -108,7 +108,7 @@ def _finish(steps: Steps, state: RunState) -> None:
         beside=steps.verdicts_beside("test" if test else "gate"),
         service_llm_at_gate=steps.verdicts_beside("gate").get(Beside.service_llm),
         cost_usd=steps.cost_usd(),
-        asked_later=steps.asked_later,
+        asked_later=steps.gains.asked_later,
     )
     state.best_iteration = chosen
     state.accepted_iteration = chosen if found.decision in (SWITCH, FALLBACK) else None
@@ -124,7 +124,7 @@ def _chosen(steps: Steps, reason: str) -> int | None:
     """Return the iteration that passed, else the best one, else None."""
     if not steps.history:
         return None
-    return len(steps.history) - 1 if reason == "passed" else best(steps.history, steps.gain)
+    return len(steps.history) - 1 if reason == "passed" else best(steps.history, steps.gains.gain)
 
 
 def run_folder(experiment: Experiment) -> Path:

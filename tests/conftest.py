@@ -23,10 +23,12 @@ os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from llamaduo.config import Experiment, Price, ServiceLLM
+from llamaduo.environment import settle_libraries
 from llamaduo.service import client, transport
 from llamaduo.service.client import Request, Service
 from llamaduo.service.journal import Journal
 
+settle_libraries()  # as a command does: what loads torch spins no threads
 ROOT = Path(__file__).parents[1]
 Program = Callable[[str, Mapping[str, Any]], str]
 

@@ -64,8 +64,8 @@ def quick_infer(
 @pytest.fixture
 def quick_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace training and answering; the rest of the loop is real."""
-    monkeypatch.setattr("llamaduo.steps.train", quick_train)
-    monkeypatch.setattr("llamaduo.steps.infer", quick_infer)
+    monkeypatch.setattr("llamaduo.steps.steps.train", quick_train)
+    monkeypatch.setattr("llamaduo.steps.steps.infer", quick_infer)
 
 
 def rows_of(prompt: str) -> int:

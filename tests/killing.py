@@ -44,11 +44,11 @@ from typing import Any
 from stopping import is_stopped, neighbours, while_stopped, with_timeouts
 from wire_double import Double, Settings, body_hash, serving
 
-from llamaduo import steps
 from llamaduo.commands.signals import interrupt_on_signals
 from llamaduo.compose import compose
 from llamaduo.config import Experiment
 from llamaduo.display import Display
+from llamaduo.environment import settle_libraries
 from llamaduo.loop import run, run_folder
 from llamaduo.records import to_json
 from llamaduo.runs import folder as run_dir
@@ -56,6 +56,7 @@ from llamaduo.runs.marks import CHECKSUMS
 from llamaduo.service import attempts, journal, schema, transport
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
+from llamaduo.steps import steps
 
 CONCURRENCY = 3
 PATIENCE_S = 120.0
@@ -154,7 +155,7 @@ Mutant = Callable[[], None]
 
 def warm_up(quick: bool) -> None:
     """Import what every child needs."""
-    steps._settle_libraries()
+    settle_libraries()
     transport.load_litellm()
     if not quick:
         for name in ("torch", "transformers", "peft", "safetensors.torch"):

@@ -11,9 +11,9 @@ from fakes import quiet
 from wire_double import Double, serving
 
 from llamaduo.config import Experiment, Price
+from llamaduo.data.coverage import load_coverage
 from llamaduo.errors import ServiceError
 from llamaduo.loop import run, run_folder
-from llamaduo.steps import load_data
 
 Compose = Callable[..., Experiment]
 
@@ -36,7 +36,7 @@ def experiment(running: Double, compose_experiment: Compose) -> Experiment:
 
 def break_one_prompt(running: Double, experiment: Experiment) -> None:
     """Let the server fail whenever it is asked the first prompt of dev."""
-    running.control(scripts={load_data(experiment).dev[0].prompt: ["500"] * 99})
+    running.control(scripts={load_coverage(experiment).dev[0].prompt: ["500"] * 99})
 
 
 def rows(experiment: Experiment, name: str) -> list[dict[str, object]]:
@@ -96,7 +96,7 @@ def test_thoughts_without_answers_are_judged_by_nobody_and_the_way_on_is_said(
 ) -> None:
     message = {"role": "assistant", "content": None, "reasoning_content": "so the label is billing"}
     body = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": {"prompt_tokens": 3}}
-    running.control(bodies={load_data(experiment).dev[0].prompt: json.dumps(body)})
+    running.control(bodies={load_coverage(experiment).dev[0].prompt: json.dumps(body)})
     with pytest.raises(ServiceError, match=r"2 of 8 answers did not come \(no_content 2\).*Raise infer.max_new_tokens"):
         run(experiment, display=quiet())
     assert not list(run_folder(experiment).rglob("predictions.jsonl*"))

@@ -377,9 +377,9 @@ def test_a_key_that_no_header_can_carry_leaves_no_trace(
 QUICK = """
 import sys
 from fakes import quick_infer, quick_train
-import llamaduo.steps
+from llamaduo.steps import steps
 from llamaduo.service import client
-llamaduo.steps.train, llamaduo.steps.infer = quick_train, quick_infer
+steps.train, steps.infer = quick_train, quick_infer
 client._LONGEST_WAIT = 0.0
 from llamaduo.cli import main
 sys.exit(main())

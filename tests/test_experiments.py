@@ -28,7 +28,7 @@ from llamaduo.quote.hours import work
 from llamaduo.records import Verdict
 from llamaduo.runs.folder import read_state
 from llamaduo.runs.tracking import read_metrics
-from llamaduo.steps import synthesis_requests, volume
+from llamaduo.steps.growth import synthesis_requests, volume
 from llamaduo.studies.published import published_costs, published_scores
 
 ROOT = Path(__file__).parents[1]

@@ -18,12 +18,12 @@ import pytest
 from fakes import JUDGED_BY_SCRIPT, SMALL, quick_infer, quick_stages, quick_train, quiet, rows_of, script_judge, verdict
 
 from llamaduo.config import Experiment
+from llamaduo.data.coverage import load_coverage
 from llamaduo.display import Display
 from llamaduo.errors import ConfigError, InputError, ServiceError
 from llamaduo.loop import finished, run, run_folder
 from llamaduo.runs.folder import read_state
 from llamaduo.runs.state import RunState
-from llamaduo.steps import load_data
 
 __all__ = ["quick_stages"]
 
@@ -86,13 +86,13 @@ class TestStopping:
         self, compose_experiment: Compose, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         by_rows({0: 50})
-        import llamaduo.steps as steps
+        from llamaduo.steps import growth
 
         told: list[str] = []
         display = quiet()
         monkeypatch.setattr(display, "note", told.append)
-        bought = steps.synthesize
-        monkeypatch.setattr(steps, "synthesize", lambda *a, **more: (told.append("bought"), bought(*a, **more))[1])
+        bought = growth.synthesize
+        monkeypatch.setattr(growth, "synthesize", lambda *a, **more: (told.append("bought"), bought(*a, **more))[1])
         some = compose_experiment(*SCRIPTED, "curation.contamination_jaccard=0.01", "loop.gate.rule=mean")
         run(some, display=display)
         events = [
@@ -164,7 +164,7 @@ GATED = (
 
 def dev_and_test(experiment: Experiment) -> tuple[set[str], set[str]]:
     """Return the prompts of both splits, as the judge reads them."""
-    dataset = load_data(experiment)
+    dataset = load_coverage(experiment)
     return {row.prompt for row in dataset.dev}, {row.prompt for row in dataset.test}
 
 
@@ -410,9 +410,10 @@ def _die() -> None:
 
 def _killed_in(stage: str, experiment: Experiment) -> None:
     """Run in this process until the named stage has done its work for the second time, then SIGKILL."""
-    import llamaduo.steps as steps
+    from llamaduo.steps import growth, steps
 
-    real = getattr(steps, stage)
+    owner: Any = growth if stage in ("synthesize", "curate") else steps
+    real = getattr(owner, stage)
     calls = []
 
     def deadly(*args: Any, **kwargs: Any) -> Any:
@@ -422,7 +423,7 @@ def _killed_in(stage: str, experiment: Experiment) -> None:
             _die()
         return result
 
-    setattr(steps, stage, deadly)
+    setattr(owner, stage, deadly)
     run(experiment, display=quiet())
 
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from llamaduo.commands.audit_shown import rendered, summary
 from llamaduo.compose import compose
 from llamaduo.config import Experiment, JudgeKind, fingerprint, plain
+from llamaduo.data.coverage import load_coverage
+from llamaduo.data.dataset import gate_rows
 from llamaduo.data.labels import Labelled, read_labels
 from llamaduo.display import Display
 from llamaduo.errors import ConfigError, InputError, RunFolderError
@@ -28,12 +30,12 @@ from llamaduo.quote.hours import CHARACTERS_A_TOKEN
 from llamaduo.quote.quote import VERDICT_TOKENS
 from llamaduo.records import Example, Prediction, Verdict
 from llamaduo.runs.folder import RunDir
+from llamaduo.service.access import journal_path, open_service
 from llamaduo.service.client import Request
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import tariff
 from llamaduo.stages.judge import judge, request
 from llamaduo.stages.probe import probe
-from llamaduo.steps import gate_rows, journal_path, load_data, open_service
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,7 +128,7 @@ class Audit:
 
     def __init__(self, experiment: Experiment, asked: Asked) -> None:
         self._experiment = experiment
-        dataset = load_data(experiment)
+        dataset = load_coverage(experiment)
         coverage = (*dataset.train, *dataset.dev, *dataset.test)
         self._labelled: list[Labelled] = read_labels(asked.labels, coverage) if asked.labels else []
         self._split = experiment.protocol.gate_split.value

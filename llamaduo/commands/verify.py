@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamaduo.environment import settle_libraries
 from llamaduo.errors import ConfigError, DifferenceError, InputError
 from llamaduo.runs.record import read_runs
 from llamaduo.verify.archive import NAME, pack, unpacked
@@ -33,6 +34,7 @@ def verify_command(arguments: list[str], console: Console) -> int:
             target = Path(file)
         case _:
             raise ConfigError(f"{USAGE}.")
+    settle_libraries()
     journal = Path(named[-1]).expanduser() if named else None
     places = _places(Path(place))
     different = 0

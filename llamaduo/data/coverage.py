@@ -34,21 +34,22 @@ from llamaduo.data.readers import HEADER_AGAIN
 from llamaduo.data.tally import Tally
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.files.data_path import named, split_names, split_word
+from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example, prompt_id
 
 SPLITS = ("train", "dev", "test")
 _NAMED = 3
 
 
-def load_coverage(experiment: Experiment, pocket_pairs: list[tuple[str, str]]) -> CoverageDataset:
-    """Return the experiment's coverage data; `pocket_pairs` are used when it asks for the pocket tasks.
+def load_coverage(experiment: Experiment) -> CoverageDataset:
+    """Return the experiment's coverage data, split.
 
     Raises InputError where data can't be used, ServiceError where the Hub can't be reached.
     """
     data = experiment.data
     tally = _tally(data)
     if data.source is DataSource.pocket:
-        dataset = _from_pocket(pocket_pairs, data, tally)
+        dataset = _from_pocket(experiment.task.name, data, tally)
     elif data.source is DataSource.file:
         dataset = _from_file(data, tally)
     else:
@@ -69,8 +70,9 @@ def _tally(data: Data) -> Tally:
     return Tally(f"{data.path}{files}", notes)
 
 
-def _from_pocket(pairs: list[tuple[str, str]], data: Data, tally: Tally) -> CoverageDataset:
-    rows = [_pair(prompt, response) for prompt, response in pairs]
+def _from_pocket(task: str, data: Data, tally: Tally) -> CoverageDataset:
+    count = (data.train_rows or 0) + (data.dev_rows or 0) + (data.test_rows or 0)
+    rows = [_pair(prompt, response) for prompt, response in make_pairs(task, count, data.seed)]
     for number, row in enumerate(rows):
         tally.take(row, {}, f"made-up row {number}")
     return _split(_clustered(rows), data, test_rows=data.test_rows)

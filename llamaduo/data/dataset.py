@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from llamaduo.config import Experiment, GateSplit
 from llamaduo.records import Example
 
 FILE = "data.json"
@@ -79,3 +80,8 @@ class CoverageDataset:
     """What was read, used and left out."""
     places: Mapping[str, str] = field(default_factory=dict)
     """File and line of each prompt, by its id."""
+
+
+def gate_rows(experiment: Experiment, dataset: CoverageDataset) -> tuple[Example, ...]:
+    """Return the rows that the gate looks at."""
+    return dataset.dev if experiment.protocol.gate_split is GateSplit.dev else dataset.test

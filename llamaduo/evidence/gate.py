@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 from llamaduo.config import Experiment, Gate, GateAgainst, GateMethod, GateRule
 from llamaduo.evidence import two_tier
 from llamaduo.evidence.bounded import lower_limit, upper_limit
-from llamaduo.evidence.scorecard import Answer, Clusters, by_judge, by_tier, of_answers, sums_by_cluster
-from llamaduo.records import GateLook, Verdict
+from llamaduo.evidence.scorecard import Answer, Clusters, by_judge, by_tier, clusters, of_answers, sums_by_cluster
+from llamaduo.records import GateLook, Prediction, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,6 +62,32 @@ def looks(experiment: Experiment) -> int:
 def error_at_a_look(experiment: Experiment) -> float:
     """Return the error of the limits that the gate looks at in each iteration."""
     return experiment.loop.gate.error / looks(experiment)
+
+
+def seen(
+    experiment: Experiment,
+    predictions: Sequence[Prediction],
+    verdicts: Sequence[Verdict],
+    *,
+    error: float,
+    service_llm: Sequence[Verdict] | None,
+    method: str | None = None,
+) -> GateLook | None:
+    """Return what the gate sees of a model's answers, of which some may be unjudged; None where it asks for nothing."""
+    if not asked(experiment.loop.gate):
+        return None
+    near = clusters(predictions)
+    judged = {near.get(v.prompt_id, v.prompt_id) for v in verdicts}
+    return look(
+        verdicts,
+        experiment.loop.gate,
+        error=error,
+        clusters=near,
+        service_llm=service_llm,
+        unjudged=len({near.get(p.prompt_id, p.prompt_id) for p in predictions} - judged),
+        method=method,
+        dear=experiment.judge.dear,
+    )
 
 
 def look(

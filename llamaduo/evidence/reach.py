@@ -2,6 +2,7 @@
 
     refusal(experiment, 2, test=16)    why no model can pass, with the number of prompts needed; None if one can
     outlook(experiment, 64, test=16)   what a model needs to pass, a sentence each
+    told_of(experiment, gated, test)   both, of these rows; raises InputError where data would be bought in vain
 
 Differences between prompts are taken to have a standard deviation of 10 points where one has to be assumed; a model
 whose answers scatter more needs more prompts.
@@ -10,8 +11,10 @@ whose answers scatter more needs more prompts.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from llamaduo.config import Experiment, GateAgainst, GateMethod, GateRule, GateSplit, JudgeKind
+from llamaduo.errors import InputError
 from llamaduo.evidence.bounded import fewest, lower_limit
 from llamaduo.evidence.gate import (
     FEWEST_ASSUMED,
@@ -23,11 +26,30 @@ from llamaduo.evidence.gate import (
     spread_out,
     supported_margin,
 )
+from llamaduo.records import Example
 
 ASSUMED = (
     "The difference is limited by Student's t, which assumes that no rare, large failures hide among prompts that were "
     "not asked."
 )
+
+
+def told_of(experiment: Experiment, gated: Sequence[Example], tested: Sequence[Example]) -> list[str]:
+    """Return what the gate can see with so many prompts, a sentence each.
+
+    Raises InputError where no model can pass, and data would be bought for it in vain.
+    """
+    prompts, test = prompts_in(gated), prompts_in(tested)
+    refused = refusal(experiment, prompts, test)
+    if refused and experiment.synthesis.enabled:
+        raise InputError(refused)
+    told = [f"No model can pass: {refused}"] if refused else outlook(experiment, prompts, test)
+    return [*left_out(experiment), *told]
+
+
+def prompts_in(examples: Sequence[Example]) -> int:
+    """Return how many prompts there are, near copies of one counted once."""
+    return len({example.cluster or example.prompt_id for example in examples})
 
 
 def refusal(experiment: Experiment, prompts: int, test: int) -> str | None:

@@ -20,9 +20,11 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
+from llamaduo.config import plain
 from llamaduo.evidence.bounded import limits
 from llamaduo.evidence.two_tier import combined
-from llamaduo.records import Estimate, Prediction, Scorecard, Verdict
+from llamaduo.records import Adapter, Estimate, GateLook, Prediction, Scorecard, Verdict
+from llamaduo.runs.state import Iteration
 
 Answer = tuple[str, int]
 """A prompt's id and the sample's number."""
@@ -69,6 +71,42 @@ def score(
         criteria=_criteria(verdicts, found, dear),
         unjudged=there[0] - len(answers) if there else 0,
         spared=there[1] - len(verdicts) if there else 0,
+    )
+
+
+def from_tree(tree: Mapping[str, Any]) -> Scorecard:
+    """Return the scorecard that `scorecard.json` holds."""
+    estimates = {name: Estimate(**tree[name]) for name in ("similarity", "precision")}
+    return Scorecard(**{**tree, **estimates})
+
+
+def iteration_of(
+    number: int, trained: Adapter, card: Scorecard, gate: GateLook | None, *, cost_usd: float, seconds: float
+) -> Iteration:
+    """Return an iteration's line of metrics."""
+    return Iteration(
+        iteration=number,
+        train_rows=trained.train_rows,
+        synthetic_rows=trained.synthetic_rows,
+        skipped_rows=trained.skipped_rows,
+        **{
+            f"{name}_{limit}": getattr(getattr(card, name), limit)
+            for name in ("similarity", "precision")
+            for limit in ("mean", "low", "high")
+        },
+        coverage=card.coverage,
+        answers=card.answers,
+        unanswered=card.unanswered,
+        scored=card.scored,
+        unscored=card.unscored,
+        train_loss=trained.loss,
+        cost_usd=cost_usd,
+        seconds=seconds,
+        judges=card.judges,
+        prompts=max(card.similarity.prompts, card.precision.prompts),
+        unjudged=card.unjudged,
+        spared=card.spared,
+        gate=plain(gate) if gate else None,
     )
 
 

@@ -16,7 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 
 from llamaduo.config import Loop
-from llamaduo.evidence.scorecard import Answer
+from llamaduo.evidence.gate import SCORES
+from llamaduo.evidence.scorecard import Answer, of_answers
+from llamaduo.records import Verdict
 from llamaduo.runs.state import Iteration
 
 Gain = Callable[[Iteration, Iteration], float]
@@ -66,6 +68,44 @@ def least_gained(later: Scores, earlier: Scores) -> float:
     if len(gains) < 2:
         return -math.inf
     return gained(later, earlier) - SURE * stdev(gains) / math.sqrt(len(gains))
+
+
+class Gains:
+    """The gains between a run's iterations, answer by answer where not all of one was judged."""
+
+    def __init__(self) -> None:
+        self._scores: dict[int, Scores] = {}
+        self._later: dict[int, int] = {}
+        """Verdicts that were asked for later, by iteration."""
+
+    def know(self, number: int, verdicts: Sequence[Verdict], rest: Sequence[Verdict] | None = None) -> None:
+        """Take an iteration's verdicts; `rest` are those on what was left out of them at first."""
+        self._scores[number] = {name: of_answers([*verdicts, *(rest or ())], name) for name in SCORES}
+        if rest is not None:
+            self._later[number] = len(rest)
+
+    def left(self, history: Sequence[Iteration], patience: int) -> list[int]:
+        """Return the iterations that a plateau is about of which something was left out and not asked for since."""
+        late = [iteration.iteration for iteration in history[-patience:]]
+        about = (best(history[:-patience], self.gain), *late)
+        return [number for number in about if history[number].unjudged and number not in self._later]
+
+    @property
+    def asked_later(self) -> int:
+        """Verdicts that were left out at first and asked for since a plateau depended on them."""
+        return sum(self._later.values())
+
+    def gain(self, later: Iteration, earlier: Iteration) -> float:
+        """Return by how many points an iteration is better than another, over the prompts that were judged in both."""
+        if not later.unjudged and not earlier.unjudged:
+            return by_means(later, earlier)
+        return gained(self._scores[later.iteration], self._scores[earlier.iteration])
+
+    def least(self, later: Iteration, earlier: Iteration) -> float:
+        """Return the least that the gain may be over all prompts."""
+        if all(not one.unjudged or one.iteration in self._later for one in (later, earlier)):
+            return self.gain(later, earlier)
+        return least_gained(self._scores[later.iteration], self._scores[earlier.iteration])
 
 
 def _gains(later: Scores, earlier: Scores) -> list[float]:

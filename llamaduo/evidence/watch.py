@@ -14,9 +14,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llamaduo.config import Gate, GateAgainst
+from llamaduo.config import Experiment, Gate, GateAgainst, GateSplit, JudgeKind
 from llamaduo.evidence.economy import Claim, Known, Round, enough, ordered, rounds
-from llamaduo.evidence.gate import above, asked, number
+from llamaduo.evidence.gate import above, asked, error_at_a_look, number
 from llamaduo.evidence.scorecard import Answer, clusters, of_answers
 from llamaduo.records import Prediction, Verdict
 
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+
+
+def judges_in_rounds(experiment: Experiment) -> bool:
+    """Tell whether iterations are judged in rounds: service LLMs judge them for a gate that looks at dev.
+
+    With dear judges they aren't: what ends the rounds knows no limit of two tiers.
+    """
+    judges = experiment.judge
+    dev = experiment.protocol.gate_split is GateSplit.dev
+    service = judges.kind is JudgeKind.service and not judges.dear
+    return judges.economy and dev and service and bool(asked(experiment.loop.gate))
 
 
 class Watch:
@@ -57,6 +68,20 @@ class Watch:
             for name in self._names
         }
         self.rounds: list[Round] = rounds(self._clusters, repeats=repeats, size=size)
+
+    @classmethod
+    def of(cls, experiment: Experiment, predictions: Sequence[Prediction], theirs: Sequence[Verdict] | None) -> Watch:
+        """Return the watch over an iteration's judging; `theirs` are the verdicts on the service LLM's answers."""
+        settings, error = experiment.judge, error_at_a_look(experiment)
+        return cls(
+            experiment.loop.gate,
+            error,
+            predictions,
+            repeats=settings.repeats,
+            size=settings.round_prompts,
+            seed=experiment.runtime.seed,
+            service_llm=theirs,
+        )
 
     def enough(self, verdicts: Sequence[Verdict]) -> bool:
         """Tell whether the gate's decision stands, whatever the rest would bring."""

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from llamaduo.config import Backend, Beside, Experiment, JudgeKind, ServiceLLM, beside
-from llamaduo.data.dataset import CoverageDataset
+from llamaduo.data.dataset import CoverageDataset, gate_rows
 from llamaduo.data.shots import with_nearest
 from llamaduo.evidence.two_tier import seen_of
+from llamaduo.evidence.watch import judges_in_rounds
 from llamaduo.loop import run_folder
 from llamaduo.records import Example, Prediction
 from llamaduo.service import answers
@@ -26,7 +27,8 @@ from llamaduo.service.client import Request
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import Tariff, tariff
 from llamaduo.stages import judge
-from llamaduo.steps import SYNTHESIS_ROUNDS, answering, gate_rows, judges_in_rounds, synthesis_requests, volume
+from llamaduo.stages.infer import answering
+from llamaduo.steps.growth import ROUNDS, synthesis_requests, volume
 
 
 @dataclass
@@ -82,7 +84,7 @@ def count_synthesis(
             (0, 1) if number == 0 else (1,), calls=1, held=int(held), characters=0 if held else len(request.prompt)
         )
         if not held:
-            line.ceiling_usd += SYNTHESIS_ROUNDS * line.tariff.cost(request.longest_prompt, request.longest_reply)
+            line.ceiling_usd += ROUNDS * line.tariff.cost(request.longest_prompt, request.longest_reply)
 
 
 def _synthesis_requests(experiment: Experiment, dataset: CoverageDataset) -> Iterator[tuple[int, Request]]:

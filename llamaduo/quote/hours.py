@@ -1,7 +1,7 @@
 """The hours that training and answering would take, as a range, with what the estimate rests on.
 
     known = measured_rates(Path("results")).get(experiment.local_model.path)
-    for part in rendered([work(experiment, load_data(experiment), rounds=5, measured=known)]): print(part)
+    for part in rendered([work(experiment, load_coverage(experiment), rounds=5, measured=known)]): print(part)
 
 The lower figure is a gate passed at the first iteration at the fastest rate, the upper one all iterations at the
 slowest. Rates come, in this order, from finished runs of the same local model below the results folder; for pocket
@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamaduo.config import Assumptions, Backend, Experiment, GateSplit, is_pocket
-from llamaduo.data.dataset import CoverageDataset
+from llamaduo.data.dataset import CoverageDataset, gate_rows
 from llamaduo.errors import LlamaduoError
 from llamaduo.records import Example
 from llamaduo.runs.record import RunRecord, read_runs
-from llamaduo.steps import gate_rows, volume
+from llamaduo.steps.growth import volume
 from llamaduo.studies.costs import speed
 
 if TYPE_CHECKING:

@@ -16,15 +16,16 @@ from functools import cache
 from pathlib import Path
 
 from llamaduo.config import Experiment
-from llamaduo.data.dataset import CoverageDataset
+from llamaduo.data.coverage import load_coverage
+from llamaduo.data.dataset import CoverageDataset, gate_rows
 from llamaduo.evidence import reach
 from llamaduo.loop import finished
 from llamaduo.quote.calls import Line, Lines, count_answers, count_judging, count_synthesis, rounds
 from llamaduo.quote.hours import CHARACTERS_A_TOKEN, Work, measured_rates, work
+from llamaduo.service.access import journal_path
 from llamaduo.service.bodies import most_tokens
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import retirement_warning
-from llamaduo.steps import clusters_of, gate_rows, journal_path, load_data
 
 VERDICT_TOKENS = 120
 """A judge's reply in tokens: an assumption, until the journal knows better."""
@@ -89,7 +90,7 @@ def quote(experiments: Sequence[Experiment], *, today: datetime.date) -> Quote:
     for experiment in experiments:
         if finished(experiment):
             continue
-        dataset = load_data(experiment)
+        dataset = load_coverage(experiment)
         outlook |= dict.fromkeys(_outlook(experiment, dataset))
         known = measured(Path(experiment.runtime.results)).get(experiment.local_model.path)
         works.append(work(experiment, dataset, rounds(experiment, dataset), known))
@@ -114,8 +115,8 @@ def quote(experiments: Sequence[Experiment], *, today: datetime.date) -> Quote:
 
 def _outlook(experiment: Experiment, dataset: CoverageDataset) -> list[str]:
     """Return what of the data is not used, and what the gate can see, also where a run would be refused for it."""
-    prompts = clusters_of(gate_rows(experiment, dataset))
-    test = clusters_of(dataset.test)
+    prompts = reach.prompts_in(gate_rows(experiment, dataset))
+    test = reach.prompts_in(dataset.test)
     refused = reach.refusal(experiment, prompts, test)
     account = dataset.account
     data = account.lines() if account and len(account.lines()) > 1 else []

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from llamaduo.config import DataSource, Experiment, contents_of, is_pocket
 from llamaduo.errors import InputError
+from llamaduo.runs.folder import write_kept
 from llamaduo.runs.marks import kept_fault
 
 NAME = "identity.json"
@@ -94,6 +95,13 @@ def _given(experiment: Experiment, key: str) -> str | None:
     part, leaf = key.split(".")
     given: str | None = getattr(getattr(experiment, part), leaf)
     return given
+
+
+def remember(experiment: Experiment, folder: Path) -> None:
+    """Write down what is known of models and data; raises InputError where one is another than the run began with."""
+    known = refuse_others(experiment, folder)
+    if known != recorded(folder):
+        write_kept(folder / NAME, f"{json.dumps(known, indent=1)}\n".encode())
 
 
 def refuse_others(experiment: Experiment, folder: Path) -> dict[str, str]:

@@ -41,13 +41,6 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 RESERVED = (*SCORES, *(f"{score}_assessment" for score in SCORES), "reason", "score", *TEXTS, "unscored")
 """What it may not be called."""
 
-_COPY = "judge_prompt.txt"
-
-
-def copy_in(folder: Path) -> Path:
-    """Return where a run's folder keeps its copy of the rubric."""
-    return folder / _COPY
-
 
 def read(path: str) -> str:
     """Return the text of a rubric's file; raises InputError where it can't be read."""

@@ -10,21 +10,25 @@ for an answer is not cut: it gets a prediction without text whose finish_reason 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from llamaduo.config import Backend, Infer, LocalModel, Quantization, Runtime
+from llamaduo.config import FEW_SHOTS, Backend, Beside, Experiment, Infer, LocalModel, Quantization, Runtime
 from llamaduo.data.chat import Chat
 from llamaduo.data.shots import nearest, with_nearest, with_shots
+from llamaduo.errors import InputError, ServiceError
+from llamaduo.evidence.scorecard import unanswered
 from llamaduo.local.adapter import load_adapter
 from llamaduo.local.decoding import Rules, Sample, decode_what_fits
 from llamaduo.local.model import give_back, load_base, load_chat
 from llamaduo.local.vllm_answers import vllm_answers
 from llamaduo.records import Example, Prediction
 from llamaduo.service.answers import server_answers
-from llamaduo.service.client import Outcome, Service
+from llamaduo.service.client import Failure, Outcome, Service
+from llamaduo.service.unusable import Told, of_server
 
 
 def infer(
@@ -77,6 +81,48 @@ def infer(
         )
     prompts = [example.prompt for example in examples for _ in range(config.samples)]
     return [replace(prediction, prompt=prompt) for prediction, prompt in zip(made, prompts, strict=True)]
+
+
+def answering(experiment: Experiment, beside: Beside | None) -> Infer:
+    """Return how the prompts are answered by the model, or by who stands beside it."""
+    config = experiment.infer
+    if beside is Beside.service_llm:
+        llm = experiment.service_llm
+        return replace(
+            config, backend=Backend.endpoint, server=llm, temperature=None, max_new_tokens=llm.max_tokens, shots=0
+        )
+    return replace(config, shots=FEW_SHOTS) if beside is Beside.few_shot else config
+
+
+def odd_stops(stops: Sequence[str]) -> list[str]:
+    """Return a sentence on stop strings with a backslash where a line break may be meant."""
+    odd = [text for text in stops if re.search(r"\\[ntr]", text)]
+    told = (
+        f'infer.stop: {", ".join(odd)}: a backslash and a letter, no line break; in YAML "\\n" in double quotes is one.'
+    )
+    return [told] if odd else []
+
+
+def refuse_unanswered(predictions: Sequence[Prediction], troubles: Sequence[Outcome], limit: float) -> None:
+    """Keep a server's outage from becoming an artifact: raise ServiceError, and the same command asks again."""
+    reasons = unanswered(predictions)
+    if reasons.total() > limit * len(predictions):
+        failures = [one.message for one in troubles if isinstance(one, Failure)]
+        replies = [
+            Told("It", "infer.server", one.text or one.aside) for one in troubles if not isinstance(one, Failure)
+        ]
+        told, last = replies[0] if replies else None, failures[-1] if failures else None
+        raise ServiceError(of_server(reasons, len(predictions), limit=limit, told=told, failure=last))
+
+
+def refuse_hopeless(predictions: Sequence[Prediction], limit: float) -> None:
+    """Buy no data for a gate that can't be passed: which prompts are too long doesn't change with training."""
+    too_long = sum(prediction.finish_reason == "prompt_too_long" for prediction in predictions)
+    if too_long > limit * len(predictions):
+        raise InputError(
+            f"{too_long} of {len(predictions)} answers at the gate are missing: prompts exceed the model's context, so "
+            "it can't pass. Take a longer context, a smaller infer.max_new_tokens, or synthesis=none."
+        )
 
 
 def _fitting(chat: Chat, example: Example, shots: Sequence[Example], room: int) -> Example:

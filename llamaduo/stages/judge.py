@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 
 from llamaduo.config import Judge, JudgeKind, JudgePrompt
 from llamaduo.errors import ServiceError
 from llamaduo.evidence.economy import Round
 from llamaduo.evidence.reference import METRICS
 from llamaduo.evidence.scale import another_scale
+from llamaduo.evidence.scorecard import unscored
 from llamaduo.evidence.two_tier import chosen
 from llamaduo.records import Prediction, Verdict
 from llamaduo.service.asking_again import again_if
@@ -29,7 +31,7 @@ from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Failure, Outcome, Request, Service
 from llamaduo.service.prompts import judge_prompt, judge_template, text_hash, verdict_schema
 from llamaduo.service.replies import Scores, UnreadableError, read_scores
-from llamaduo.service.unusable import quoted
+from llamaduo.service.unusable import Told, of_judges, quoted
 
 Progress = Callable[[int, int], None]
 Call = tuple[Prediction, str, int]
@@ -103,6 +105,32 @@ def calls_there_are(predictions: Sequence[Prediction], config: Judge, seed: int)
         if name not in config.dear or answer in drawn
         for repeat in range(config.repeats)
     ]
+
+
+def verdicts_there_are(predictions: Sequence[Prediction], config: Judge, seed: int) -> int:
+    """Return how many verdicts there are on answers if nothing is left out."""
+    if config.kind is not JudgeKind.service:
+        return len(predictions) * len(METRICS)
+    return len(calls_there_are(predictions, config, seed))
+
+
+def refuse_unreadable(verdicts: Sequence[Verdict], config: Judge, service: Service | None) -> None:
+    """Raise ServiceError when too few of the judges' replies could be read, those of either tier."""
+    tiers = ([v for v in verdicts if (v.judge in config.dear) is tier] for tier in (False, True))
+    share, counts = max(map(unscored, tiers), key=itemgetter(0))
+    if share > config.max_unscored:
+        failures = [v.reasons["unscored"] for v in verdicts if "unscored" in v.reasons]
+        told, last = _unreadable(verdicts, service), failures[-1] if failures else None
+        raise ServiceError(of_judges(share, counts, limit=config.max_unscored, told=told, failure=last))
+
+
+def _unreadable(verdicts: Sequence[Verdict], service: Service | None) -> Told | None:
+    """Return a reply that could not be read, None where none came."""
+    for verdict in verdicts:
+        stored = service.stored(verdict.request) if service and verdict.request else None
+        if verdict.unscored and stored:
+            return Told(verdict.judge, f"judge.panel.{verdict.judge}", stored.text or stored.aside)
+    return None
 
 
 def request(config: Judge, prediction: Prediction, name: str, repeat: int) -> Request:

@@ -39,6 +39,16 @@ class Batch:
     cost_usd: float
     """Price of the replies."""
 
+    def __add__(self, later: Batch) -> Batch:
+        """Return what this round and a later one brought."""
+        return Batch(
+            self.examples + later.examples,
+            self.requests + later.requests,
+            self.failed + later.failed,
+            self.dropped + later.dropped,
+            self.cost_usd + later.cost_usd,
+        )
+
 
 _ANOTHER = 1_000_000
 """What another try of a request adds to its number."""

@@ -42,10 +42,12 @@ def exit_code(state: RunState) -> int:
 def run_one(experiment: Experiment, *, quiet: bool = False) -> RunState:
     """Run one experiment, show it and write its page; a finished one is shown without loading anything heavy."""
     from llamaduo.display import Display, pocket_label
+    from llamaduo.environment import settle_libraries
     from llamaduo.loop import finished, run, run_folder
     from llamaduo.runs.tracking import read_metrics
     from llamaduo.studies.pages.page import write_run_page
 
+    settle_libraries()
     folder = run_folder(experiment)
     with Display(quiet=quiet) as display:
         state = finished(experiment)

@@ -121,7 +121,7 @@ def _plan(cells: Sequence[Experiment], sweep: Sweep) -> None:
 
 def _refuse_missing_keys(cells: Sequence[Experiment], sweep: Sweep) -> None:
     """Raise ConfigError before anything runs, where no run has all its keys; a cluster may have its own."""
-    from llamaduo.steps import refuse_missing_keys
+    from llamaduo.service.access import refuse_missing_keys
 
     missing: list[ConfigError] = []
     for experiment in cells:
@@ -139,7 +139,9 @@ def _refuse_unreadable_data(cells: Sequence[Experiment]) -> None:
     Each is read once for all equal settings; data of the Hub are seen when their runs begin.
     """
     from llamaduo.config import DataSource
-    from llamaduo.steps import gate_outlook, load_data
+    from llamaduo.data.coverage import load_coverage
+    from llamaduo.data.dataset import gate_rows
+    from llamaduo.evidence import reach
 
     known: set[str] = set()
     for experiment in cells:
@@ -150,7 +152,8 @@ def _refuse_unreadable_data(cells: Sequence[Experiment]) -> None:
         )
         if experiment.data.source is not DataSource.hub and settings not in known:
             known.add(settings)
-            gate_outlook(experiment, load_data(experiment))
+            dataset = load_coverage(experiment)
+            reach.told_of(experiment, gate_rows(experiment, dataset), dataset.test)
 
 
 class _Left:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from llamaduo.config import Backend, Beside, DataSource, Experiment, fingerprint
+from llamaduo.data.coverage import load_coverage
 from llamaduo.data.dataset import Account, CoverageDataset
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError, InputError, LlamaduoError, ServiceError
@@ -27,8 +28,10 @@ from llamaduo.runs.folder import RunDir, mark_copy
 from llamaduo.runs.identity import read_later
 from llamaduo.runs.record import RunRecord
 from llamaduo.runs.state import RunState
-from llamaduo.service.journal import Journal, default_path
-from llamaduo.steps import REST, Steps, answering, load_data
+from llamaduo.service.access import journal_path
+from llamaduo.service.journal import Journal
+from llamaduo.stages.infer import answering
+from llamaduo.steps.steps import REST, Steps
 from llamaduo.verify.compare import Verified, taken_as_stored
 from llamaduo.verify.stored_config import interpolations, isolate, stored_experiment, unopened
 
@@ -66,7 +69,7 @@ def _with_what_there_is(
     experiment = _experiment(record, found, whole=whole)
     if experiment is None:
         return None
-    path = journal or _journal_path(experiment)
+    path = journal or journal_path(experiment)
     dataset = _dataset(experiment, record, found, whole=whole)
     isolate(experiment)
     missing = not path.is_file()
@@ -111,11 +114,6 @@ def _experiment(record: RunRecord, found: Verified, *, whole: bool) -> Experimen
         return None
 
 
-def _journal_path(experiment: Experiment) -> Path:
-    named = experiment.service.journal
-    return Path(named).expanduser() if named else default_path()
-
-
 def _dataset(experiment: Experiment, record: RunRecord, found: Verified, *, whole: bool) -> CoverageDataset | None:
     """Return the coverage data as the run had them, or None where they can't be had again.
 
@@ -126,7 +124,7 @@ def _dataset(experiment: Experiment, record: RunRecord, found: Verified, *, whol
         why = "an archive's data file is not opened"
     elif experiment.data.source is not DataSource.hub:
         try:
-            dataset = load_data(experiment)
+            dataset = load_coverage(experiment)
         except LlamaduoError as error:
             why = _line(error)
         else:
@@ -269,7 +267,7 @@ class _Derived(Steps):
         self._end_without(where, "verdicts.jsonl", needs_a_model=False)
         return super().judge(where, predictions)
 
-    def rest(self, number: int, predictions: list[Prediction], verdicts: list[Verdict]) -> list[Verdict]:
+    def rest(self, number: int, predictions: Sequence[Prediction], verdicts: Sequence[Verdict]) -> list[Verdict]:
         """Derive the verdicts on what was left out at first."""
         self._end_without(number, REST, needs_a_model=False)
         return super().rest(number, predictions, verdicts)

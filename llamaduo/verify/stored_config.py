@@ -25,7 +25,7 @@ from llamaduo.config import (
     has_own_rubric,
 )
 from llamaduo.errors import ConfigError
-from llamaduo.service import rubric
+from llamaduo.runs.setting import rubric_copy
 
 if TYPE_CHECKING:
     from llamaduo.runs.record import RunRecord
@@ -52,7 +52,7 @@ def stored_experiment(record: RunRecord) -> Experiment:
     experiment.service.replay = True
     experiment.judge.any_scale = True  # what was decided by its scores is derived from them
     if has_own_rubric(experiment.judge):
-        copied = rubric.copy_in(record.folder)
+        copied = rubric_copy(record.folder)
         if not copied.is_file():
             raise ConfigError(f"judge.prompt: a file of its own, of which {copied.name} is no copy here")
         experiment.judge.prompt = str(copied)

@@ -40,7 +40,7 @@ def load(experiment: Experiment) -> Load:
     def loaded(gate: GateSplit = GateSplit.dev, **data: Any) -> CoverageDataset:
         experiment.data = Data(**{"source": DataSource.file, "path": "pairs.jsonl"} | data)
         experiment.protocol.gate_split = gate
-        return load_coverage(experiment, [])
+        return load_coverage(experiment)
 
     return loaded
 
@@ -227,7 +227,8 @@ class TestNearDuplicates:
     @pytest.mark.parametrize("task", ["classification", "closed_qa", "summarization", "coding"])
     def test_pocket_tickets_are_all_different(self, task: str, experiment: Experiment) -> None:
         experiment.data = Data(DataSource.pocket, train_rows=64, dev_rows=64, test_rows=64)
-        dataset = load_coverage(experiment, make_pairs(task, 192, experiment.data.seed))
+        experiment.task.name = task
+        dataset = load_coverage(experiment)
         assert sizes(dataset) == (64, 64, 64)
         assert dataset.notes == ()
 
@@ -343,7 +344,7 @@ def test_a_file_that_can_not_be_read_is_refused(load: Load) -> None:
 def test_the_pocket_tasks_are_split_by_the_counts(experiment: Experiment) -> None:
     experiment.data = Data(DataSource.pocket, train_rows=8, dev_rows=5, test_rows=4)
     made = make_pairs("classification", 17, experiment.data.seed)
-    dataset = load_coverage(experiment, made)
+    dataset = load_coverage(experiment)
     assert sizes(dataset) == (8, 5, 4)
     assert_disjoint(dataset, 17)
     assert {(row.prompt, row.response) for name in SPLITS for row in getattr(dataset, name)} == set(made)
@@ -374,7 +375,7 @@ class TestHub:
         def loaded(**data: Any) -> CoverageDataset:
             known = {"source": DataSource.hub, "path": "org/data", "revision": "abc", "dev_rows": 3}
             experiment.data = Data(**known | data)
-            return load_coverage(experiment, [])
+            return load_coverage(experiment)
 
         return loaded
 

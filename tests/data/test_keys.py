@@ -31,7 +31,7 @@ def load(experiment: Experiment, rows: list[dict[str, object]], **data: object) 
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     experiment.data = Data(source=DataSource.file, path="pairs.jsonl", dev_least=0, **data)  # type: ignore[arg-type]
     experiment.protocol.gate_split = GateSplit.dev
-    dataset = load_coverage(experiment, [])
+    dataset = load_coverage(experiment)
     return len(dataset.train) + len(dataset.dev) + len(dataset.test)
 
 

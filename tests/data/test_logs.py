@@ -246,7 +246,7 @@ def loaded(experiment: Experiment, rows: list[dict[str, Any]]) -> CoverageDatase
     Path("log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     experiment.data = Data(DataSource.file, path="log.jsonl", dev_rows=5, test_rows=5)
     experiment.protocol.gate_split = GateSplit.dev
-    return load_coverage(experiment, [])
+    return load_coverage(experiment)
 
 
 def numbered(number: int, reason: str, model: str = "gpt-4o-2024-08-06", **response: Any) -> dict[str, Any]:

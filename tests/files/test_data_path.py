@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from llamaduo.config import Experiment, fingerprint
+from llamaduo.data.coverage import load_coverage
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.data.formats import read_example, read_rows
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.files.data_path import content_hash, named
-from llamaduo.steps import load_data
 
 Compose = Callable[..., Experiment]
 
@@ -45,7 +45,7 @@ def answers(path: str) -> list[str]:
 
 def data_of(compose: Compose, path: str, *more: str) -> CoverageDataset:
     own = ("judge=reference", "synthesis=none", "loop.gate.precision=null", "data.dev_rows=4")
-    return load_data(compose("data=file", f"data.path={path}", *own, *more))
+    return load_coverage(compose("data=file", f"data.path={path}", *own, *more))
 
 
 def splits(dataset: CoverageDataset) -> dict[str, list[int]]:

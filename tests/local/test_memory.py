@@ -525,7 +525,9 @@ def test_no_money_is_spent_for_a_model_that_does_not_fit(
 
     asked: list[str] = []
     device("cuda", 4)
-    monkeypatch.setattr("llamaduo.steps.check", lambda dataset, account, **_: account)  # the folder has no tokenizer
+    monkeypatch.setattr(
+        "llamaduo.steps.opening.check", lambda dataset, account, **_: account
+    )  # the folder has no tokenizer
     experiment = llama3("loop.growth.volumes=[8]", "loop.growth.include_coverage=false")
     experiment.service_llm = llm(lambda prompt, parameters: asked.append(prompt) or "")
     with pytest.raises(ConfigError, match="No setting makes it fit"):

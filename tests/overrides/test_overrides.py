@@ -19,7 +19,7 @@ from llamaduo.compose import compose
 from llamaduo.config import Experiment
 from llamaduo.errors import ConfigError
 from llamaduo.overrides.grammar import kind_of, read, refuse_sweeps
-from llamaduo.steps import odd_stops
+from llamaduo.stages.infer import odd_stops
 
 OFFLINE = ("data=file", "judge=reference", "synthesis=none", "train=none")
 NAMES = [

@@ -48,8 +48,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
 def judged(quick_stages: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all answers be as bad, and nothing be loaded."""
     script_judge(lambda prompt, _: verdict(20))
-    monkeypatch.setattr("llamaduo.steps.refuse_if_too_large", lambda experiment: None)
-    monkeypatch.setattr("llamaduo.steps.check", lambda dataset, account, **_: account)
+    monkeypatch.setattr("llamaduo.steps.opening.refuse_if_too_large", lambda experiment: None)
+    monkeypatch.setattr("llamaduo.steps.opening.check", lambda dataset, account, **_: account)
 
 
 def test_any_changed_file_of_a_models_folder_is_another_run(compose_experiment: Compose, mine: Path) -> None:
@@ -137,7 +137,7 @@ def test_weights_that_change_while_the_run_goes_on_are_refused(
         return quick_infer(*args, **kwargs)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr("llamaduo.steps.infer", changed)
+        patch.setattr("llamaduo.steps.steps.infer", changed)
         with pytest.raises(
             InputError, match=r"local_model\.path=.*mine is not what .* was begun with \(sha256 .* then"
         ):
@@ -168,7 +168,7 @@ class TestHub:
     ) -> None:
         hub("models--owner--name", OLD)
         with monkeypatch.context() as patch:
-            patch.setattr("llamaduo.steps.infer", lambda *args, **kwargs: 1 / 0)
+            patch.setattr("llamaduo.steps.steps.infer", lambda *args, **kwargs: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 run(experiment, display=quiet())
         hub("models--owner--name", NEW)
@@ -182,7 +182,7 @@ class TestHub:
             hub("models--owner--name", OLD)
             return quick_train(*args, **kwargs)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("llamaduo.steps.train", loaded)
+        monkeypatch.setattr("llamaduo.steps.steps.train", loaded)
         run(experiment, display=quiet())
         told = json.loads((run_folder(experiment) / NAME).read_text())
         assert told == {"local_model.path": f"commit {OLD}"}

@@ -16,11 +16,11 @@ from numbered import REQUESTS, ROWS, answering, ask_all, filled, text_of
 
 from llamaduo.config import Experiment
 from llamaduo.errors import InputError
+from llamaduo.service.access import open_service
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.ledger import TakenIn, export, take_in, verify
 from llamaduo.service.schema import REPLY, checksum
-from llamaduo.steps import open_service
 
 TEXTS = [text_of(number) for number in range(ROWS)]
 

@@ -22,6 +22,7 @@ from llamaduo.loop import run, run_folder
 from llamaduo.quote.quote import quote
 from llamaduo.records import Verdict
 from llamaduo.runs.folder import read_rows
+from llamaduo.runs.setting import rubric_copy
 from llamaduo.service import rubric
 from llamaduo.service.prompts import judge_prompt, judge_template, text_hash
 
@@ -164,7 +165,7 @@ class TestARun:
         here = run_folder(experiment) / "iterations/00"
         assert "criteria" not in (here / "verdicts.jsonl").read_text() + (here / "scorecard.json").read_text()
         assert read_rows(here / "verdicts.jsonl", Verdict)[0].criteria == {}
-        assert not rubric.copy_in(run_folder(experiment)).exists()
+        assert not rubric_copy(run_folder(experiment)).exists()
 
     def test_verify_finds_the_rubric_in_the_runs_folder_when_the_file_is_gone(
         self, own: Path, compose_experiment: Compose, capsys: pytest.CaptureFixture[str]
@@ -180,7 +181,7 @@ class TestARun:
         assert "1 fingerprints" in capsys.readouterr().out
         assert main(["verify", str(folder), "--archive", "run.tar.xz"]) == 0
         assert main(["verify", "run.tar.xz"]) == 0
-        kept = rubric.copy_in(folder)
+        kept = rubric_copy(folder)
         kept.write_text(kept.read_text().replace("support", "sales"))
         assert main(["verify", str(folder)]) == 4
 

@@ -10,8 +10,8 @@ from fakes import SMALL, quick_stages
 from llamaduo.config import Experiment
 from llamaduo.display import Display
 from llamaduo.loop import run
+from llamaduo.service.access import asked_llms
 from llamaduo.service.trusted import trusted
-from llamaduo.steps import asked_llms
 
 __all__ = ["quick_stages"]
 

@@ -23,10 +23,12 @@ import pytest
 from study_killing import LIGHT, Calls, Study, descendants, lives, settled_bill
 from wire_double import Double, Settings, serving
 
-from llamaduo import steps
 from llamaduo.compose import Composed, Sweep, compose
 from llamaduo.config import Experiment, fingerprint
+from llamaduo.data import coverage
+from llamaduo.data.dataset import CoverageDataset
 from llamaduo.errors import ConfigError, InputError
+from llamaduo.evidence import reach
 from llamaduo.loop import run_folder
 from llamaduo.records import to_json
 from llamaduo.runs.state import RunState
@@ -292,14 +294,15 @@ class TestChecks:
         assert found is not None
         read: list[int | None] = []
 
-        def load(experiment: Experiment) -> None:
+        def load(experiment: Experiment) -> CoverageDataset:
             read.append(experiment.data.test_rows)
             assert not Path("results").exists()
             if experiment.data.test_rows is None:
                 raise InputError("no good")
+            return CoverageDataset((), (), ())
 
-        monkeypatch.setattr(steps, "load_data", load)
-        monkeypatch.setattr(steps, "gate_outlook", lambda *_: [])
+        monkeypatch.setattr(coverage, "load_coverage", load)
+        monkeypatch.setattr(reach, "told_of", lambda *_: [])
         with pytest.raises(InputError, match="no good"):
             run_all(found)
         assert read == [4, None]

@@ -36,8 +36,8 @@ def files(compose_experiment: Callable[..., Experiment], monkeypatch: pytest.Mon
     """Return the members of a sound archive; training and answering are out of reach from here on."""
     if not _once:
         with monkeypatch.context() as patch:
-            patch.setattr("llamaduo.steps.train", quick_train)
-            patch.setattr("llamaduo.steps.infer", quick_infer)
+            patch.setattr("llamaduo.steps.steps.train", quick_train)
+            patch.setattr("llamaduo.steps.steps.infer", quick_infer)
             script_judge(lambda prompt, _: verdict(95 if rows_of(prompt) >= 16 else 20))
             experiment = compose_experiment(*SMALL, *JUDGED_BY_SCRIPT)
             run(experiment, display=quiet())
@@ -56,7 +56,7 @@ def files(compose_experiment: Callable[..., Experiment], monkeypatch: pytest.Mon
 def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail the test if a derivation reaches training or a model's answers."""
     reached: list[str] = []
-    for name in ("train", "infer", "train_apart", "program"):
+    for name in ("steps.train", "steps.infer", "steps.train_apart", "opening.program"):
         monkeypatch.setattr(f"llamaduo.steps.{name}", lambda *_, _name=name, **__: reached.append(_name))
     yield
     assert reached == []
@@ -463,8 +463,8 @@ def test_a_folder_of_a_stranger_is_treated_alike(
 def test_a_text_that_looks_like_an_interpolation_is_stored_as_a_text(
     compose_experiment: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llamaduo.steps.train", quick_train)
-    monkeypatch.setattr("llamaduo.steps.infer", quick_infer)
+    monkeypatch.setattr("llamaduo.steps.steps.train", quick_train)
+    monkeypatch.setattr("llamaduo.steps.steps.infer", quick_infer)
     script_judge(lambda prompt, _: verdict(95))
     experiment = compose_experiment(*SMALL, *JUDGED_BY_SCRIPT)
     experiment.infer.stop = ["${end}", "\\${x", "${"]

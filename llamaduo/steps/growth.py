@@ -1,0 +1,146 @@
+"""Growth of the synthetic pool: how many rows an iteration wants, and the rounds of asking and curating to get them.
+
+    growth.new_rows("start", pool=[], volume=48)      at most so many rounds until as many rows are left
+
+Into the folder of the iteration after which they are wanted go `synthesis.json` (what came, raw), `synthetic.jsonl`
+(what curation left of it) and `curation.json` (what became of each row).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
+
+from llamaduo.config import Experiment, Growth, plain
+from llamaduo.data.dataset import CoverageDataset
+from llamaduo.display import Display, Progress, many_removed, place
+from llamaduo.records import Example
+from llamaduo.runs.folder import Again, RunDir
+from llamaduo.service.client import Request, Service
+from llamaduo.stages.curate import Curated, curate
+from llamaduo.stages.synthesize import Batch, requests, synthesize
+
+ROUNDS = 3
+_FEW = 0.9
+"""Of the rows that were wanted: with fewer left, it is said what became of them."""
+
+
+def volume(growth: Growth, coverage_rows: int, number: int) -> int:
+    """Return how many synthetic rows iteration `number` wants."""
+    if growth.volumes:
+        return growth.volumes[min(number, len(growth.volumes) - 1)]
+    return round(coverage_rows * growth.factor**number) - coverage_rows
+
+
+def synthesis_requests(
+    experiment: Experiment, dataset: CoverageDataset, missing: int, first_request: int
+) -> list[tuple[Example, Request]]:
+    """Return what is asked so that about `missing` rows survive curation, each request with its seed pair."""
+    return requests(
+        dataset.train,
+        round(missing * experiment.synthesis.overdraw),
+        llm=experiment.service_llm,
+        config=experiment.synthesis,
+        topic=experiment.task.topic,
+        first_request=first_request,
+        seed=experiment.runtime.seed,
+    )
+
+
+class Growing:
+    """The growth of one run's pool."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        dataset: CoverageDataset,
+        *,
+        service: Service | None,
+        folder: RunDir,
+        display: Display,
+        make_sure: Callable[[], None],
+    ) -> None:
+        """`make_sure` is called before anything is bought, and may raise."""
+        self._experiment, self._dataset, self._service = experiment, dataset, service
+        self._folder, self._display, self._make_sure = folder, display, make_sure
+        self._requests = 0
+        """Synthesis requests made so far."""
+        self.cost_usd = 0.0
+        """Price of their replies."""
+
+    def new_rows(self, where: int | str, pool: list[Example], volume: int) -> list[Example]:
+        """Return new curated rows, so that the pool reaches `volume`; none if synthesis is off."""
+        wanted = volume - len(pool)
+        if wanted <= 0 or not self._experiment.synthesis.enabled:
+            return []
+        folder = self._folder.iteration(where)
+        asked = self._folder.tree(
+            folder / "synthesis.json", lambda: plain(self._asked(where, pool, wanted)), Again.same
+        )
+        self.cost_usd += asked["cost_usd"]
+        self._requests += asked["requests"]
+        raw = [Example(**{**row, "messages": tuple(row["messages"])}) for row in asked.pop("examples")]
+
+        @cache
+        def curated() -> Curated:
+            with self._display.stage("curate", place(where)):
+                return self._curate(raw, pool)
+
+        def funnel() -> dict[str, Any]:
+            rows = {"parsed": len(raw), "kept": len(curated().kept), "removed": plain(curated().removed)}
+            return {"wanted": wanted, **asked, **rows}
+
+        kept = self._folder.rows(folder / "synthetic.jsonl", Example, lambda: curated().kept, Again.same)
+        counts = self._folder.tree(folder / "curation.json", funnel, Again.same)
+        if len(kept) < _FEW * wanted:
+            reasons = Counter(entry["reason"] for entry in counts["removed"])
+            self._display.note(
+                f"{wanted:,} synthetic rows were wanted, {len(kept):,} are left: {counts['requests']} requests "
+                f"({counts['failed']} failed), {counts['parsed']:,} rows read, {counts['dropped']} unreadable, "
+                f"{reasons['duplicate']} duplicates, {reasons['contamination']} like dev or test."
+            )
+        return kept
+
+    def _asked(self, where: int | str, pool: list[Example], wanted: int) -> Batch:
+        """Ask until `wanted` rows survive curation, in a bounded number of rounds."""
+        assert self._service is not None
+        self._make_sure()
+        total = Batch((), 0, 0, 0, 0.0)
+        missing = wanted
+        with self._display.stage("synthesize", place(where)) as progress:
+            for _ in range(ROUNDS):
+                first = self._requests + total.requests
+                batch = synthesize(
+                    synthesis_requests(self._experiment, self._dataset, missing, first),
+                    self._service,
+                    partial(_from, progress, total.requests),
+                    before=len(total.examples),
+                    note=self._display.note,
+                )
+                total += batch
+                curated = self._curate(total.examples, pool)
+                self._tell_of_removals(batch.examples, curated, pool)
+                missing = wanted - len(curated.kept)
+                if missing <= 0 or not batch.examples:
+                    break
+        return total
+
+    def _tell_of_removals(self, came: Sequence[Example], curated: Curated, pool: list[Example]) -> None:
+        """Say so if curation took many of the rows that came last, before more are bought."""
+        earlier = len(curated.kept) + len(curated.removed) - len(came)
+        removed = [removal for removal in curated.removed if removal.row >= earlier]
+        others = [*self._dataset.train, *self._dataset.dev, *self._dataset.test, *pool, *curated.kept]
+        for note in many_removed(came, removed, others):
+            self._display.note(note)
+
+    def _curate(self, raw: Sequence[Example], pool: list[Example]) -> Curated:
+        held_out = [*self._dataset.dev, *self._dataset.test]
+        known = [*self._dataset.train, *pool]
+        return curate(raw, known=known, held_out=held_out, config=self._experiment.curation)
+
+
+def _from(progress: Progress, before: int, done: int, count: int) -> None:
+    """Show the progress of a round as part of all rounds."""
+    progress(before + done, before + count)
