@@ -131,7 +131,7 @@ def _service_problems(experiment: Experiment) -> list[str]:
     llms = {f"judge.panel.{name}": llm for name, llm in judge.panel.items()}
     if experiment.synthesis.enabled or Beside.service_llm in beside(experiment):
         llms["service_llm"] = teacher
-    if experiment.infer.backend is Backend.endpoint and experiment.infer.server:
+    if experiment.infer.served and experiment.infer.server:
         llms["infer.server"] = experiment.infer.server
     for path, llm in llms.items():
         found += settings.problems(path, llm)
@@ -263,7 +263,7 @@ def _model_problems(experiment: Experiment) -> list[str]:
             f"train.max_length={experiment.train.max_length} exceeds the model's context of "
             f"{experiment.local_model.context} tokens: lower it."
         )
-    here = experiment.infer.backend is not Backend.endpoint
+    here = not experiment.infer.served
     if here and experiment.infer.max_new_tokens >= experiment.local_model.context:
         found.append(
             f"infer.max_new_tokens={experiment.infer.max_new_tokens} leaves no room for a prompt in "
@@ -291,11 +291,11 @@ def _folder_problems(key: str, path: str | None, is_model: bool) -> list[str]:
 
 def _infer_problems(experiment: Experiment) -> list[str]:
     infer, found = experiment.infer, []
-    if infer.temperature is None and infer.backend is not Backend.endpoint:
+    if infer.temperature is None and not infer.served:
         found.append(
             "infer.temperature=null: only an endpoint has one of its own; set a number, 0 for greedy decoding."
         )
-    if infer.backend is Backend.endpoint:
+    if infer.served:
         if infer.server is None:
             found.append(
                 "infer.backend=endpoint needs infer=endpoint infer.server.base_url=URL infer.server.model=NAME."

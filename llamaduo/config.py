@@ -20,11 +20,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Optional
 
-from omegaconf import MISSING
-
 from llamaduo.errors import InputError
 from llamaduo.files import contents, data_path
 from llamaduo.records import IF_ANY, only_with, shown_fields
+
+MISSING: Any = "???"
+"""What OmegaConf takes for a value that has to be given; importing it for this would cost every command its time."""
 
 NO_INFLUENCE = {"no_influence": True}
 """Of a field that can't change a result: no part of the fingerprint."""
@@ -456,6 +457,11 @@ class Infer:
     vllm: str = field(default="vllm", metadata=A_PATH | NO_INFLUENCE)
     """For `backend=vllm`: the program, in an environment of its own."""
 
+    @property
+    def served(self) -> bool:
+        """Whether a server answers that runs anyway, in place of the local model."""
+        return self.backend is Backend.endpoint
+
 
 @dataclass
 class Synthesis:
@@ -756,14 +762,21 @@ def beside(experiment: Experiment) -> list[Beside]:
     asks = gate.similarity is not None or gate.precision is not None
     compared = asks and gate.against is GateAgainst.service_llm
     named = {*experiment.loop.beside, *([Beside.service_llm] if compared else [])}
-    trained = experiment.train.enabled and experiment.infer.backend is not Backend.endpoint
+    trained = experiment.train.enabled and not experiment.infer.served
     return [name for name in Beside if name in named and (trained or name is Beside.service_llm)]
 
 
-def who_answers(experiment: Experiment) -> str:
-    """Return the name of the model whose answers are judged."""
-    server = experiment.infer.server
-    return server.model if experiment.infer.backend is Backend.endpoint and server else experiment.local_model.name
+def answering_server(experiment: Experiment) -> ServiceLLM | None:
+    """Return the server whose answers are judged; None where they are the local model's."""
+    return experiment.infer.server if experiment.infer.served else None
+
+
+def who_answers(experiment: Experiment, *, short: bool = False) -> str:
+    """Return the name of the model whose answers are judged; `short` is that of tables, where it has one."""
+    server = answering_server(experiment)
+    if server is None:
+        return experiment.local_model.name
+    return server.name if short and server.name != "endpoint" else server.model
 
 
 def has_own_rubric(judge: Judge) -> bool:

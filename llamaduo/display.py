@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from llamaduo.config import Backend, Experiment, JudgeKind, ServiceLLM, is_pocket, plain, who_answers
+from llamaduo.config import DataSource, Experiment, JudgeKind, ServiceLLM, answering_server, is_pocket, who_answers
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.evidence.scorecard import unanswered
 from llamaduo.records import Adapter, Example, Prediction, Scorecard
@@ -247,7 +247,7 @@ def headline(experiment: Experiment, dataset: CoverageDataset, folder: Path) -> 
     teacher_name = experiment.service_llm.name if experiment.synthesis.enabled else "no synthesis"
     panel = ", ".join(experiment.judge.panel) if experiment.judge.kind is JudgeKind.service else "chrF and ROUGE-L"
     sizes = f"{len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test"
-    server = experiment.infer.server if experiment.infer.backend is Backend.endpoint else None
+    server = answering_server(experiment)
     return [
         *pocket_label(experiment),
         f"{experiment.task.name}: {teacher_name} -> {who_answers(experiment)}, judged by {panel} ({sizes})",
@@ -258,30 +258,28 @@ def headline(experiment: Experiment, dataset: CoverageDataset, folder: Path) -> 
 
 def pocket_label(experiment: Experiment) -> list[str]:
     """Return what of this run is only a demonstration; nothing for a real one."""
-    note = pocket_note(plain(experiment))
+    note = pocket_note(experiment)
     return [f"POCKET PROFILE: {note}"] if note else []
 
 
-def pocket_note(config: Mapping[str, Any]) -> str:
-    """Return what of a run is only a rehearsal, from its plain configuration, as a sentence; empty for a real one."""
-    judge, infer = config["judge"], config.get("infer") or {}
-    served = infer.get("backend") == "endpoint"
+def pocket_note(experiment: Experiment) -> str:
+    """Return what of a run is only a rehearsal, as a sentence; empty for a real one."""
     parts = []
-    if (config.get("data") or {}).get("source") == "pocket":
+    if experiment.data.source is DataSource.pocket:
         parts.append("made-up tickets")
-    if config["synthesis"]["enabled"] and _is_program(config["service_llm"]):
+    if experiment.synthesis.enabled and _is_program(experiment.service_llm):
         parts.append("a program as the service LLM")
-    if served and _is_program(infer.get("server")):
+    if _is_program(answering_server(experiment)):
         parts.append("a program that answers")
-    if any(map(_is_program, (judge.get("panel") or {}).values())):
+    if any(map(_is_program, experiment.judge.panel.values())):
         parts.append("a program as the judge")
-    if is_pocket(config["local_model"].get("path") or "") and not served:
+    if is_pocket(experiment.local_model.path or "") and not experiment.infer.served:
         parts.append("a local model of one million parameters")
     return f"{', '.join(parts)}. The loop around them is the real one." if parts else ""
 
 
-def _is_program(llm: Mapping[str, Any] | None) -> bool:
-    return (llm or {}).get("provider") == "pocket"
+def _is_program(llm: ServiceLLM | None) -> bool:
+    return llm is not None and llm.provider == "pocket"
 
 
 def left_out(experiment: Experiment, trained: Adapter, count: int, listed: Path) -> list[str]:
@@ -303,7 +301,7 @@ def missing_answers(experiment: Experiment, predictions: Sequence[Prediction]) -
     too_long = sum(prediction.finish_reason == "prompt_too_long" for prediction in predictions)
     if too_long:
         room = f"{experiment.local_model.context - experiment.infer.max_new_tokens} tokens that the model's context"
-        told = "server's context" if experiment.infer.backend is Backend.endpoint else f"{room} leaves for them"
+        told = "server's context" if experiment.infer.served else f"{room} leaves for them"
         notes.append(f"{too_long} of {count} answers are missing: their prompts exceed the {told}. Nothing was cut.")
     reasons = unanswered(predictions)
     if reasons:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from llamaduo.config import Tracking
 from llamaduo.errors import ConfigError
@@ -43,24 +42,19 @@ def track(arguments: Sequence[str]) -> str:
 
 
 def _target(run: RunRecord, offline: bool) -> Target:
-    settings = _settings(run)
-    return Target(settings.get("project") or Tracking.project, settings.get("entity"), offline)
-
-
-def _settings(run: RunRecord) -> dict[str, Any]:
-    settings: dict[str, Any] = run.config.get("tracking") or {}
-    return settings
+    tracking = run.experiment.tracking
+    return Target(tracking.project or Tracking.project, tracking.entity, offline)
 
 
 def _study(run: RunRecord) -> str:
-    return str(run.config.get("study") or run.folder.resolve().parent.name)
+    return str(run.experiment.study or run.folder.resolve().parent.name)
 
 
 def _sent(run: RunRecord, offline: bool) -> str:
     """Send one run; return what was done."""
     if run.state.status != "done":
         return f"{run.name}: {run.state.status}, left out: only finished runs are sent."
-    answers = int(_settings(run).get("answers", Tracking.answers))
+    answers = int(run.experiment.tracking.answers)
     count = send(_target(run, offline), _study(run), run.folder, run.config, run.history, answers=answers)
     return f"{run.name}: {_counted(count, 'step')} sent" + ("." if count else ", W&B has them all.")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llamaduo.config import Backend, Experiment, GateMethod, GateSplit, who_answers
+from llamaduo.config import Experiment, GateMethod, GateSplit, who_answers
 from llamaduo.evidence.details import Ended, details
 from llamaduo.evidence.gate import asked, confirmation
 from llamaduo.evidence.wording import count, goal, limits_told, of_card, of_iteration, scores
@@ -158,7 +158,7 @@ def _why_not(run: Ended) -> str:
     lacking = [name for name in asked(experiment.loop.gate) if getattr(chosen, f"{name}_mean") is None]
     text = f" No {' and no '.join(lacking)} exists to compare with the gate." if lacking else ""
     if chosen.unanswered:
-        elsewhere = experiment.infer.backend is Backend.endpoint
+        elsewhere = experiment.infer.served
         context = "context" if elsewhere else f"{experiment.local_model.context} tokens of context"
         text += (
             f" {chosen.unanswered} of {chosen.answers} answers are missing: their prompts exceed the model's "

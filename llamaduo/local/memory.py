@@ -134,7 +134,7 @@ def answering(experiment: Experiment, shape: Shape, device: str) -> Estimate:
     Some prompts are read ahead. vLLM takes what memory it finds for answers side by side, but needs room for one.
     """
     infer, train, context = experiment.infer, experiment.train, experiment.local_model.context
-    if infer.backend is Backend.endpoint:
+    if infer.served:
         return Estimate()
     kept = _element(experiment, device)
     by_vllm, read_at_once = infer.backend is Backend.vllm, max(context, PREFILL_TOKENS)
@@ -247,7 +247,7 @@ def refuse_if_too_large(experiment: Experiment) -> None:
 
     Where nobody tells how much there is, and for pocket models, nothing is refused.
     """
-    elsewhere = experiment.infer.backend is Backend.endpoint and not experiment.train.enabled
+    elsewhere = experiment.infer.served and not experiment.train.enabled
     if elsewhere or is_pocket(experiment.local_model.path):
         return
     place = pick_device(experiment.runtime)

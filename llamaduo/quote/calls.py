@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from llamaduo.config import Backend, Beside, Experiment, JudgeKind, ServiceLLM, beside
+from llamaduo.config import Beside, Experiment, JudgeKind, ServiceLLM, beside
 from llamaduo.data.dataset import CoverageDataset, gate_rows
 from llamaduo.data.shots import with_nearest
 from llamaduo.evidence.two_tier import seen_of
@@ -114,7 +114,7 @@ def count_answers(
     if Beside.service_llm in beside(experiment):
         served.append((answering(experiment, Beside.service_llm), _beside_splits(experiment, dataset)))
     for infer, splits in served:
-        if infer.backend is not Backend.endpoint or infer.server is None:
+        if not infer.served or infer.server is None:
             continue
         line = _line(lines, "infer", answers.as_asked(infer.server, infer), experiment)
         for examples, figures, times in splits:

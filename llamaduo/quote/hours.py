@@ -104,7 +104,7 @@ def measured_rates(results: Path) -> dict[str, Rates]:
         return {}
     by_path: dict[str, list[RunRecord]] = {}
     for run in runs:
-        by_path.setdefault(str(run.config["local_model"].get("path", "")), []).append(run)
+        by_path.setdefault(str(run.experiment.local_model.path or ""), []).append(run)
     found = {path: _measured(together) for path, together in by_path.items()}
     return {path: rates for path, rates in found.items() if rates}
 
@@ -114,7 +114,7 @@ def _measured(runs: Sequence[RunRecord]) -> Rates | None:
 
     What an endpoint has answered says nothing of the local model.
     """
-    own = [run for run in runs if run.config.get("infer", {}).get("backend") != Backend.endpoint.value]
+    own = [run for run in runs if not run.experiment.infer.served]
     trained = [rate for run in runs if (rate := speed.rate(speed.training(run.folder)))]
     answered = [rate for run in own if (rate := speed.rate(speed.answering(run.folder)))]
     if not trained or not answered:
@@ -205,7 +205,7 @@ def _characters(experiment: Experiment, dataset: CoverageDataset, rounds: int) -
     epochs = [max(train.epochs, math.ceil(train.min_steps / math.ceil(count / step))) for count in rows if count]
     seen = [count * times for count, times in zip(filter(None, rows), epochs, strict=True)]
     trained = (each * seen[0], each * sum(seen)) if train.enabled and seen else (0.0, 0.0)
-    if experiment.infer.backend is Backend.endpoint:
+    if experiment.infer.served:
         return trained, (0.0, 0.0)
     gate = experiment.infer.samples * _replies(gate_rows(experiment, dataset))
     clean = experiment.protocol.gate_split is not GateSplit.test

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from llamaduo.config import Experiment, JudgeKind, plain
 from llamaduo.errors import InputError, not_there
 from llamaduo.files.folders import files_below
-from llamaduo.files.yaml_limits import MOST, refuse_too_much
 from llamaduo.runs.folder import read_state, refuse_damaged
+from llamaduo.runs.saved_config import read_config, typed
 from llamaduo.runs.state import Iteration, RunState
 from llamaduo.runs.tracking import read_metrics
 
@@ -29,7 +31,7 @@ class RunRecord:
     name: str
     """The folder's path below the one that was asked for, with `/`; its own name for a single run."""
     config: dict[str, Any]
-    """The resolved configuration, as plain values."""
+    """The resolved configuration as it was saved; `experiment` is what to read it by."""
     environment: dict[str, Any]
     """Versions, revision, hardware and seeds; empty if the run never came so far."""
     state: RunState
@@ -37,6 +39,11 @@ class RunRecord:
     """The lines of `metrics.jsonl`."""
     scored: dict[int, dict[str, int]]
     """By iteration and score: the answers that have the score. None for an iteration whose scorecard is missing."""
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """What the configuration says, of an older run as far as it does."""
+        return typed(Experiment, self.config)
 
     @property
     def chosen(self) -> Iteration | None:
@@ -47,13 +54,13 @@ class RunRecord:
     @property
     def judges(self) -> tuple[str, ...]:
         """Who judged: the panel's names, or the metrics of `judge=reference`."""
-        judge = self.config["judge"]
-        return tuple(judge["panel"]) if judge["kind"] == "service" else ("chrf", "rouge_l")
+        judge = self.experiment.judge
+        return tuple(judge.panel) if judge.kind is JudgeKind.service else ("chrf", "rouge_l")
 
     @property
     def split(self) -> str:
         """The split that the gate looks at, dev or test."""
-        return str(self.config["protocol"].get("gate_split", "dev"))
+        return str(plain(self.experiment.protocol.gate_split))
 
 
 def read_runs(root: Path, *, compared: bool = True) -> list[RunRecord]:
@@ -81,18 +88,15 @@ def read_tree(path: Path) -> dict[str, Any]:
     return tree
 
 
-_NEEDED = {"task", "local_model", "service_llm", "synthesis", "judge", "protocol", "train"}
-
-
 def _read_run(folder: Path, root: Path, *, compared: bool) -> RunRecord:
     state = read_state(folder, compared=compared)
     if compared:
         refuse_damaged(folder)
-    config = _read_config(folder / "config.yaml")
+    config = read_config(folder / "config.yaml")
     try:
         environment = folder / "environment.json"
         name = folder.name if folder == root else folder.relative_to(root).as_posix()
-        return RunRecord(
+        record = RunRecord(
             folder,
             name,
             config,
@@ -101,32 +105,12 @@ def _read_run(folder: Path, root: Path, *, compared: bool) -> RunRecord:
             history := read_metrics(folder),
             _scored(folder, history),
         )
+        if compared:
+            _ = record.experiment  # which can't be made of what is no configuration
+        return record
     except (ValueError, TypeError, AttributeError, LookupError, OSError, ArithmeticError, RecursionError) as error:
         told = " ".join(str(error).split())
         raise InputError(f"{folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        config = _plain_yaml(path)
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-        told = " ".join(str(error).split()).replace(' in "<unicode string>"', "")
-        raise InputError(f"{path}: damaged ({type(error).__name__}: {told}); move its run elsewhere.") from error
-    if not isinstance(config, dict) or not config.keys() >= _NEEDED:
-        raise InputError(f"{path}: not a run's configuration; move the folder elsewhere.")
-    return config
-
-
-def _plain_yaml(path: Path) -> Any:
-    """Return what a YAML file holds; raises ValueError where it isn't of the kind that a run writes."""
-    import yaml
-
-    with open(path, encoding="utf-8") as file:
-        text = file.read(MOST + 1)
-    refuse_too_much(text, aliases=False)
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (a safe one, in C)
 
 
 def _scored(folder: Path, history: list[Iteration]) -> dict[int, dict[str, int]]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from llamaduo.config import Backend, Infer, LocalModel, TooLong, Train
+from llamaduo.config import Infer, LocalModel, TooLong, Train
 from llamaduo.data.chat import Chat
 from llamaduo.data.dataset import Account, CoverageDataset
 from llamaduo.data.shown import Lengths, shown
@@ -42,7 +42,7 @@ def check(
     for it to be worth anything. Raises InputError for rows that can't be shown to the model, where more than that are
     too long, or all of a split, and where one is and `train.too_long` says refuse.
     """
-    answers, learns = infer.backend is not Backend.endpoint, train.enabled
+    answers, learns = not infer.served, train.enabled
     if not answers and not learns:
         return account
     names = [*(["train"] if learns and learned else []), *(["dev", "test"] if answers else [])]

@@ -51,7 +51,7 @@ def infer(
     `service` reaches the server of `backend=endpoint`, which answers with a model of its own; `troubled` is told what
     came in the place of each answer that did not.
     """
-    if config.backend is Backend.endpoint:
+    if config.served:
         assert config.server is not None
         assert service is not None
         asked = with_nearest(examples, pool, config.shots)

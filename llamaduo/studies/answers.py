@@ -169,7 +169,7 @@ def reported_scores(run: RunRecord) -> Scores | None:
 
     None, too, with dear judges, who saw some answers only: what the run recorded of both tiers together stands then.
     """
-    if run.chosen is None or (run.config.get("judge") or {}).get("dear"):
+    if run.chosen is None or run.experiment.judge.dear:
         return None
     folder = "test" if run.state.test else f"{run.chosen.iteration:02d}"
     path = run.folder / "iterations" / folder / "verdicts.jsonl"

@@ -1,6 +1,6 @@
 """Who stands beside a run's models: the ceiling and the floors, each as the run that would have had it alone.
 
-    for one in stand_ins(run): print(one.name, one.run.config["train"]["enabled"], one.card["precision"]["mean"])
+    for one in stand_ins(run): print(one.name, one.run.experiment.train.enabled, one.card["precision"]["mean"])
 
 A floor is told like a run of `baseline=base` or `baseline=few_shot`, the ceiling like one of `infer=service_llm`: their
 configurations say so, and with them every label that is made of one. Reads the run's record alone; their answers and
@@ -52,16 +52,14 @@ def own_name(run: str, name: str) -> str:
 
 def _alone(config: dict[str, Any], name: Beside) -> dict[str, Any]:
     """Return a run's configuration with nothing trained and nothing synthesised, and with whose answers these are."""
-    infer = config.get("infer") or {}
-    if name is Beside.service_llm:
-        infer = infer | {"backend": "endpoint", "server": config["service_llm"], "temperature": None, "shots": 0}
-    elif name is Beside.few_shot:
-        infer = infer | {"shots": FEW_SHOTS}
-    loop = config.get("loop") or {}
-    nothing = {"start": None, "growth": (loop.get("growth") or {}) | {"volumes": []}}
+    answers: dict[Beside, dict[str, Any]] = {
+        Beside.service_llm: {"backend": "endpoint", "server": config["service_llm"], "temperature": None, "shots": 0},
+        Beside.few_shot: {"shots": FEW_SHOTS},
+    }
+    loop: dict[str, Any] = config.get("loop") or {}
     return config | {
         "train": config["train"] | {"enabled": False},
         "synthesis": config["synthesis"] | {"enabled": False},
-        "loop": loop | nothing,
-        "infer": infer,
+        "loop": loop | {"start": None, "growth": (loop.get("growth") or {}) | {"volumes": []}},
+        "infer": (config.get("infer") or {}) | answers.get(name, {}),
     }

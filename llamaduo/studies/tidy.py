@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llamaduo.config import Evidence
+from llamaduo.config import Experiment, plain, who_answers
 from llamaduo.evidence.compare import ByPrompt, by_prompt, mean, means
 from llamaduo.evidence.resample import NOTHING, Measure
 from llamaduo.runs.folder import write_bytes, write_text
@@ -57,61 +57,41 @@ COLUMNS = (
 
 def identity(run: RunRecord) -> Row:
     """Return what tells a run from others: `IDENTITY`, null where a column doesn't apply."""
-    config = run.config
-    growth = (config.get("loop") or {}).get("growth") or {}
-    volumes = growth.get("volumes") or []
-    trained = config["train"].get("enabled", True)
+    made = run.experiment
+    volumes = made.loop.growth.volumes
     values = {
-        "study": config.get("study"),
+        "study": made.study,
         "run": run.name,
-        "task": config["task"]["name"],
-        "local_model": _who_answers(config),
-        "method": method(config),
-        "service_llm": config["service_llm"]["name"] if config["synthesis"]["enabled"] else None,
+        "task": made.task.name,
+        "local_model": who_answers(made, short=True),
+        "method": method(made),
+        "service_llm": made.service_llm.name if made.synthesis.enabled else None,
         "volume": volumes[0] if len(volumes) == 1 else None,
-        "start": (config.get("loop") or {}).get("start"),
-        "protocol": config["protocol"]["name"],
-        "judge_prompt": config["judge"].get("prompt"),
-        "judge_repeats": config["judge"].get("repeats"),
-        "samples": (config.get("infer") or {}).get("samples"),
-        "temperature": (config.get("infer") or {}).get("temperature"),
-        "seed": (config.get("runtime") or {}).get("seed"),
-        "data_seed": (config.get("data") or {}).get("seed"),
+        "start": plain(made.loop.start),
+        "protocol": made.protocol.name,
+        "judge_prompt": made.judge.prompt,
+        "judge_repeats": made.judge.repeats,
+        "samples": made.infer.samples,
+        "temperature": made.infer.temperature,
+        "seed": made.runtime.seed,
+        "data_seed": made.data.seed,
     }
     trains = ("lora_r", "lora_alpha", "epochs", "learning_rate", "quantization")
-    values |= {name: config["train"].get(name) if trained else None for name in trains}
+    values |= {name: plain(getattr(made.train, name)) if made.train.enabled else None for name in trains}
     return {name: values[name] for name in IDENTITY}
 
 
-def method(config: Mapping[str, Any]) -> str:
+def method(experiment: Experiment) -> str:
     """Return how the answering model came to its task: `fine-tuned`, `base`, `4-shot`, `served` or a mixture."""
-    infer = config.get("infer") or {}
-    if infer.get("backend") == "endpoint":
-        how = "served"
-    else:
-        how = "fine-tuned" if config["train"].get("enabled", True) else "base"
-    shots = infer.get("shots") or 0
+    how = "served" if experiment.infer.served else "fine-tuned" if experiment.train.enabled else "base"
+    shots = experiment.infer.shots
     return how if not shots else f"{shots}-shot" if how == "base" else f"{how}, {shots}-shot"
 
 
-def _who_answers(config: Mapping[str, Any]) -> str:
-    infer = config.get("infer") or {}
-    if infer.get("backend") == "endpoint" and infer.get("server"):
-        server = infer["server"]
-        return str(server["model"] if server["name"] == "endpoint" else server["name"])
-    return str(config["local_model"]["name"])
-
-
-def coverage_cut(config: Mapping[str, Any]) -> float:
-    """Return the score, 0 to 100, that an answer has to reach twice to be covered."""
-    return float((config.get("loop") or {}).get("coverage_cut", 70.0))
-
-
-def training_sd(config: Mapping[str, Any]) -> float:
+def training_sd(experiment: Experiment) -> float:
     """Return what a run's score is taken to scatter by between seeds, in points; 0 where no model was trained."""
-    if not method(config).startswith("fine-tuned"):
-        return 0.0
-    return float((config.get("evidence") or {}).get("training_noise_sd", Evidence.training_noise_sd))
+    trained = method(experiment).startswith("fine-tuned")
+    return float(experiment.evidence.training_noise_sd) if trained else 0.0
 
 
 def tidy(runs: Iterable[RunRecord], scores: Mapping[str, Scores]) -> list[Row]:
@@ -127,7 +107,7 @@ def tidy(runs: Iterable[RunRecord], scores: Mapping[str, Scores]) -> list[Row]:
         found += [(row, scores.get(one.run.name)) for one in stand_ins(run) for row in _of_stand_in(one, run)]
         for row, theirs in found:
             if theirs is not None and (row["reported"] or row["beside"]):
-                sides = _counted_in_verdicts(theirs, row, coverage_cut(run.config))
+                sides = _counted_in_verdicts(theirs, row, run.experiment.loop.coverage_cut)
                 counted += [(row, name, side) for name, side in sides]
         rows += [row for row, _ in found]
     for (row, name, _), one in zip(counted, means([side for *_, side in counted]), strict=True):

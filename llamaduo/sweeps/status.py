@@ -28,8 +28,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamaduo.config import Experiment
 from llamaduo.errors import InputError, not_there
 from llamaduo.runs.folder import read_state, refuse_damaged
+from llamaduo.runs.saved_config import plain_yaml, typed
 from llamaduo.runs.swept_keys import told_apart
 from llamaduo.studies.factors import apart
 from llamaduo.sweeps.plan import FAILED, Cell, lives, read_grid, read_note
@@ -238,21 +240,20 @@ def _at_work(holder: str) -> bool:
 
 def _named(folder: Path) -> tuple[str, str]:
     """Return task and local model of a run without a plan, from its configuration."""
-    config = _config(folder)
     try:
-        return str(config["task"]["name"]), str(config["local_model"]["name"])
-    except (LookupError, TypeError):
+        found = typed(Experiment, _config(folder))
+    except (TypeError, ValueError):
         return "", ""
+    return str(found.task.name or ""), str(found.local_model.name or "")
 
 
 def _config(folder: Path) -> dict[str, Any]:
     """Return a run's configuration; an empty one of a run that is only just beginning, or that has been damaged."""
-    import yaml
+    from yaml import YAMLError
 
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        found = yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 (it is safe)
-    except (OSError, ValueError, yaml.YAMLError):
+        found = plain_yaml(folder / "config.yaml")
+    except (OSError, ValueError, YAMLError):
         return {}
     return found if isinstance(found, dict) else {}
 

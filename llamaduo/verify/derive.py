@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from llamaduo.config import Backend, Beside, DataSource, Experiment, fingerprint
+from llamaduo.config import Beside, DataSource, Experiment, fingerprint
 from llamaduo.data.coverage import load_coverage
 from llamaduo.data.dataset import Account, CoverageDataset
 from llamaduo.display import Display
@@ -104,11 +104,11 @@ def _experiment(record: RunRecord, found: Verified, *, whole: bool) -> Experimen
     if resolved := interpolations(record.config):
         found.differences.append(f"{record.name}: its configuration is refused ({resolved}).")
         return None
-    if "error" not in ((record.config.get("loop") or {}).get("gate") or {}):
+    try:
+        if record.experiment.loop.gate.error is not None:
+            return stored_experiment(record)
         _miss(f"{record.name}: made by an earlier version, whose limits and gate were others.", found, whole=whole)
         return None
-    try:
-        return stored_experiment(record)
     except (LlamaduoError, ValueError, LookupError, TypeError, AttributeError) as error:
         _miss(f"{record.name}: its configuration can't be used here ({_line(error)}).", found, whole=whole)
         return None
@@ -140,7 +140,7 @@ def _dataset(experiment: Experiment, record: RunRecord, found: Verified, *, whol
 def _kept(experiment: Experiment, *, with_data: bool, stored_verdicts: bool) -> set[str]:
     """Return the artifacts that are taken as stored."""
     kept = {"adapter", "predictions.jsonl"}
-    if experiment.infer.backend is Backend.endpoint and not stored_verdicts:
+    if experiment.infer.served and not stored_verdicts:
         kept.remove("predictions.jsonl")
     if stored_verdicts:
         kept |= {"verdicts.jsonl", REST, "synthesis.json"}
@@ -243,7 +243,7 @@ class _Derived(Steps):
         self, where: int | str, examples: tuple[Example, ...], adapter: Path | None, beside: Beside | None
     ) -> list[Prediction]:
         """Derive the answers of a server from its replies; let no model answer."""
-        if answering(self.experiment, beside).backend is not Backend.endpoint:
+        if not answering(self.experiment, beside).served:
             place = f"{where:02d}" if isinstance(where, int) else where
             raise InputError(f"iterations/{place}/predictions.jsonl is missing, or its marker")
         return super()._answered(where, examples, None, beside)
@@ -258,7 +258,7 @@ class _Derived(Steps):
         self, where: int | str, examples: tuple[Example, ...], adapter: Path | None, beside: Beside | None = None
     ) -> list[Prediction]:
         """Return the stored answers; those of a server are derived from its replies."""
-        served = answering(self.experiment, beside).backend is Backend.endpoint
+        served = answering(self.experiment, beside).served
         self._end_without(where, "predictions.jsonl", needs_a_model=not served)
         return super().infer(where, examples, adapter, beside)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.studies.test_tables import MODEL, TASK, bold, field, limits, made, tables
 
 from llamaduo.studies.parts import Table
 from llamaduo.studies.plots.figures import make_figures
 from llamaduo.studies.report import write_report
 from llamaduo.studies.study import read_study
 from llamaduo.studies.tidy import IDENTITY, identity
+from tests.studies.tables.test_tables import MODEL, TASK, bold, field, limits, made, tables
 
 BOTH = {"service_llm": 92.0, "base": 45.0}
 TEACHER = "gpt_6_luna"

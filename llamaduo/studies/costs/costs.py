@@ -11,13 +11,11 @@ it is reported by. What is not known is None and stays empty in tables: nothing 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from llamaduo.config import Assumptions, Price, ServiceLLM
+from llamaduo.config import Assumptions, Launch
 from llamaduo.errors import ConfigError
 from llamaduo.evidence.break_even import Migration
 from llamaduo.runs.record import RunRecord
@@ -131,8 +129,7 @@ class RunCost:
 
 def assumptions(run: RunRecord) -> Assumptions:
     """Return what the run's configuration assumes of serving; the defaults where it says nothing."""
-    assumed: Assumptions = _filled(Assumptions, run.config.get("serving") or {})
-    return assumed
+    return run.experiment.serving
 
 
 def study_costs(study: Study) -> list[RunCost]:
@@ -142,7 +139,7 @@ def study_costs(study: Study) -> list[RunCost]:
 
 def costs(run: RunRecord, assumed: Assumptions) -> RunCost:
     """Return what a run has cost and what serving costs, under some assumptions."""
-    paid, served = spending(run), _served(run)
+    paid, served = spending(run), run.experiment.infer.served
     answers, known = _reported_answers(run), identity(run)
     price = _tariff(run)
     tokens = _amounts(run, answers, price)
@@ -152,7 +149,7 @@ def costs(run: RunRecord, assumed: Assumptions) -> RunCost:
         run=run.name,
         task=str(known["task"]),
         local_model=str(known["local_model"]),
-        service_llm=str(run.config["service_llm"].get("name", "")),
+        service_llm=run.experiment.service_llm.name or "",
         machine=_machine(run),
         served=served,
         synthesis_usd=paid.synthesis or 0.0,
@@ -171,12 +168,6 @@ def costs(run: RunRecord, assumed: Assumptions) -> RunCost:
     )
 
 
-def _filled(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    """Return a dataclass of the configuration from the keys that it knows."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{name: value for name, value in values.items() if name in names})
-
-
 def _machine(run: RunRecord) -> str:
     hardware = run.environment.get("hardware")
     if not hardware:
@@ -184,18 +175,14 @@ def _machine(run: RunRecord) -> str:
     return ", ".join(dict.fromkeys(hardware.get("gpus") or [CPU]))
 
 
-def _served(run: RunRecord) -> bool:
-    return (run.config.get("infer") or {}).get("backend") == "endpoint"
-
-
 def _gpus(run: RunRecord) -> int:
     """Return how many GPUs trained: all that the machine has under `launch=accelerate`, else one."""
-    launched = (run.config.get("runtime") or {}).get("launch") == "accelerate"
+    launched = run.experiment.runtime.launch is Launch.accelerate
     return max(1, len((run.environment.get("hardware") or {}).get("gpus") or [])) if launched else 1
 
 
 def _train_hours(run: RunRecord) -> float | None:
-    if not run.config["train"].get("enabled", True):
+    if not run.experiment.train.enabled:
         return 0.0
     return _hours(speed.training(run.folder), _gpus(run))
 
@@ -227,13 +214,11 @@ def _reported_answers(run: RunRecord) -> speed.Answers | None:
 
 def _tariff(run: RunRecord) -> Tariff | None:
     """Return the service LLM's prices by the run's own configuration; None where nobody knows them."""
-    llm = dict(run.config["service_llm"])
-    if not llm.get("provider") or not llm.get("model"):
+    llm = run.experiment.service_llm
+    if not llm.provider or not llm.model:
         return None
-    llm["price"] = _filled(Price, llm["price"]) if llm.get("price") else None
-    table = {name: _filled(Price, price) for name, price in (run.config.get("prices") or {}).items()}
     try:
-        return tariff(_filled(ServiceLLM, llm), table)
+        return tariff(llm, run.experiment.prices)
     except ConfigError:
         return None
 
@@ -246,13 +231,13 @@ def _amounts(run: RunRecord, answers: speed.Answers | None, price: Tariff | None
     """
     if answers is None:
         return {}
-    asked, given = (run.config["local_model"].get("context"), (run.config.get("infer") or {}).get("max_new_tokens"))
+    asked, given = run.experiment.local_model.context, run.experiment.infer.max_new_tokens
     found: dict[str, tuple[list[float], float | None]] = {
         "prompt": (answers.mean_by_prompt(answers.prompt_tokens), asked),
         "answer": (answers.mean_by_prompt(answers.completion_tokens), given),
     }
     if answers.characters_a_token:
-        replied = run.config["service_llm"].get("max_tokens")
+        replied = run.experiment.service_llm.max_tokens
         replies = answers.mean_by_prompt(_reference_tokens(answers))
         found["reference"] = replies, replied
         for way, (reading, writing) in _rates(price).items():

@@ -56,7 +56,7 @@ def curve(run: RunRecord, score: str) -> Markup:
 
 def gate_of(run: RunRecord, score: str) -> float | None:
     """Return the gate on a score, None without one."""
-    gate: float | None = ((run.config.get("loop") or {}).get("gate") or {}).get(score)
+    gate: float | None = getattr(run.experiment.loop.gate, score)
     return gate
 
 

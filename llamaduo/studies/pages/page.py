@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from llamaduo.config import Beside
+from llamaduo.config import Beside, Judge
 from llamaduo.data.dataset import FILE as ACCOUNT
 from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
@@ -35,7 +35,7 @@ from llamaduo.studies.pages.curves import curve, gate_of, series
 from llamaduo.studies.pages.frame import rendered
 from llamaduo.studies.parts import Figure, Table
 from llamaduo.studies.study import Study
-from llamaduo.studies.tidy import Row, coverage_cut, coverage_of, covered, factors, identity
+from llamaduo.studies.tidy import Row, coverage_of, covered, factors, identity
 
 _OF_THIS_MACHINE = {"runtime.results", "runtime.cache", "service.journal"}
 _SHOWN_POINTS = 60
@@ -88,8 +88,8 @@ def study_page(study: Study, tables: Sequence[Table], figures: Sequence[Figure])
     if others := sorted({row[OTHER] for row in identified.values() if row[OTHER]}):
         varied[OTHER] = others
     reported = {row["run"]: row for row in study.reported("all")}
-    notes = sorted({note for run in study.runs if (note := pocket_note(run.config))})
-    names = sorted({str(run.config.get("study") or study.root.name) for run in study.runs})
+    notes = sorted({note for run in study.runs if (note := pocket_note(run.experiment))})
+    names = sorted({str(run.experiment.study or study.root.name) for run in study.runs})
     return rendered(
         "study.html",
         ("page.js",),
@@ -102,7 +102,7 @@ def study_page(study: Study, tables: Sequence[Table], figures: Sequence[Figure])
             "judges": sorted({name for run in study.runs for name in run.judges}),
             "cost": sum(run.state.cost_usd for run in study.runs),
             "pocket": notes,
-            "pocket_runs": sum(bool(pocket_note(run.config)) for run in study.runs),
+            "pocket_runs": sum(bool(pocket_note(run.experiment)) for run in study.runs),
             "answers": sum(row["precision_n"] or 0 for row in reported.values()),
             "tables": [(table, _footnotes(table)) for table in tables if table.name != _OVERVIEW],
             "figures": [_drawing(figure) for figure in figures],
@@ -122,17 +122,17 @@ def _told(run: RunRecord, scores: Scores | None, row: Row | None) -> dict[str, A
         "run": run,
         "who": who,
         "outcome": outcome(run),
-        "pocket": pocket_note(run.config),
+        "pocket": pocket_note(run.experiment),
         "verdict": redact(run.state.verdict or ""),
         "details": [redact(line) for line in run.state.details],
         "beside": _beside(run),
         "error": redact(run.state.error or ""),
         "reported": _reported(run, scores, row),
-        "cut": (run.config.get("loop") or {}).get("coverage_cut"),
+        "cut": run.experiment.loop.coverage_cut,
         "gates": {name: gate_of(run, name) for name in SCORES},
         "curves": {name: drawn for name in SCORES if (drawn := curve(run, name))},
         "judges": [(name, series(number)) for number, name in enumerate(sorted(run.judges))],
-        "cheap": _cheap(run.config),
+        "cheap": _cheap(run.experiment.judge),
         "settings": _settings(run.config, leave_out=_OF_THIS_MACHINE),
         "environment": _settings(run.environment),
         "first_shown": f"{run.chosen.iteration:02d}" if run.chosen else "",
@@ -154,7 +154,7 @@ _BESIDE = {
 
 def _beside(run: RunRecord) -> list[tuple[str, dict[str, Any]]]:
     """Return who was judged beside the iterations, by name, with the scorecard on the gate's split."""
-    teacher = str((run.config.get("service_llm") or {}).get("name"))
+    teacher = run.experiment.service_llm.name
     return [
         (_BESIDE[Beside(name)].format(teacher), splits["gate"])
         for name, splits in run.state.beside.items()
@@ -200,11 +200,9 @@ def _open(run: RunRecord) -> bool:
     return run.state.status != "done"
 
 
-def _cheap(config: Mapping[str, Any]) -> str:
+def _cheap(judge: Judge) -> str:
     """Return the first judge who saw every answer where dear judges saw some; empty where all saw all."""
-    judges = config.get("judge") or {}
-    dear = judges.get("dear") or []
-    return next((name for name in judges.get("panel") or {} if name not in dear), "") if dear else ""
+    return next((name for name in judge.panel if name not in judge.dear), "") if judge.dear else ""
 
 
 def _reported(run: RunRecord, scores: Scores | None, row: Row | None) -> dict[str, Any] | None:
@@ -219,7 +217,7 @@ def _reported(run: RunRecord, scores: Scores | None, row: Row | None) -> dict[st
     if row is not None and row["coverage_n"]:
         found["covered"] = coverage_of(row)
     else:
-        found["covered"] = covered(scores, coverage_cut(run.config)) if scores else None
+        found["covered"] = covered(scores, run.experiment.loop.coverage_cut) if scores else None
     found["prompts"] = found["covered"].prompts if found["covered"] else None
     if test:
         found |= {name: test.get(name) or {} for name in SCORES}

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
 from llamaduo.evidence.agreement import rank_correlation, strictness
-from llamaduo.runs.record import RunRecord
 from llamaduo.studies.costs.costs import study_costs
 from llamaduo.studies.costs.pay_back import over_time, sensitivity
 from llamaduo.studies.parts import Figure
@@ -77,7 +75,7 @@ def agreement_rows(study: Study, score: str) -> list[Row]:
 
 def gates(study: Study, score: str) -> dict[str, float]:
     """Return by the run's name what its gate asks of a score, 0 to 100; runs without a gate are left out."""
-    asked = {run.name: _loop(run).get("gate", {}).get(score) for run in study.runs}
+    asked = {run.name: getattr(run.experiment.loop.gate, score) for run in study.runs}
     return {name: float(value) for name, value in asked.items() if value is not None}
 
 
@@ -92,9 +90,4 @@ def pools(reported: Sequence[Row]) -> dict[str, str]:
 
 
 def _cuts(study: Study) -> dict[str, float]:
-    cuts = {run.name: _loop(run).get("coverage_cut") for run in study.runs}
-    return {name: float(cut) for name, cut in cuts.items() if cut is not None}
-
-
-def _loop(run: RunRecord) -> dict[str, Any]:
-    return run.config.get("loop") or {}
+    return {run.name: float(run.experiment.loop.coverage_cut) for run in study.runs}

@@ -37,7 +37,7 @@ class Scored:
         self._scores = study.scores
         self._reported = {(row["run"], row["judge"]): row for row in study.rows if row["reported"]}
         self._settings = {row["run"]: setting(row) for row in identities(study)}
-        self._training_sd = {run.name: training_sd(run.config) for run in study.runs}
+        self._training_sd = {run.name: training_sd(run.experiment) for run in study.runs}
         self._by_prompt: dict[tuple[str, str, str], ByPrompt | None] = {}
 
     @property

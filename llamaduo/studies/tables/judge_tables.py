@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from llamaduo.config import answering_server
 from llamaduo.evidence.agreement import alpha, family_gap, rank_correlation, self_noise, strictness
 from llamaduo.evidence.compare import ByPrompt, by_prompt, difference, holm, mean, p_value, together
 from llamaduo.evidence.resample import NOTHING, Measure
@@ -82,7 +83,7 @@ class Panel:
 
 
 def _task(run: RunRecord) -> str:
-    return str(run.config["task"]["name"])
+    return run.experiment.task.name
 
 
 def panels(study: Study) -> list[Panel]:
@@ -280,10 +281,9 @@ def _gaps(panel: Panel) -> Iterator[_Gap]:
 
 def _teacher(run: RunRecord) -> str | None:
     """Return the provider of the service LLM whose data a model was fine-tuned on."""
-    config = run.config
-    served = (config.get("infer") or {}).get("backend") == "endpoint"
-    learns = config["synthesis"].get("enabled") and config["train"].get("enabled", True) and not served
-    return str(config["service_llm"].get("provider")) if learns else None
+    made = run.experiment
+    learns = made.synthesis.enabled and made.train.enabled and not made.infer.served
+    return str(made.service_llm.provider) if learns else None
 
 
 _MAKERS = {"google/": "gemini", "mistralai/": "mistral", "openai/": "openai", "Qwen/": "dashscope",
@@ -293,13 +293,12 @@ _MAKERS = {"google/": "gemini", "mistralai/": "mistral", "openai/": "openai", "Q
 
 def _answers(run: RunRecord) -> str | None:
     """Return the family of who answers: a service LLM's provider, or a local model's maker where it is known."""
-    infer = run.config.get("infer") or {}
-    if infer.get("backend") == "endpoint" and infer.get("server"):
-        return str(infer["server"].get("provider"))
-    path = str(run.config["local_model"].get("path", ""))
+    if server := answering_server(run.experiment):
+        return str(server.provider)
+    path = str(run.experiment.local_model.path)
     return next((family for start, family in _MAKERS.items() if path.startswith(start)), None)
 
 
 def _provider(run: RunRecord, judge: str) -> str | None:
-    panel = run.config["judge"].get("panel") or {}
-    return (panel.get(judge) or {}).get("provider")
+    member = run.experiment.judge.panel.get(judge)
+    return member.provider if member else None

@@ -74,7 +74,7 @@ def published_table(study: Study, scored: Scored) -> Iterator[Table]:
     extra = [name for name in row_names(identified, "task", "judges") if name not in ("local_model", "service_llm")]
     rows, matched = [], False
     for run, row in zip(study.runs, identified, strict=True):
-        if row["local_model"] not in models or row["task"] not in tasks or pocket_note(run.config):
+        if row["local_model"] not in models or row["task"] not in tasks or pocket_note(run.experiment):
             continue
         for judge in [name for name in run.judges if name in _PAPERS_JUDGES]:
             for score in SCORES:
@@ -104,7 +104,7 @@ def other_than_papers(run: RunRecord, theirs: Published | None) -> str:
 
     A model that wasn't fine-tuned has no generator and no volume, in the paper and here.
     """
-    config, who = run.config, identity(run)
+    who = identity(run)
     others = []
     if theirs is not None and theirs.generator != who["service_llm"]:
         others.append("generator")
@@ -114,7 +114,7 @@ def other_than_papers(run: RunRecord, theirs: Published | None) -> str:
         others.append("judge's prompt")
     if who["method"] not in ("fine-tuned", "served"):
         others.append("method")
-    if who["method"] == "fine-tuned" and who["volume"] != config["task"].get("synthetic_rows"):
+    if who["method"] == "fine-tuned" and who["volume"] != run.experiment.task.synthetic_rows:
         others.append("volume")
     return f"no difference, since not the paper's: {', '.join(others)}" if others else ""
 
@@ -168,7 +168,8 @@ def wins_table(study: Study, scored: Scored) -> Iterator[Table]:
         columns[task, at, tuple(known)] = behind
     for (task, _, models), first in best(columns).items():
         clearly[task, models[first]] += 1
-    papers = {} if any(pocket_note(run.config) for run in study.runs) else {win.task: win for win in published_wins()}
+    rehearsed = any(pocket_note(run.experiment) for run in study.runs)
+    papers = {} if rehearsed else {win.task: win for win in published_wins()}
     beside = any(task in papers for task, _ in won)
     rows = []
     for task, model in sorted(won):

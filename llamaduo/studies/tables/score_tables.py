@@ -34,7 +34,7 @@ from llamaduo.studies.tables.cells import (
     usual_n,
 )
 from llamaduo.studies.tables.columns import Column, columns
-from llamaduo.studies.tidy import Row, coverage_cut, coverage_of
+from llamaduo.studies.tidy import Row, coverage_of
 
 _COVERAGE = (
     "Percent of answers whose precision and similarity both reach the run's coverage cut (70 by default), with its 95% "
@@ -163,6 +163,6 @@ def coverage(study: Study, scored: Scored, runs: Sequence[str], judge: str) -> M
         scores = study.scores.get(run.name) if run.name in runs else None
         if scores is None or (judge != "all" and judge not in scores.judges):
             continue
-        reached = scores.covered(coverage_cut(run.config), None if judge == "all" else judge)
+        reached = scores.covered(run.experiment.loop.coverage_cut, None if judge == "all" else judge)
         found[run.name] = by_prompt(scores.clusters, reached)
     return mean(scored.together(list(found), list(found.values()))) if found else NOTHING

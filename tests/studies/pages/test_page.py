@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 
+from llamaduo.config import DataSource, Experiment
 from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
 from llamaduo.runs.record import RunRecord, read_runs
+from llamaduo.runs.saved_config import typed
 from llamaduo.studies.costs.spent import data_flow, seconds, spending
 from llamaduo.studies.pages import bundle as packing
 from llamaduo.studies.pages.curves import curve
@@ -386,17 +388,21 @@ def test_the_outcome_is_that_of_the_state(folder: Path) -> None:
     assert said == ["Passed", "Not passed", "Stopped by the budget", "Not finished"]
 
 
+def note(config: dict[str, Any]) -> str:
+    return pocket_note(typed(Experiment, config))
+
+
 def test_a_rehearsal_is_called_one(config: dict[str, Any]) -> None:
-    assert pocket_note(config) == ""
+    assert note(config) == ""
     pocket = configuration()
-    assert pocket_note(pocket) == (
+    assert note(pocket) == (
         "made-up tickets, a program as the service LLM, a program as the judge, a local model of one million "
         "parameters. The loop around them is the real one."
     )
     served = pocket | {"infer": pocket["infer"] | {"backend": "endpoint"}, "data": {"source": "file"}}
-    assert pocket_note(served).startswith("a program as the service LLM, a program as the judge. ")
+    assert note(served).startswith("a program as the service LLM, a program as the judge. ")
     served["infer"]["server"] = {"provider": "pocket"}
-    assert "a program that answers" in pocket_note(served)
+    assert "a program that answers" in note(served)
 
 
 # A study's page
@@ -474,6 +480,6 @@ def test_a_studys_page_is_the_same_wherever_it_lies(study: Study, tmp_path: Path
 
 def test_rehearsals_in_a_study_are_counted(study: Study) -> None:
     for run in study.runs[:2]:
-        run.config["data"]["source"] = "pocket"
+        run.experiment.data.source = DataSource.pocket
     text = visible(study_page(study, [], []))
     assert "Rehearsal. 2 of 3 runs are of the pocket profile" in text
