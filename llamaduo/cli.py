@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from llamaduo.commands.signals import interrupt_on_signals, lasting_output
 from llamaduo.errors import ConfigError, InputError, LlamaduoError
@@ -54,9 +55,11 @@ examples:
   llamaduo journal export study.parquet service.journal=study.sqlite
   llamaduo report results/runs
 """
+COMMANDS = ("run", "quote", "judge-audit", "journal", "status", "report", "verify", "track", "doctor")
+"""Each is a module of `commands/`."""
 _ASKS_FOR_HELP = ("-h", "--help")
 _HAVE_USAGE = ("judge-audit", "journal", "verify")
-"""Commands that answer `-h` themselves, with more than a line of HELP."""
+"""Commands with a USAGE of their own, more than a line of HELP."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,119 +134,19 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"llamaduo {__version__}")
         return 0
-    commands = {
-        "run": _run,
-        "quote": _quote,
-        "judge-audit": _judge_audit,
-        "journal": _journal,
-        "status": _status,
-        "report": _report,
-        "verify": _verify,
-        "track": _track,
-        "doctor": _doctor,
-    }
-    if command not in commands:
+    if command not in COMMANDS:
         import difflib
 
-        near = difflib.get_close_matches(command, commands, n=1)
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         print(f"llamaduo: {command}: there is no such command.{hint} See llamaduo --help.", file=sys.stderr)
         return 2
     if rest[:1] in ([word] for word in _ASKS_FOR_HELP) and command not in _HAVE_USAGE:
         print(HELP, end="")
         return 0
-    return commands[command](rest)
-
-
-def _run(arguments: list[str]) -> int:
-    from llamaduo.compose import compose
-
-    composed = compose(arguments)
-    if composed is None:
+    module = import_module(f"llamaduo.commands.{command.replace('-', '_')}")
+    if command in _HAVE_USAGE and {*_ASKS_FOR_HELP} & {*rest}:
+        print(module.USAGE)
         return 0
-    if composed.sweep is not None:
-        from llamaduo.sweeps.sweep import run_all
-
-        return run_all(composed)
-    from llamaduo.sweeps.job import exit_code, run_one
-
-    return exit_code(run_one(composed.experiments[0]))
-
-
-def _quote(arguments: list[str]) -> int:
-    import datetime
-
-    from llamaduo.compose import compose
-    from llamaduo.display import plain_console
-    from llamaduo.quote.quote import quote
-    from llamaduo.quote.shown import rendered
-
-    composed = compose(arguments)
-    if composed is not None:
-        console = plain_console()
-        for part in rendered(quote(composed.experiments, today=datetime.datetime.now(datetime.UTC).date())):
-            console.print(part)
-    return 0
-
-
-def _judge_audit(arguments: list[str]) -> int:
-    from llamaduo.commands.audit import judge_audit
-    from llamaduo.display import plain_console
-
-    return judge_audit(arguments, plain_console())
-
-
-def _journal(arguments: list[str]) -> int:
-    from llamaduo.commands.journal import journal
-    from llamaduo.display import plain_console
-
-    return journal(arguments, plain_console())
-
-
-def _status(arguments: list[str]) -> int:
-    from llamaduo.display import plain_console
-    from llamaduo.sweeps.status import as_json, rendered, status
-
-    places = [argument for argument in arguments if argument != "--json"]
-    if len(places) != 1 or places[0].startswith("-"):
-        raise ConfigError("usage: llamaduo status DIR [--json] (a run's folder, a study's, or results/).")
-    found = status(places[0])
-    if "--json" in arguments:
-        print(as_json(found))
-    else:
-        console = plain_console()
-        for part in rendered(found):
-            console.print(part)
-    return 0
-
-
-def _verify(arguments: list[str]) -> int:
-    from llamaduo.commands.verify import verify_command
-    from llamaduo.display import plain_console
-
-    return verify_command(arguments, plain_console())
-
-
-def _report(arguments: list[str]) -> int:
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        raise ConfigError("usage: llamaduo report DIR (a run's folder, a study's, or results/).")
-    from llamaduo.studies.report import report
-
-    print(report(arguments[0]), end="")
-    return 0
-
-
-def _track(arguments: list[str]) -> int:
-    from llamaduo.commands.track import track
-
-    print(track(arguments), end="")
-    return 0
-
-
-def _doctor(arguments: list[str]) -> int:
-    from llamaduo.commands.doctor import examine
-
-    if arguments:
-        raise ConfigError("usage: llamaduo doctor (it takes no arguments).")
-    print(examine(), end="")
-    return 0
+    code: int = module.main(rest)
+    return code

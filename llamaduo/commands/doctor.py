@@ -1,4 +1,4 @@
-"""What this machine can do: hardware, keys (never their values), packages, writable folders."""
+"""`llamaduo doctor`: what this machine can do: hardware, keys (never their values), packages, writable folders."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from llamaduo import __version__
 from llamaduo.config import conf_dir
 from llamaduo.environment import gpus, memory_gib, network_file_system, package_versions
+from llamaduo.errors import ConfigError
 from llamaduo.service.journal import default_path
 
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "WANDB_API_KEY", "HF_TOKEN")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the report and return the exit code."""
+    if arguments:
+        raise ConfigError("usage: llamaduo doctor (it takes no arguments).")
+    print(examine(), end="")
+    return 0
 
 
 def examine() -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamaduo.commands.arguments import told_apart
+from llamaduo.display import plain_console
 from llamaduo.errors import ConfigError, InputError, not_there
 from llamaduo.service.journal import Journal, default_path
 from llamaduo.service.ledger import export, spend, take_in, verify
@@ -16,14 +19,11 @@ USAGE = "usage: llamaduo journal [export FILE | import FILE | verify] [service.j
 _FAULTS_SHOWN = 20
 
 
-def journal(arguments: list[str], console: Console) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Carry out one of the commands and return the exit code; raises InputError for a damaged journal or file."""
-    named = [a.partition("=")[2] for a in arguments if a.startswith("service.journal=")]
-    words = [a for a in arguments if not a.startswith("service.journal=")]
-    path = Path(named[-1]).expanduser() if named else default_path()
-    match words:
-        case _ if {"-h", "--help"} & set(words):
-            console.print(USAGE)
+    given, console = told_apart(arguments, values=("service.journal",)), plain_console()
+    path = given.path("service.journal") or default_path()
+    match given.words:
         case []:
             _show_spend(_existing(path), console)
         case ["export", file]:

@@ -13,12 +13,19 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from llamaduo.commands.arguments import told_apart
 from llamaduo.config import Tracking
 from llamaduo.errors import ConfigError
 from llamaduo.runs.record import RunRecord, read_runs
 from llamaduo.runs.tracking import KEY, Target, send, send_tables
 
-USAGE = "usage: llamaduo track DIR [--offline] (a run's folder, a study's, or results/)."
+_USAGE = "usage: llamaduo track DIR [--offline] (a run's folder, a study's, or results/)."
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Send what W&B doesn't have yet, print what was done and return the exit code."""
+    print(track(arguments), end="")
+    return 0
 
 
 def track(arguments: Sequence[str]) -> str:
@@ -27,15 +34,13 @@ def track(arguments: Sequence[str]) -> str:
     Raises ConfigError for wrong arguments or a missing key, InputError where there is no run, ServiceError where W&B
     fails: what was sent before stays sent, and the same command goes on behind it.
     """
-    offline = "--offline" in arguments
-    folders = [argument for argument in arguments if argument != "--offline"]
-    if len(folders) != 1 or folders[0].startswith("-"):
-        raise ConfigError(USAGE)
+    given = told_apart(arguments, flags=("--offline",))
+    folder, offline = given.place(_USAGE), "--offline" in given.options
     if not offline and not os.environ.get(KEY):
         raise ConfigError(
             f"{KEY} is not set, so W&B can't be reached: set it, or add --offline for `wandb sync` later."
         )
-    runs = read_runs(Path(folders[0]))
+    runs = read_runs(Path(folder))
     lines = [_sent(run, offline) for run in runs]
     lines += [_tables_sent(folder, run, offline) for folder, run in _studies(runs).items()]
     return "".join(f"{line}\n" for line in lines if line)

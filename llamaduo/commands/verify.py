@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamaduo.commands.arguments import told_apart
+from llamaduo.display import plain_console
 from llamaduo.environment import settle_libraries
-from llamaduo.errors import ConfigError, DifferenceError, InputError
+from llamaduo.errors import DifferenceError, InputError
 from llamaduo.runs.record import read_runs
 from llamaduo.verify.archive import NAME, pack, unpacked
 from llamaduo.verify.compare import Verified, summary
@@ -20,22 +22,11 @@ if TYPE_CHECKING:
 USAGE = "usage: llamaduo verify DIR | FILE.tar.xz [--archive FILE.tar.xz] [service.journal=PATH]"
 
 
-def verify_command(arguments: list[str], console: Console) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Verify, say what was found, and pack an archive if that is asked for; raises DifferenceError."""
-    named = [a.partition("=")[2] for a in arguments if a.startswith("service.journal=")]
-    words = [a for a in arguments if not a.startswith("service.journal=")]
-    if {"-h", "--help"} & set(words):
-        console.print(USAGE)
-        return 0
-    match words:
-        case [place] if not place.startswith("-"):
-            target = None
-        case [place, "--archive", file] | ["--archive", file, place]:
-            target = Path(file)
-        case _:
-            raise ConfigError(f"{USAGE}.")
+    given, console = told_apart(arguments, values=("--archive", "service.journal")), plain_console()
+    place, target, journal = given.place(f"{USAGE}."), given.path("--archive"), given.path("service.journal")
     settle_libraries()
-    journal = Path(named[-1]).expanduser() if named else None
     places = _places(Path(place))
     different = 0
     for each in places:

@@ -61,9 +61,7 @@ def test_help_version_and_light_commands_load_nothing_heavy() -> None:
         assert loaded_modules(*arguments) == set(), arguments
 
 
-@pytest.mark.parametrize(
-    "command", ["run", "quote", "judge-audit", "journal", "status", "report", "verify", "track", "doctor"]
-)
+@pytest.mark.parametrize("command", cli.COMMANDS)
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_every_command_has_help(command: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, flag]) == 0
@@ -128,7 +126,7 @@ def test_a_broken_pipe_that_is_not_the_readers_is_a_fault(
     def broken(_: list[str]) -> int:
         raise BrokenPipeError("a worker's")
 
-    monkeypatch.setattr(cli, "_status", broken)
+    monkeypatch.setattr("llamaduo.commands.status.main", broken)
     assert main(["status", "results"]) == 1
     assert "a worker's" in capsys.readouterr().err
 

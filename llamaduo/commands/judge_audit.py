@@ -13,17 +13,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from llamaduo.commands.arguments import told_apart
 from llamaduo.commands.audit_shown import rendered, summary
 from llamaduo.compose import compose
 from llamaduo.config import Experiment, JudgeKind, fingerprint, plain
 from llamaduo.data.coverage import load_coverage
 from llamaduo.data.dataset import gate_rows
 from llamaduo.data.labels import Labelled, read_labels
-from llamaduo.display import Display
+from llamaduo.display import Display, plain_console
 from llamaduo.errors import ConfigError, InputError, RunFolderError
 from llamaduo.evidence.known_answers import FEWEST, KINDS, REPEATED
 from llamaduo.quote.hours import CHARACTERS_A_TOKEN
@@ -37,9 +38,6 @@ from llamaduo.service.prices import tariff
 from llamaduo.stages.judge import judge, request
 from llamaduo.stages.probe import probe
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 _ITEMS = 24
 USAGE = f"""\
 usage: llamaduo judge-audit [key=value ...] [--items N] [--labels FILE] [--quote]
@@ -49,56 +47,27 @@ Each fault that the scores show beyond noise is named. The keys are those of `ll
 
   --items N      rows of the gate's split that answers are made for, {FEWEST} or more (default {_ITEMS}); 16 calls each
   --labels FILE  answers that people scored (JSONL, CSV ...): agreement, and the judge's mean corrected by them
-  --quote        say what it would cost, and ask nobody
-"""
+  --quote        say what it would cost, and ask nobody"""
 _REPEATS = 3
 _FORMAT = 1
 """Changes when the same replies would come to another `audit.json`."""
 _PARTS = ("ten kinds of answers", "two kinds, repeated", "answers that people scored")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A command line, understood."""
-
-    overrides: list[str]
-    items: int = _ITEMS
-    labels: Path | None = None
-    quote: bool = False
-
-
-def judge_audit(arguments: Sequence[str], console: Console) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Audit the judges, print what was found and return the exit code: 0, whatever was found."""
-    if {"-h", "--help"} & set(arguments):
-        console.print(USAGE, end="")
-        return 0
-    asked = _understood(arguments)
-    experiment = _experiment(asked.overrides)
+    given, console = told_apart(arguments, flags=("--quote",), values=("--items", "--labels")), plain_console()
+    items = _count(given.options.get("--items", f"{_ITEMS}"))
+    experiment = _experiment(given.words)
     if experiment is None:
         return 0
-    audit = Audit(experiment, asked)
+    audit = Audit(experiment, items, given.path("--labels"))
     for line in audit.beforehand():
         console.print(line)
-    if not asked.quote:
+    if "--quote" not in given.options:
         for part in rendered(audit.result(), audit.folder):
             console.print(part)
     return 0
-
-
-def _understood(arguments: Sequence[str]) -> Asked:
-    words, found = list(arguments), Asked([])
-    while words:
-        name, given, value = words.pop(0).partition("=")
-        if name == "--quote" and not given:
-            found = replace(found, quote=True)
-        elif name in ("--items", "--labels"):
-            if not given and not words:
-                raise ConfigError(f"{name}: needs a value. See llamaduo judge-audit --help.")
-            value = value if given else words.pop(0)
-            found = replace(found, **({"labels": Path(value)} if name == "--labels" else {"items": _count(value)}))
-        else:
-            found.overrides.append(name + given + value)
-    return found
 
 
 def _count(value: str) -> int:
@@ -126,14 +95,14 @@ def _experiment(overrides: list[str]) -> Experiment | None:
 class Audit:
     """One audit: what is asked, and where its results lie."""
 
-    def __init__(self, experiment: Experiment, asked: Asked) -> None:
+    def __init__(self, experiment: Experiment, items: int, labels: Path | None) -> None:
         self._experiment = experiment
         dataset = load_coverage(experiment)
         coverage = (*dataset.train, *dataset.dev, *dataset.test)
-        self._labelled: list[Labelled] = read_labels(asked.labels, coverage) if asked.labels else []
+        self._labelled: list[Labelled] = read_labels(labels, coverage) if labels else []
         self._split = experiment.protocol.gate_split.value
-        self._wanted = asked.items
-        self._rows = _rows(gate_rows(experiment, dataset), asked.items, self._split)
+        self._wanted = items
+        self._rows = _rows(gate_rows(experiment, dataset), items, self._split)
         self._probes = probe(self._rows)
         told = json.dumps([_FORMAT, fingerprint(experiment), len(self._rows), [asdict(one) for one in self._labelled]])
         digest = hashlib.sha256(told.encode(errors="surrogatepass")).hexdigest()[:8]
