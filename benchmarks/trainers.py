@@ -82,16 +82,18 @@ def with_llamaduo(setting: Setting) -> Trained:
     """Train once over the rows with llamaduo."""
     from llamaduo.records import Example, prompt_id
     from llamaduo.training.fit import train
+    from llamaduo.training.job import TrainJob
 
     examples = [Example(prompt_id(turns[:-1]), turns[:-1], turns[-1]["content"]) for turns in setting.turns]
     with folder() as out, Meter(pad=0) as meter:
         adapter = train(
+            TrainJob(
+                out,
+                LocalModel(name="toy", path=str(setting.model), context=CONTEXT),
+                setting.ours,
+                Runtime(seed=setting.seed, threads=1, device="cpu", isolation=Isolation.none),
+            ),
             examples,
-            out,
-            model=LocalModel(name="toy", path=str(setting.model), context=CONTEXT),
-            config=setting.ours,
-            runtime=Runtime(seed=setting.seed, threads=1, device="cpu", isolation=Isolation.none),
-            start_from=None,
             progress=lambda done, total: meter.mark(),
         )
     reading, end = read(meter.marks), meter.marks[-1]

@@ -16,8 +16,10 @@ import pytest
 
 from llamaduo.config import Backend
 from llamaduo.display import Display
+from llamaduo.local.job import AnswerJob
 from llamaduo.records import Adapter, Example, Prediction
 from llamaduo.service import transport
+from llamaduo.training.job import TrainJob
 
 PROVIDER = "scripted"
 JUDGED_BY_SCRIPT = (
@@ -39,25 +41,24 @@ SMALL = (
 """A run of few prompts: no limit could pass its gate, so that it looks at means."""
 
 
-def quick_train(examples: Any, folder: Path, *, start_from: str | None, progress: Any, **_: Any) -> Adapter:
+def quick_train(job: TrainJob, examples: Any, dev: Any, *, progress: Any, **_: Any) -> Adapter:
     """Write the number of rows, and what was started from, where weights would be."""
-    (folder / "weights.json").write_text(json.dumps({"rows": len(examples), "start_from": start_from}))
+    origin = job.start_from and str(job.start_from)
+    (job.folder / "weights.json").write_text(json.dumps({"rows": len(examples), "start_from": origin}))
     progress(1, 1)
     synthetic = sum(example.generator != "coverage" for example in examples)
     return Adapter(len(examples), synthetic, 0, 1, 1, 0.5)
 
 
-def quick_infer(
-    examples: tuple[Example, ...], adapter: str | None, *, config: Any, progress: Any, **_: Any
-) -> list[Prediction]:
+def quick_infer(job: AnswerJob, examples: tuple[Example, ...], *, progress: Any, **_: Any) -> list[Prediction]:
     """Answer every prompt with the number of rows trained on: 0 for the base model, 1,000 for a service LLM."""
-    rows = json.loads((Path(adapter) / "weights.json").read_text())["rows"] if adapter else 0
-    rows = 1000 if config.backend is Backend.endpoint else rows
+    rows = json.loads((Path(job.adapter) / "weights.json").read_text())["rows"] if job.adapter else 0
+    rows = 1000 if job.config.backend is Backend.endpoint else rows
     progress(1, 1)
     return [
         Prediction(e.prompt_id, k, e.prompt, e.response, f"rows={rows} sample={k}", "stop", 3, 3, cluster=e.cluster)
         for e in examples
-        for k in range(config.samples)
+        for k in range(job.config.samples)
     ]
 
 

@@ -295,6 +295,7 @@ def test_training_does_what_the_papers_recipe_says(tmp_path: Path) -> None:
     from llamaduo.pocket.tasks import make_pairs
     from llamaduo.records import Example, prompt_id
     from llamaduo.training.fit import train
+    from llamaduo.training.job import TrainJob
 
     experiment = composed(
         "train=paper", "local_model=pocket_llama", "infer.max_new_tokens=96", "train.quantization=none",
@@ -313,9 +314,10 @@ def test_training_does_what_the_papers_recipe_says(tmp_path: Path) -> None:
     watched = register_optimizer_step_pre_hook(note)
     try:
         train(
-            rows, tmp_path, model=experiment.local_model, config=experiment.train, runtime=experiment.runtime,
-            start_from=None, progress=lambda done, total: None,
-        )  # fmt: skip
+            TrainJob(tmp_path, experiment.local_model, experiment.train, experiment.runtime),
+            rows,
+            progress=lambda done, total: None,
+        )
     finally:
         watched.remove()
     saved = json.loads((tmp_path / "adapter_config.json").read_text())

@@ -13,6 +13,7 @@ from llamaduo.config import LocalModel, Runtime, Train
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example
 from llamaduo.training.fit import train
+from llamaduo.training.job import TrainJob
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -31,12 +32,13 @@ def test_the_meter_counts_the_tokens_that_training_reports(module: Any, tmp_path
     meter, turns = module("meter"), [({"role": "user", "content": text}, answer) for text, answer in pairs()]
     with meter.Meter(pad=0) as open_meter:
         adapter = train(
+            TrainJob(
+                tmp_path,
+                LocalModel(name="pocket_llama", path="pocket:llama", context=512),
+                Train(learning_rate=1e-3, max_length=512, epochs=2, batch_size=5, lora_dropout=0.0),
+                Runtime(threads=1, device="cpu"),
+            ),
             [Example(str(number), (turn,), answer) for number, (turn, answer) in enumerate(turns)],
-            tmp_path,
-            model=LocalModel(name="pocket_llama", path="pocket:llama", context=512),
-            config=Train(learning_rate=1e-3, max_length=512, epochs=2, batch_size=5, lora_dropout=0.0),
-            runtime=Runtime(threads=1, device="cpu"),
-            start_from=None,
             progress=lambda done, total: open_meter.mark(),
         )
     reading = meter.read(open_meter.marks)

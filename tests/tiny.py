@@ -126,18 +126,15 @@ RUNTIME = Runtime(threads=1, device="cpu")
 def fine_tune(model: LocalModel, folder: Path, rows: Sequence[Example] = ROWS, **options: Any) -> Adapter:
     """Train an adapter into a folder, by default until the model knows the rows by heart."""
     from llamaduo.training.fit import train
+    from llamaduo.training.job import TrainJob
 
     start_from = options.pop("start_from", None)
     known = {"learning_rate": 1e-2, "epochs": 1, "min_steps": 60, "batch_size": 4, "max_length": CONTEXT}
     lora = {"lora_r": 32, "lora_alpha": 32, "lora_dropout": 0.0}
     folder.mkdir(parents=True, exist_ok=True)
     return train(
+        TrainJob(folder, model, Train(**{**known, **lora, **options}), RUNTIME, start_from=start_from),
         rows,
-        folder,
-        model=model,
-        config=Train(**{**known, **lora, **options}),
-        runtime=RUNTIME,
-        start_from=start_from,
         progress=lambda done, total: None,
     )
 
@@ -150,16 +147,13 @@ def answers(
     **options: Any,
 ) -> list[Prediction]:
     """Answer the rows' prompts, each once and by greedy decoding unless the options say otherwise."""
+    from llamaduo.local.job import AnswerJob
     from llamaduo.stages.infer import infer
 
     known = {"samples": 1, "temperature": 0.0, "max_new_tokens": 48, "batch_size": 4}
     return infer(
+        AnswerJob(model, Infer(**{**known, **options}), RUNTIME, quantization, adapter and str(adapter)),
         rows,
-        None if adapter is None else str(adapter),
-        model=model,
-        config=Infer(**{**known, **options}),
-        runtime=RUNTIME,
-        quantization=quantization,
         progress=lambda done, total: None,
     )
 

@@ -201,6 +201,7 @@ def trained(
     import torch
 
     from llamaduo.training.fit import train
+    from llamaduo.training.job import TrainJob
 
     def stepped(done: int, _: int) -> None:
         meter.mark()
@@ -209,12 +210,8 @@ def trained(
 
     with folder() as out, random_weights(), Meter(pad=0) as meter:
         adapter = train(
+            TrainJob(out, model, job, where),
             examples,
-            out,
-            model=model,
-            config=job,
-            runtime=where,
-            start_from=None,
             progress=stepped,
         )
     return read(meter.marks, warm_up), adapter.loss

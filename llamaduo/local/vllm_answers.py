@@ -1,6 +1,6 @@
 """Answers by a vLLM server with the adapter, once it is proved that the server applies it.
 
-    predictions = vllm_answers(examples, "run/iterations/00/adapter", chat, model=model, config=config, ...)
+    predictions = vllm_answers(job, examples, chat, progress)
 
 vLLM has been seen to serve the base model under an adapter's name, without a word (its issues 34186 and 55193). So
 before any answer counts, a few prompts are asked of both: the server has to have read them as the very tokens that
@@ -14,9 +14,10 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from llamaduo.config import Infer, LocalModel, Price, Quantization, Runtime, ServiceLLM
+from llamaduo.config import Infer, Price, ServiceLLM
 from llamaduo.data.chat import Chat
 from llamaduo.errors import ServiceError
+from llamaduo.local.job import AnswerJob
 from llamaduo.local.vllm_server import ADAPTER, BASE, KEY, Server, arguments, serving
 from llamaduo.records import Example, Prediction
 from llamaduo.service.answers import not_answered, server_answers
@@ -32,51 +33,37 @@ _LEAST_CHANGE = 1e-4
 
 
 def vllm_answers(
-    examples: Sequence[Example],
-    adapter: str | None,
-    chat: Chat,
-    *,
-    model: LocalModel,
-    config: Infer,
-    runtime: Runtime,
-    quantization: Quantization,
-    progress: Callable[[int, int], None],
+    job: AnswerJob, examples: Sequence[Example], chat: Chat, progress: Callable[[int, int], None]
 ) -> list[Prediction]:
-    """Return `config.samples` predictions a prompt, in order; raises ServiceError if vLLM can't be trusted with them.
-
-    `adapter` is a folder, or None for the bare base model.
-    """
+    """Return `infer.samples` predictions a prompt, in order; raises ServiceError if vLLM can't be trusted with them."""
     lengths = [len(chat.prompt_ids(example.messages)) for example in examples]
-    room = model.context - config.max_new_tokens
-    fitting = [example for example, length in zip(examples, lengths, strict=True) if length <= room]
+    fitting = [example for example, length in zip(examples, lengths, strict=True) if length <= job.room]
     made: Iterator[Prediction] = iter(())
     if fitting:
-        command = arguments(adapter, model=model, config=config, runtime=runtime, quantization=quantization)
-        with serving(command, chat.tokenizer.get_chat_template(), runtime) as server:
-            if adapter is not None:
+        with serving(arguments(job), chat.tokenizer.get_chat_template(), job.runtime) as server:
+            if job.adapter is not None:
                 _prove(server, chat, fitting[:_PROBES])
-            llm = _as_service_llm(server, chat, ADAPTER if adapter else BASE, config)
-            made = iter(_answers(fitting, llm, server, config=config, seed=runtime.seed, progress=progress))
+            llm = _as_service_llm(server, chat, ADAPTER if job.adapter else BASE, job.config)
+            made = iter(_answers(job, fitting, llm, server, progress))
     return [
-        next(made) if length <= room else not_answered(example, k, "prompt_too_long", prompt_tokens=length)
+        next(made) if length <= job.room else not_answered(example, k, "prompt_too_long", prompt_tokens=length)
         for example, length in zip(examples, lengths, strict=True)
-        for k in range(config.samples)
+        for k in range(job.config.samples)
     ]
 
 
 def _answers(
+    job: AnswerJob,
     examples: Sequence[Example],
     llm: ServiceLLM,
     server: Server,
-    *,
-    config: Infer,
-    seed: int,
     progress: Callable[[int, int], None],
 ) -> list[Prediction]:
     """Ask for all answers; they cost nothing and go into no journal but one that ends with the server."""
     service = Service(Journal(server.scratch / "journal.sqlite"), run="vllm/answers", budget_usd=None)
     try:
-        made = server_answers(examples, llm, config=config, seed=seed, service=service, progress=progress)
+        seed = job.runtime.seed
+        made = server_answers(examples, llm, config=job.config, seed=seed, service=service, progress=progress)
         return [replace(prediction, request=None) for prediction in made]
     finally:
         service.close()

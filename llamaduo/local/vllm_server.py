@@ -1,6 +1,6 @@
 """A vLLM server of our own: started, waited for, and always stopped.
 
-    with serving(arguments(adapter, model=model, config=config, ...), template, runtime) as server:
+    with serving(arguments(job), template, job.runtime) as server:
         server.ask("/v1/chat/completions", {...})
 
 vLLM lives in an environment of its own; `infer.vllm` names its program, and all else goes over HTTP on this machine.
@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llamaduo.config import Infer, LocalModel, Quantization, Runtime, model_location
+from llamaduo.config import Infer, Quantization, Runtime, model_location
 from llamaduo.environment import gpus
 from llamaduo.errors import ConfigError, InputError, ServiceError
 from llamaduo.files.scratch import scratch_folder
+from llamaduo.local.job import AnswerJob
 from llamaduo.redaction import redact
 
 BASE, ADAPTER = "base", "adapter"
@@ -63,10 +64,9 @@ def program(config: Infer) -> str:
     return found
 
 
-def arguments(
-    adapter: str | None, *, model: LocalModel, config: Infer, runtime: Runtime, quantization: Quantization
-) -> list[str]:
+def arguments(job: AnswerJob) -> list[str]:
     """Return vLLM's program and its arguments, all but port and chat template (flags as of vLLM 0.32)."""
+    model, config, runtime, adapter = job.model, job.config, job.runtime, job.adapter
     usual = "bfloat16" if gpus() and runtime.device != "cpu" else "float32"
     told: dict[str, Any] = {
         "--served-model-name": BASE,
@@ -80,7 +80,7 @@ def arguments(
     told |= {"--revision": model.revision} if model.revision else {}
     pinned = model.tokenizer_revision if model.tokenizer else model.revision
     told |= {"--tokenizer-revision": pinned} if pinned else {}
-    if quantization is Quantization.nf4:
+    if job.quantization is Quantization.nf4:
         told["--quantization"] = "bitsandbytes"  # made at loading, as nf4 with double quantisation
     if adapter is not None:
         place = {"name": ADAPTER, "path": str(Path(adapter).resolve()), "base_model_name": BASE}

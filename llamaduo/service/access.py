@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from llamaduo.config import Backend, Beside, Experiment, JudgeKind, ServiceLLM, beside
+from llamaduo.config import Beside, Experiment, JudgeKind, ServiceLLM, beside
 from llamaduo.pocket import teacher
 from llamaduo.service import transport
 from llamaduo.service.addresses import address, headers
@@ -54,7 +54,7 @@ def asked_llms(experiment: Experiment) -> list[ServiceLLM]:
     llms = list(experiment.judge.panel.values()) if experiment.judge.kind is JudgeKind.service else []
     llms += [experiment.service_llm] if experiment.synthesis.enabled or Beside.service_llm in beside(experiment) else []
     server = experiment.infer.server
-    return llms + ([server] if experiment.infer.backend is Backend.endpoint and server else [])
+    return llms + ([server] if experiment.infer.served and server else [])
 
 
 def journal_path(experiment: Experiment) -> Path:

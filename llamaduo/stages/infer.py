@@ -16,13 +16,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from llamaduo.config import FEW_SHOTS, Backend, Beside, Experiment, Infer, LocalModel, Quantization, Runtime
+from llamaduo.config import FEW_SHOTS, Backend, Beside, Experiment, Infer
 from llamaduo.data.chat import Chat
 from llamaduo.data.shots import nearest, with_nearest, with_shots
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.evidence.scorecard import unanswered
 from llamaduo.local.adapter import load_adapter
 from llamaduo.local.decoding import Rules, Sample, decode_what_fits
+from llamaduo.local.job import AnswerJob
 from llamaduo.local.model import give_back, load_base, load_chat
 from llamaduo.local.vllm_answers import vllm_answers
 from llamaduo.records import Example, Prediction
@@ -32,53 +33,39 @@ from llamaduo.service.unusable import Told, of_server
 
 
 def infer(
+    job: AnswerJob,
     examples: Sequence[Example],
-    adapter: str | None,
     *,
-    model: LocalModel,
-    config: Infer,
-    runtime: Runtime,
-    quantization: Quantization,
     progress: Callable[[int, int], None],
     pool: Sequence[Example] = (),
     service: Service | None = None,
     note: Callable[[str], None] = lambda text: None,
     troubled: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Prediction]:
-    """Return `config.samples` predictions a prompt; `adapter` is a folder, or None for the bare base model.
+    """Return `infer.samples` predictions a prompt.
 
-    `pool` is where the pairs of a few-shot prompt come from (`config.shots`), as many of them as leave room;
+    `pool` is where the pairs of a few-shot prompt come from (`infer.shots`), as many of them as leave room;
     `service` reaches the server of `backend=endpoint`, which answers with a model of its own; `troubled` is told what
     came in the place of each answer that did not.
     """
+    config = job.config
     if config.served:
         assert config.server is not None
         assert service is not None
-        asked = with_nearest(examples, pool, config.shots)
         made = server_answers(
-            asked,
+            with_nearest(examples, pool, config.shots),
             config.server,
             config=config,
-            seed=runtime.seed,
+            seed=job.runtime.seed,
             service=service,
             progress=progress,
             troubled=troubled,
         )
     else:
-        chat, room = load_chat(model), model.context - config.max_new_tokens
-        shots = nearest(examples, pool, config.shots)
-        asked = [_fitting(chat, example, near, room) for example, near in zip(examples, shots, strict=True)]
+        chat, shots = load_chat(job.model), nearest(examples, pool, config.shots)
+        asked = [_fitting(chat, example, near, job.room) for example, near in zip(examples, shots, strict=True)]
         answer = vllm_answers if config.backend is Backend.vllm else partial(_answered_here, note=note)
-        made = answer(
-            asked,
-            adapter,
-            chat,
-            model=model,
-            config=config,
-            runtime=runtime,
-            quantization=quantization,
-            progress=progress,
-        )
+        made = answer(job, asked, chat, progress)
     prompts = [example.prompt for example in examples for _ in range(config.samples)]
     return [replace(prediction, prompt=prompt) for prediction, prompt in zip(made, prompts, strict=True)]
 
@@ -135,32 +122,30 @@ def _fitting(chat: Chat, example: Example, shots: Sequence[Example], room: int) 
 
 
 def _answered_here(
+    job: AnswerJob,
     examples: Sequence[Example],
-    adapter: str | None,
     chat: Chat,
-    *,
-    model: LocalModel,
-    config: Infer,
-    runtime: Runtime,
-    quantization: Quantization,
     progress: Callable[[int, int], None],
+    *,
     note: Callable[[str], None],
 ) -> list[Prediction]:
+    config = job.config
     endings = _Endings(chat, config.stop)
     prompts = [chat.prompt_ids(example.messages) for example in examples]
-    room = model.context - config.max_new_tokens
     assert config.temperature is not None  # checked by checks.problems
     different = config.samples if config.temperature > 0 else 1
-    jobs = [(at, k) for at in range(len(examples)) for k in range(different) if len(prompts[at]) <= room]
-    samples = [Sample(at, _seed(runtime.seed, examples[at].prompt_id, k), config.max_new_tokens) for at, k in jobs]
+    wanted = [(at, k) for at in range(len(examples)) for k in range(different) if len(prompts[at]) <= job.room]
+    samples = [
+        Sample(at, _seed(job.runtime.seed, examples[at].prompt_id, k), config.max_new_tokens) for at, k in wanted
+    ]
     answers: dict[tuple[int, int], list[int]] = {}
 
     def finished(number: int, ids: list[int]) -> None:
-        answers[jobs[number]] = ids
-        progress(len(answers), len(jobs))
+        answers[wanted[number]] = ids
+        progress(len(answers), len(wanted))
 
-    if jobs:
-        network = _network(model, runtime, quantization, adapter, chat)
+    if wanted:
+        network = _network(job, chat)
         rules = Rules(config.temperature, endings.marks, endings.stopped if config.stop else None)
         decode_what_fits(network, prompts, samples, rules, slots=config.batch_size, finished=finished, note=note)
         del network
@@ -172,11 +157,11 @@ def _answered_here(
     ]
 
 
-def _network(model: LocalModel, runtime: Runtime, quantization: Quantization, adapter: str | None, chat: Chat) -> Any:
-    base = load_base(model, runtime, quantization, chat.tokenizer)
+def _network(job: AnswerJob, chat: Chat) -> Any:
+    base = load_base(job.model, job.runtime, job.quantization, chat.tokenizer)
     if base.config.get_text_config()._attn_implementation not in ("eager", "sdpa"):
         base.set_attn_implementation("sdpa")  # the others don't take the masks of slots
-    return base if adapter is None else load_adapter(base, adapter, model).eval()
+    return base if job.adapter is None else load_adapter(base, job.adapter, job.model).eval()
 
 
 def _seed(seed: int, prompt_id: str, sample: int) -> int:

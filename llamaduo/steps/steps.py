@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from llamaduo.config import Backend, Beside, GateSplit, Start, beside, plain
+from llamaduo.config import Beside, GateSplit, Start, beside, plain
 from llamaduo.display import left_out, missing_answers, place
 from llamaduo.evidence import gate
 from llamaduo.evidence.economy import Round
@@ -19,6 +19,7 @@ from llamaduo.evidence.scorecard import clusters, from_tree, iteration_of, score
 from llamaduo.evidence.stop import stop_reason
 from llamaduo.evidence.watch import Watch, judges_in_rounds
 from llamaduo.files.contents import home
+from llamaduo.local.job import AnswerJob
 from llamaduo.records import Adapter, Example, GateLook, Judged, Prediction, Scorecard, Verdict
 from llamaduo.runs import identity
 from llamaduo.runs.folder import Again
@@ -26,10 +27,11 @@ from llamaduo.runs.tracking import write_metrics
 from llamaduo.service.client import Outcome
 from llamaduo.stages.infer import answering, infer, refuse_hopeless, refuse_unanswered
 from llamaduo.stages.judge import judge, refuse_unreadable, verdicts_there_are
+from llamaduo.stages.train import train
 from llamaduo.steps.growth import volume
 from llamaduo.steps.opening import OpenRun
-from llamaduo.training.fit import SKIPPED, Places, train
-from llamaduo.training.process import train_apart, trains_apart
+from llamaduo.training.fit import SKIPPED
+from llamaduo.training.job import TrainJob
 
 REST = "rest.jsonl"
 """Verdicts on what an iteration's judging had left out, asked for because a plateau depends on them."""
@@ -55,7 +57,7 @@ class Steps(OpenRun):
         """Fine-tune; restarts from the base model unless `loop.start=last`. An untrained baseline stays as it is."""
         if not self.experiment.train.enabled:
             return Adapter(0, 0, 0, 0, 0, None)
-        origin = str(start_from) if start_from and self.experiment.loop.start is Start.last else None
+        origin = start_from if self.experiment.loop.start is Start.last else None
 
         trained = self._folder.folder(
             self.adapter(number), Adapter, lambda folder: self._trained_to(folder, number, rows, origin), Again.never
@@ -65,26 +67,22 @@ class Steps(OpenRun):
             self.display.note(note)
         return trained
 
-    def _trained_to(self, folder: Path, number: int, rows: list[Example], origin: str | None) -> Adapter:
+    def _trained_to(self, folder: Path, number: int, rows: list[Example], origin: Path | None) -> Adapter:
         """Train into a folder, with the adapter at `origin` to begin with if there is one."""
         self._make_sure()
         identity.remember(self.experiment, self._folder.path)
         here, runtime = self._folder.iteration(number), self.experiment.runtime
-        places = Places(here / "checkpoints", Path(runtime.cache) if runtime.cache else home() / "rows")
-        how = partial(train_apart, within=here) if trains_apart(runtime) else train
+        job = TrainJob(
+            folder,
+            self.experiment.local_model,
+            self.experiment.train,
+            runtime,
+            start_from=origin,
+            checkpoints=here / "checkpoints",
+            cache=Path(runtime.cache) if runtime.cache else home() / "rows",
+        )
         with self.display.stage("train", place(number)) as progress:
-            trained = how(
-                rows,
-                folder,
-                model=self.experiment.local_model,
-                config=self.experiment.train,
-                runtime=runtime,
-                start_from=origin,
-                progress=progress,
-                dev=self.dataset.dev,
-                places=places,
-                note=self.display.note,
-            )
+            trained = train(job, rows, self.dataset.dev, progress=progress, note=self.display.note)
         identity.remember(self.experiment, self._folder.path)
         return trained
 
@@ -92,7 +90,7 @@ class Steps(OpenRun):
         self, where: int | str, examples: tuple[Example, ...], adapter: Path | None, beside: Beside | None = None
     ) -> list[Prediction]:
         """Answer the prompts of a split, K samples each: the model with this adapter, or who stands beside it."""
-        served = answering(self.experiment, beside).backend is Backend.endpoint
+        served = answering(self.experiment, beside).served
         predictions = self._folder.rows(
             self._folder.iteration(where) / "predictions.jsonl",
             Prediction,
@@ -111,16 +109,19 @@ class Steps(OpenRun):
     ) -> list[Prediction]:
         """Answer now; raises ServiceError when too few answers came."""
         troubles: list[Outcome] = []
+        job = AnswerJob(
+            self.experiment.local_model,
+            answering(self.experiment, beside),
+            self.experiment.runtime,
+            self.experiment.train.quantization,
+            str(adapter) if adapter and self.experiment.train.enabled else None,
+        )
         self._make_sure()
         identity.remember(self.experiment, self._folder.path)
         with self.display.stage("infer", place(where)) as progress:
             made = infer(
+                job,
                 examples,
-                str(adapter) if adapter and self.experiment.train.enabled else None,
-                model=self.experiment.local_model,
-                config=answering(self.experiment, beside),
-                runtime=self.experiment.runtime,
-                quantization=self.experiment.train.quantization,
                 progress=progress,
                 pool=self.dataset.train,
                 note=self.display.note,

@@ -19,11 +19,11 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llamaduo.config import Keep, LocalModel, Runtime, TooLong, Train, plain
+from llamaduo.config import Keep, TooLong, Train, plain
 from llamaduo.data.chat import Chat
 from llamaduo.data.rows import Rows, left_out, tokenised
 from llamaduo.data.shown import shown
@@ -33,6 +33,8 @@ from llamaduo.local.model import give_back, load_base, load_chat
 from llamaduo.records import COVERAGE, END_MARK, TEMPLATE, TOO_LONG, Adapter, Example, Skipped, to_json
 from llamaduo.training.checkpoints import Checkpoints
 from llamaduo.training.devices import Devices
+from llamaduo.training.job import TrainJob
+from llamaduo.training.loss import LOSSES
 from llamaduo.training.tuning import FineTuning, Progress, State
 
 SKIPPED = "skipped.jsonl"
@@ -40,30 +42,16 @@ SKIPPED = "skipped.jsonl"
 _NAMED = 5
 
 
-@dataclass(frozen=True)
-class Places:
-    """Folders beside the adapter's own; None keeps nothing."""
-
-    checkpoints: Path | None = None
-    rows: Path | None = None
-    """Cache of rendered and tokenised rows."""
-
-
 def train(
+    job: TrainJob,
     examples: Sequence[Example],
-    folder: Path,
-    *,
-    model: LocalModel,
-    config: Train,
-    runtime: Runtime,
-    start_from: str | None,
-    progress: Progress,
     dev: Sequence[Example] = (),
-    places: Places = Places(),
+    *,
+    progress: Progress,
     devices: Devices | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Adapter:
-    """Fine-tune and save the adapter to `folder`; `start_from` is an adapter's folder, or None for a new one.
+    """Fine-tune and save the adapter to the job's folder.
 
     `dev` is what `train.keep=best` measures epochs with. Raises InputError if no row can be trained on or the loss
     diverges, ConfigError for settings that can't work with this model.
@@ -73,43 +61,52 @@ def train(
     if not examples:
         raise InputError("there are no rows to train on: check data.path and data.train_rows.")
     devices = devices or Devices()
-    torch.manual_seed(runtime.seed)
-    chat = load_chat(model)
+    torch.manual_seed(job.runtime.seed)
+    chat, config = load_chat(job.model), job.config
     count, (examples, skipped) = len(examples), _shown_whole(examples, chat)
     with devices.first():
-        rows = tokenised(examples, chat, config.max_length, places.rows)
+        rows = tokenised(examples, chat, config.max_length, job.cache)
     skipped += left_out(examples, rows, chat)
     _refuse(skipped, count, config)
     held_out = tokenised(dev, chat, config.max_length, None) if config.keep is Keep.best else None
     if held_out is not None and not len(held_out):
         raise InputError("train.keep=best: no dev row can be used; raise data.dev_rows, or take train.keep=last.")
-
-    def tuned() -> State:
-        base = load_base(model, runtime, config.quantization, chat.tokenizer)
-        tuning = FineTuning(
-            _with_adapter(base, model, config, start_from, rows),
-            rows,
-            config,
-            pad=chat.tokenizer.pad_token_id,
-            seed=runtime.seed,
-            held_out=held_out,
-            devices=devices,
-            note=note,
-        )
-        checkpoints = None
-        if places.checkpoints is not None and devices.replicated:
-            read = [rows] if held_out is None else [rows, held_out]
-            identity = _identity(
-                read, model=model, config=config, runtime=runtime, start_from=start_from, count=devices.count
-            )
-            checkpoints = Checkpoints(places.checkpoints, identity, every_s=config.checkpoint_s)
-        state = tuning.run(progress, checkpoints)
-        _save(tuning, folder, skipped if devices.rank == 0 else [])
-        return state
-
-    state = tuned()
-    give_back()  # all that `tuned` held: whoever answers next, in this process or another one, finds the memory free
+    state = _tuned(job, rows, held_out, skipped, chat.tokenizer, devices=devices, progress=progress, note=note)
+    give_back()  # all that was loaded: whoever answers next, in this process or another one, finds the memory free
     return _record(examples, rows, skipped, state)
+
+
+def _tuned(
+    job: TrainJob,
+    rows: Rows,
+    held_out: Rows | None,
+    skipped: Sequence[Skipped],
+    tokenizer: Any,
+    *,
+    devices: Devices,
+    progress: Progress,
+    note: Callable[[str], None],
+) -> State:
+    """Load the model, train it and save the adapter."""
+    base = load_base(job.model, job.runtime, job.config.quantization, tokenizer)
+    tuning = FineTuning(
+        _with_adapter(base, job, rows),
+        rows,
+        job.config,
+        pad=tokenizer.pad_token_id,
+        seed=job.runtime.seed,
+        loss=LOSSES[job.loss],
+        held_out=held_out,
+        devices=devices,
+        note=note,
+    )
+    checkpoints = None
+    if job.checkpoints is not None and devices.replicated:
+        identity = _identity(job, [rows] if held_out is None else [rows, held_out], devices.count)
+        checkpoints = Checkpoints(job.checkpoints, identity, every_s=job.config.checkpoint_s)
+    state = tuning.run(progress, checkpoints)
+    _save(tuning, job.folder, skipped if devices.rank == 0 else [])
+    return state
 
 
 def _shown_whole(examples: Sequence[Example], chat: Chat) -> tuple[list[Example], list[Skipped]]:
@@ -155,20 +152,18 @@ def _refuse(skipped: Sequence[Skipped], count: int, config: Train) -> None:
         )
 
 
-def _identity(
-    read: Sequence[Rows],
-    *,
-    model: LocalModel,
-    config: Train,
-    runtime: Runtime,
-    start_from: str | None,
-    count: int,
-) -> str:
+def _identity(job: TrainJob, read: Sequence[Rows], count: int) -> str:
     """Return a hash of what decides how a training on `count` devices goes: rows, those of dev, and settings."""
-    settings = plain(replace(config, checkpoint_s=0.0, too_long=TooLong.drop))
-    origin = (Path(start_from) / "adapter_model.safetensors").read_bytes() if start_from else b""
-    model = replace(model, size=None)
-    of = [settings, plain(model), runtime.seed, runtime.dtype, runtime.attention, hashlib.sha256(origin).hexdigest()]
+    settings, runtime = plain(replace(job.config, checkpoint_s=0.0, too_long=TooLong.drop)), job.runtime
+    origin = (job.start_from / "adapter_model.safetensors").read_bytes() if job.start_from else b""
+    of = [
+        settings,
+        plain(job.model),
+        runtime.seed,
+        runtime.dtype,
+        runtime.attention,
+        hashlib.sha256(origin).hexdigest(),
+    ]
     digest = hashlib.sha256(json.dumps([*of, count], sort_keys=True).encode())
     for rows in read:
         for array in (rows.ids, rows.starts, rows.prompts):
@@ -189,13 +184,13 @@ def _save(tuning: FineTuning, folder: Path, skipped: Sequence[Skipped]) -> None:
         ) from error
 
 
-def _with_adapter(base: Any, model: LocalModel, config: Train, start_from: str | None, rows: Rows) -> Any:
-    if config.liger:
+def _with_adapter(base: Any, job: TrainJob, rows: Rows) -> Any:
+    if job.config.liger:
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
 
         _apply_liger_kernel_to_instance(model=base, cross_entropy=False, fused_linear_cross_entropy=False)
-    if config.gradient_checkpointing:
+    if job.config.gradient_checkpointing:
         base.activation_checkpointing_enable()
-    if start_from is not None:
-        return load_adapter(base, start_from, model, trainable=True).train()
-    return new_adapter(base, model, config, rows.ids).train()
+    if job.start_from is not None:
+        return load_adapter(base, str(job.start_from), job.model, trainable=True).train()
+    return new_adapter(base, job.model, job.config, rows.ids).train()

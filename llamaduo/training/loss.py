@@ -12,7 +12,7 @@ than many a layer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 
 Row = tuple[np.ndarray, int]
 """A row's tokens, and how many of them are its prompt's."""
+
+
+class Loss(Protocol):
+    """What a training makes small; made of the network, the tokenizer's `pad` and whether rows are packed."""
+
+    device: torch.device
+
+    def __init__(self, network: Any, *, pad: int, packing: bool) -> None: ...
+
+    def __call__(self, network: Any, rows: Sequence[Row]) -> torch.Tensor:
+        """Return the loss of each token that counts, row after row."""
+
+    def refuse_leaks(self, network: Any) -> None:
+        """Raise ConfigError if a packed row can see one before it."""
+
 
 _TRIED = ((150, 41), (97, 131, 13))
 """Lengths of packed rows of which it is tried whether they see each other; some begin behind a kernel's first block."""
@@ -113,3 +128,7 @@ def _responses(rows: Sequence[Row], width: int, *, packing: bool) -> tuple[np.nd
         wanted.append(tokens[prompt:])
         begin += len(tokens) if packing else width
     return np.concatenate(kept), np.concatenate(wanted).astype(np.int64)
+
+
+LOSSES: dict[str, type[Loss]] = {"responses": ResponseLoss}
+"""By the name that a job has for each."""

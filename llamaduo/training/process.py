@@ -1,11 +1,11 @@
 """The train stage in a process of its own, or in all that `accelerate launch` starts.
 
-    adapter = train_apart(rows, folder, model=..., config=..., runtime=..., within=folder_for_the_job, ...)
+    adapter = train_apart(job, rows, dev, progress=progress, note=note)
 
-What is to be done goes into the job's folder as `job.json`, `rows.jsonl` and `dev.jsonl`; what happens comes back as
-lines of `events.jsonl` (progress, notes, the adapter's record or an error), and what is printed as `output.log`. The
-GPU's memory is free again when the process has ended. It ends too when whoever waits for it has died, and when
-whoever started it has.
+What is to be done goes into a private folder beside the adapter's, as `job.json` (a `TrainJob`), `rows.jsonl` and
+`dev.jsonl`; what happens comes back as lines of `events.jsonl` (progress, notes, the adapter's record or an error), and
+what is printed as `output.log`. The GPU's memory is free again when the process has ended. It ends too when whoever
+waits for it has died, and when whoever started it has.
 
 On further machines of an `accelerate` configuration, run there:
 
@@ -26,20 +26,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import llamaduo
 from llamaduo import errors
-from llamaduo.config import Isolation, Launch, LocalModel, Runtime, Train, conf_dir, plain
+from llamaduo.config import Isolation, Launch, Runtime, conf_dir, plain
 from llamaduo.environment import gpus
 from llamaduo.errors import ConfigError, InputError, LlamaduoError
 from llamaduo.records import Adapter, Example, to_json
 from llamaduo.runs.folder import read_rows
-from llamaduo.training.fit import Places, train
+from llamaduo.training.fit import train
+from llamaduo.training.job import TrainJob
 from llamaduo.training.tuning import Progress
-
-T = TypeVar("T")
 
 _LOOK_S = 0.1
 _PATIENCE_S = 10.0
@@ -53,36 +53,22 @@ def trains_apart(runtime: Runtime) -> bool:
 
 
 def train_apart(
+    job: TrainJob,
     examples: Sequence[Example],
-    folder: Path,
+    dev: Sequence[Example] = (),
     *,
-    model: LocalModel,
-    config: Train,
-    runtime: Runtime,
-    start_from: str | None,
     progress: Progress,
-    dev: Sequence[Example],
-    places: Places,
     note: Callable[[str], None],
-    within: Path,
 ) -> Adapter:
-    """Do what `train` does, in another process; what passes between the two goes into a private folder in `within`."""
-    job = within / f".training.{socket.gethostname()}.{os.getpid()}.tmp"
-    job.mkdir(parents=True)
+    """Do what `train` does, in another process; what passes between the two goes into a private folder."""
+    place = job.folder.parent / f".training.{socket.gethostname()}.{os.getpid()}.tmp"
+    place.mkdir(parents=True)
     for name, rows in (("rows", examples), ("dev", dev)):
-        (job / f"{name}.jsonl").write_text("".join(to_json(row) + "\n" for row in rows), encoding="utf-8")
-    task = {"model": model, "config": config, "runtime": runtime}
-    spec = {name: plain(value) for name, value in task.items()} | {
-        "folder": str(folder.absolute()),
-        "start_from": start_from and str(Path(start_from).absolute()),
-        "places": {name: path and str(path.absolute()) for name, path in vars(places).items()},
-        "parent": os.getpid(),
-        "host": socket.gethostname(),
-    }
-    (job / "job.json").write_text(json.dumps(spec), encoding="utf-8")
-    with (job / "output.log").open("wb") as output:
+        (place / f"{name}.jsonl").write_text("".join(to_json(row) + "\n" for row in rows), encoding="utf-8")
+    (place / "job.json").write_text(job.written(), encoding="utf-8")
+    with (place / "output.log").open("wb") as output:
         process = subprocess.Popen(
-            [*_command(runtime, job), str(job)],
+            [*_command(job.runtime, place), str(place), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -90,10 +76,10 @@ def train_apart(
             start_new_session=True,
         )
         try:
-            return _followed(process, job, progress, note)
+            return _followed(process, place, progress, note)
         finally:
             _stop(process)
-            shutil.rmtree(job, ignore_errors=True)
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _command(runtime: Runtime, job: Path) -> list[str]:
@@ -217,14 +203,12 @@ class _Teller:
         self.tell(note=text)
 
 
-def work(job: Path) -> int:
-    """Train as a job's folder says; return the exit code."""
-    spec = json.loads((job / "job.json").read_text(encoding="utf-8"))
-    watched = spec["parent"] if spec["host"] == socket.gethostname() else None
-    threading.Thread(target=_end_with, args=(os.getppid(), watched), daemon=True).start()
-    teller = _Teller(job / "events.jsonl")
+def work(place: Path, starter: int | None = None) -> int:
+    """Train as a job's folder says, for a process of this machine; return the exit code."""
+    threading.Thread(target=_end_with, args=(os.getppid(), starter), daemon=True).start()
+    teller = _Teller(place / "events.jsonl")
     try:
-        teller.tell(adapter=plain(_trained(job, spec, teller)))
+        teller.tell(adapter=plain(_trained(place, teller)))
     except LlamaduoError as error:
         teller.tell(failed=type(error).__name__, message=str(error))
         return error.exit_code
@@ -234,37 +218,25 @@ def work(job: Path) -> int:
     return 0
 
 
-def _trained(job: Path, spec: dict[str, Any], teller: _Teller) -> Adapter:
+def _trained(place: Path, teller: _Teller) -> Adapter:
     """Train on this process's device."""
     from llamaduo.training.devices import Devices, Launched
 
-    runtime = _typed(Runtime, spec["runtime"])
-    several = runtime.launch is Launch.accelerate
-    devices = Launched(cpu=runtime.device == "cpu") if several else Devices()
+    job = TrainJob.read((place / "job.json").read_text(encoding="utf-8"))
+    several = job.runtime.launch is Launch.accelerate
+    devices = Launched(cpu=job.runtime.device == "cpu") if several else Devices()
     teller.speaks = devices.rank == 0
     if devices.count > 1:
         kept = "" if devices.replicated else "; no checkpoints are taken, since each holds a part only"
         teller.note(f"training on {devices.count} devices{kept}.")
     return train(
-        read_rows(job / "rows.jsonl", Example),
-        Path(spec["folder"]),
-        model=_typed(LocalModel, spec["model"]),
-        config=_typed(Train, spec["config"]),
-        runtime=devices.placed(runtime),
-        start_from=spec["start_from"],
+        replace(job, runtime=devices.placed(job.runtime)),
+        read_rows(place / "rows.jsonl", Example),
+        read_rows(place / "dev.jsonl", Example),
         progress=teller.progress,
-        dev=read_rows(job / "dev.jsonl", Example),
-        places=Places(**{name: path and Path(path) for name, path in spec["places"].items()}),
         devices=devices,
         note=teller.note,
     )
-
-
-def _typed(kind: type[T], values: dict[str, Any]) -> T:
-    from omegaconf import OmegaConf
-
-    typed: T = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))  # type: ignore[assignment]
-    return typed
 
 
 def _end_with(starter: int, watched: int | None) -> None:
@@ -281,4 +253,4 @@ def _end_with(starter: int, watched: int | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(Path(sys.argv[1])))
+    sys.exit(work(Path(sys.argv[1]), *map(int, sys.argv[2:])))

@@ -23,7 +23,7 @@ from llamaduo.local.memory import is_out_of_memory
 from llamaduo.training.batches import Limits, epoch_steps, passes
 from llamaduo.training.checkpoints import Checkpoints
 from llamaduo.training.devices import Devices
-from llamaduo.training.loss import ResponseLoss
+from llamaduo.training.loss import Loss, ResponseLoss
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +71,7 @@ class FineTuning:
         *,
         pad: int,
         seed: int,
+        loss: type[Loss] = ResponseLoss,
         held_out: Rows | None = None,
         devices: Devices | None = None,
         note: Callable[[str], None] = lambda text: None,
@@ -92,7 +93,7 @@ class FineTuning:
         )
         bare = self._devices.bare(self._network)
         self._names, self._parameters = _trainable(bare)  # as they are from here on
-        self._loss = ResponseLoss(bare, pad=pad, packing=config.packing)
+        self._loss = loss(bare, pad=pad, packing=config.packing)
         if config.packing:
             with self._autocast():
                 self._loss.refuse_leaks(self._network)

@@ -235,7 +235,7 @@ class _Derived(Steps):
         if needs_a_model or self._record.state.status != "done":
             raise _NothingStoredError(f"{place}/{name} was not made.")
 
-    def _trained_to(self, folder: Path, number: int, rows: list[Example], origin: str | None) -> Adapter:
+    def _trained_to(self, folder: Path, number: int, rows: list[Example], origin: Path | None) -> Adapter:
         """Train nothing."""
         raise InputError(f"iterations/{number:02d}/adapter is missing, or its marker")
 

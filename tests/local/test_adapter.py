@@ -54,7 +54,7 @@ def drop_tensors(adapter: Path, part: str) -> None:
 def refusal(model: LocalModel, adapter: Path) -> str:
     """Return what answering and going on with training say, which is the same."""
     said = []
-    for refused in (lambda: answers(model, adapter), lambda: fine_tune(model, adapter / "on", start_from=str(adapter))):
+    for refused in (lambda: answers(model, adapter), lambda: fine_tune(model, adapter / "on", start_from=adapter)):
         with pytest.raises(InputError) as found:
             refused()
         assert found.value.exit_code == 2

@@ -202,7 +202,7 @@ def test_after_loading_the_logits_are_those_before_saving(name: str, tmp_path: P
 def test_training_goes_on_from_an_adapter_with_rows(tmp_path: Path) -> None:
     first = fine_tune(tiny("llama_widened"), tmp_path / "first")
     second = fine_tune(
-        tiny("llama_widened"), tmp_path / "second", start_from=str(tmp_path / "first"), min_steps=1, learning_rate=1e-6
+        tiny("llama_widened"), tmp_path / "second", start_from=tmp_path / "first", min_steps=1, learning_rate=1e-6
     )
     assert second.loss < 1.2 * first.loss
 

@@ -208,6 +208,7 @@ from llamaduo.local.memory import training
 from llamaduo.records import Example
 from llamaduo.local.shape import shape_of
 from llamaduo.training.fit import train
+from llamaduo.training.job import TrainJob
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -220,8 +221,8 @@ def peak_of(experiment, rows):
     Path("/proc/self/clear_refs").write_text("5")  # the highest so far is what there is now
     before = resident()
     with tempfile.TemporaryDirectory() as folder:
-        train(rows, Path(folder), model=experiment.local_model, config=experiment.train, runtime=experiment.runtime,
-              start_from=None, progress=lambda done, total: None)
+        job = TrainJob(Path(folder), experiment.local_model, experiment.train, experiment.runtime)
+        train(job, rows, progress=lambda done, total: None)
     return highest() - before
 
 def row(chat, length):

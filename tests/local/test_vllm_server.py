@@ -21,6 +21,7 @@ from fakes import quiet
 from llamaduo.config import Backend, Experiment, Infer, LocalModel, Quantization, Runtime
 from llamaduo.errors import ConfigError, InputError, ServiceError
 from llamaduo.local import vllm_answers, vllm_server
+from llamaduo.local.job import AnswerJob
 from llamaduo.local.model import load_chat
 from llamaduo.local.vllm_server import arguments, program
 from llamaduo.loop import run, run_folder
@@ -102,12 +103,8 @@ def answers(
     config = Infer(samples=2, max_new_tokens=12, batch_size=4, stop=["\n\n"], backend=Backend.vllm, vllm=program)
     config.shots = shots
     return infer(
+        AnswerJob(model, config, RUNTIME, adapter=str(adapter) if adapter else None),
         rows,
-        str(adapter) if adapter else None,
-        model=model,
-        config=config,
-        runtime=RUNTIME,
-        quantization=Quantization.none,
         progress=progress or (lambda done, total: None),
         pool=rows if shots else (),
     )
@@ -250,11 +247,12 @@ def test_ctrl_c_stops_the_server(vllm: Callable[..., str], adapter: Path) -> Non
 def test_the_server_dies_with_a_process_that_is_killed(vllm: Callable[..., str], adapter: Path, tmp_path: Path) -> None:
     code = f"""
 import time
-from llamaduo.config import Infer, LocalModel, Quantization, Runtime
+from llamaduo.config import Infer, LocalModel, Runtime
+from llamaduo.local.job import AnswerJob
 from llamaduo.local.vllm_server import arguments, serving
 model, config = LocalModel(name="m", path="pocket:llama", context=64), Infer(vllm={vllm()!r})
 runtime = Runtime(device="cpu")
-told = arguments({str(adapter)!r}, model=model, config=config, runtime=runtime, quantization=Quantization.none)
+told = arguments(AnswerJob(model, config, runtime, adapter={str(adapter)!r}))
 with serving(told, "", runtime):
     print("up", flush=True)
     time.sleep(600)
@@ -274,7 +272,7 @@ def told(adapter: Path | None, *, quantization: Quantization = Quantization.none
     known = LocalModel(**({"name": "m", "path": "owner/model", "context": 64} | model))
     config = Infer(vllm=sys.executable, batch_size=9)
     path = str(adapter) if adapter else None
-    return arguments(path, model=known, config=config, runtime=RUNTIME, quantization=quantization)
+    return arguments(AnswerJob(known, config, RUNTIME, quantization, path))
 
 
 def test_the_arguments_say_what_a_result_depends_on(adapter: Path) -> None:

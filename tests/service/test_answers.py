@@ -10,8 +10,9 @@ import pytest
 from sample_records import example
 from wire_double import Double
 
-from llamaduo.config import Backend, Infer, LocalModel, Quantization, Runtime, ServiceLLM
+from llamaduo.config import Backend, Infer, LocalModel, Runtime, ServiceLLM
 from llamaduo.errors import ServiceError
+from llamaduo.local.job import AnswerJob
 from llamaduo.records import Example, Prediction, prompt_id
 from llamaduo.service.answers import repeat_number
 from llamaduo.service.client import Service
@@ -35,12 +36,8 @@ def answered(wired: Wired, open_service: Callable[..., Service], silent: Callabl
         server = wired("openai", **({"send_seed": True, "max_attempts": 2} | (llm or {})))
         config = Infer(**({"samples": 2, "max_new_tokens": 40} | fields), backend=Backend.endpoint, server=server)
         return infer(
+            AnswerJob(LocalModel(name="not loaded", path="nowhere", context=8), config, Runtime(seed=seed)),
             rows,
-            None,
-            model=LocalModel(name="not loaded", path="nowhere", context=8),
-            config=config,
-            runtime=Runtime(seed=seed),
-            quantization=Quantization.none,
             progress=silent,
             pool=pool or [],
             service=open_service(),

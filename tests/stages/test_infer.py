@@ -15,6 +15,7 @@ from tiny import FAMILIES, model_of, save, tokenizer_of
 
 from llamaduo.config import Infer, LocalModel, Quantization, Runtime
 from llamaduo.errors import ConfigError
+from llamaduo.local.job import AnswerJob
 from llamaduo.local.model import load_base, load_chat
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example, Prediction, prompt_id
@@ -42,12 +43,13 @@ def answers(
     **options: Any,
 ) -> list[Prediction]:
     return infer(
+        AnswerJob(
+            model,
+            Infer(**{"samples": 2, "max_new_tokens": 12, "batch_size": 4} | options),
+            Runtime(threads=1, device="cpu", attention=attention),
+            quantization,
+        ),
         rows,
-        None,
-        model=model,
-        config=Infer(**{"samples": 2, "max_new_tokens": 12, "batch_size": 4} | options),
-        runtime=Runtime(threads=1, device="cpu", attention=attention),
-        quantization=quantization,
         note=note,
         pool=pool,
         progress=lambda done, total: None,

@@ -24,7 +24,8 @@ from llamaduo.records import Example, prompt_id
 from llamaduo.training import checkpoints as module
 from llamaduo.training import tuning
 from llamaduo.training.checkpoints import Checkpoints
-from llamaduo.training.fit import Places, train
+from llamaduo.training.fit import train
+from llamaduo.training.job import TrainJob
 
 KILLS = int(os.environ.get("LLAMADUO_TRAINING_KILLS", "5"))
 STEPS = 12
@@ -80,15 +81,10 @@ class Folder:
         )
         notes: list[str] = []
         made = train(
+            TrainJob(out, MODEL, config, RUNTIME, checkpoints=self.path / "checkpoints"),
             examples(16, 3),
-            out,
-            model=MODEL,
-            config=config,
-            runtime=RUNTIME,
-            start_from=None,
+            examples(4, 4),
             progress=lambda done, total: die() if done == kill_at else None,
-            dev=examples(4, 4),
-            places=Places(self.path / "checkpoints"),
             note=notes.append,
         )
         (self.path / "made.json").write_text(json.dumps([vars(made), notes]))

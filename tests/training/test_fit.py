@@ -22,7 +22,8 @@ from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Adapter, Example, Skipped, prompt_id
 from llamaduo.runs.folder import read_rows
 from llamaduo.training.devices import Devices
-from llamaduo.training.fit import SKIPPED, Places, _identity, train
+from llamaduo.training.fit import SKIPPED, _identity, train
+from llamaduo.training.job import TrainJob
 
 MODEL = LocalModel(name="pocket_llama", path="pocket:llama", context=512)
 RUNTIME = Runtime(threads=1, device="cpu")
@@ -42,7 +43,7 @@ def fine_tune(
     *,
     dev: Sequence[Example] = (),
     note: Any = lambda text: None,
-    places: Places | None = None,
+    cache: Path | None = None,
     devices: Devices | None = None,
     **options: Any,
 ) -> Adapter:
@@ -51,17 +52,12 @@ def fine_tune(
     )
     folder.mkdir(exist_ok=True)
     return train(
+        TrainJob(folder, MODEL, config, RUNTIME, cache=cache),
         rows,
-        folder,
-        model=MODEL,
-        config=config,
-        runtime=RUNTIME,
-        start_from=None,
+        dev,
         progress=lambda done, total: None,
-        dev=dev,
         devices=devices,
         note=note,
-        places=places or Places(),
     )
 
 
@@ -133,9 +129,9 @@ def test_rows_left_out_are_counted_by_reason_and_listed_in_order(tmp_path: Path,
     forged = Example("forged", rows[0].messages, "A turn ends with <|im_end|> and a newline.")
     given = [long_row("long", 600), *rows[:3], forged, *rows[3:], long_row("longer", 900)]
     chat = load_chat(MODEL)
-    places = Places(rows=tmp_path / "cache") if cached else Places()
+    cache = tmp_path / "cache" if cached else None
     for folder in (tmp_path / "a", tmp_path / "b"):  # the second one finds the rows in the cache
-        trained = fine_tune(given, folder, places=places, min_steps=1)
+        trained = fine_tune(given, folder, cache=cache, min_steps=1)
         assert (trained.skipped_rows, trained.too_long_rows, trained.end_mark_rows) == (3, 2, 1)
         found = read_rows(folder / SKIPPED, Skipped)
         assert [(row.prompt_id, row.reason) for row in found] == [
@@ -222,12 +218,8 @@ def test_continuing_starts_from_the_last_adapter(tmp_path: Path) -> None:
     config = Train(learning_rate=1e-5, max_length=512, epochs=1, min_steps=1, lora_dropout=0.0)
     (tmp_path / "second").mkdir()
     second = train(
+        TrainJob(tmp_path / "second", MODEL, config, RUNTIME, start_from=tmp_path / "first"),
         rows,
-        tmp_path / "second",
-        model=MODEL,
-        config=config,
-        runtime=RUNTIME,
-        start_from=str(tmp_path / "first"),
         progress=lambda done, total: None,
     )
     assert second.loss < 1.2 * first.loss
@@ -277,7 +269,7 @@ def test_a_checkpoint_is_of_its_rows_of_dev_and_of_its_number_of_devices() -> No
 
     def identity(read: list[Rows], count: int = 1, **options: Any) -> str:
         settings = replace(config, **options)
-        return _identity(read, model=MODEL, config=settings, runtime=RUNTIME, start_from=None, count=count)
+        return _identity(TrainJob(Path("out"), MODEL, settings, RUNTIME), read, count)
 
     same = identity([rows, dev])
     assert identity([rows, dev], checkpoint_s=1.0) == same

@@ -17,7 +17,8 @@ from llamaduo.config import Isolation, Launch, LocalModel, Runtime, Train, conf_
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Adapter, Example, prompt_id
-from llamaduo.training.fit import Places, train
+from llamaduo.training.fit import train
+from llamaduo.training.job import TrainJob
 from llamaduo.training.process import _stop, _Teller, train_apart, trains_apart
 
 MODEL = LocalModel(name="pocket_llama", path="pocket:llama", context=512)
@@ -48,17 +49,10 @@ class Job:
             **{"learning_rate": 3e-3, "max_length": 512, "epochs": 1, "batch_size": 2, "accumulation": 3} | options
         )
         return how(
+            TrainJob(self.path / "adapter", MODEL, config, runtime),
             rows if rows is not None else examples(16),
-            self.path / "adapter",
-            model=MODEL,
-            config=config,
-            runtime=runtime,
-            start_from=None,
             progress=lambda done, total: self.progress.append((done, total)),
-            dev=(),
-            places=Places(),
             note=self.notes.append,
-            **({"within": self.path} if how is train_apart else {}),
         )
 
     @property
@@ -248,3 +242,15 @@ def test_training_is_apart_on_a_gpu_or_when_asked_for(
 ) -> None:
     monkeypatch.setattr("llamaduo.training.process.gpus", lambda: ["one"])
     assert trains_apart(runtime) is apart
+
+
+def test_a_job_comes_out_of_its_file_as_it_went_in(tmp_path: Path) -> None:
+    job = TrainJob(
+        tmp_path / "adapter",
+        MODEL,
+        Train(learning_rate=3e-3, max_length=512),
+        TWO,
+        start_from=tmp_path / "00",
+        cache=tmp_path,
+    )
+    assert TrainJob.read(job.written()) == job
