@@ -498,8 +498,8 @@ def test_the_loop_closes_with_four_bit_weights_on_a_cpu(
         loaded.append({type(module).__name__ for name, module in base.named_modules() if name.endswith("_proj")})
         return base
 
-    for stage in ("train", "infer"):
-        monkeypatch.setattr(f"llamaduo.stages.{stage}.load_base", watched)
+    for module in ("training.fit", "stages.infer"):
+        monkeypatch.setattr(f"llamaduo.{module}.load_base", watched)
     experiment = compose_experiment(
         "preset=smoke",
         "train.quantization=nf4",
