@@ -191,8 +191,9 @@ def through_llamaduo(job: dict[str, Any]) -> Iterator[Callable[[], Made]]:
     from llamaduo.config import Price, ServiceLLM
     from llamaduo.errors import LlamaduoError
     from llamaduo.service.attempts import Reply
-    from llamaduo.service.client import Request, Service
+    from llamaduo.service.client import Service
     from llamaduo.service.journal import Journal
+    from llamaduo.service.requests import Request
 
     known = {one.name for one in dataclasses.fields(ServiceLLM)}
     fields = {"name": "double", "provider": "openai", "model": "m", "base_url": job["url"], "key_required": False}

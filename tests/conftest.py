@@ -24,9 +24,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from llamaduo.config import Experiment, Price, ServiceLLM
 from llamaduo.environment import settle_libraries
-from llamaduo.service import client, transport
-from llamaduo.service.client import Request, Service
+from llamaduo.service import buying, loading
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
+from llamaduo.service.requests import Request
 
 settle_libraries()  # as a command does: what loads torch spins no threads
 ROOT = Path(__file__).parents[1]
@@ -100,13 +101,13 @@ def llm() -> Iterator[Callable[..., ServiceLLM]]:
     def service_llm(program: Program, **fields: Any) -> ServiceLLM:
         provider = f"fake{next(_NUMBERS)}"
         made.append(provider)
-        transport.register(provider, program)
+        loading.register(provider, program)
         known = {"name": "fake", "provider": provider, "model": "m", "price": Price(0.0, 0.0, "free")}
         return ServiceLLM(**{"max_tokens": 64, "concurrency": 4, "max_attempts": 3} | known | fields)
 
     yield service_llm
     for provider in made:
-        transport._TEXT_PROGRAMS.pop(provider, None)
+        loading.TEXT_PROGRAMS.pop(provider, None)
     if made:
         import litellm
 
@@ -147,7 +148,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
                 taken.append(seconds)
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(client, "asyncio", Hurried())
+    monkeypatch.setattr(buying, "asyncio", Hurried())
     return taken
 
 

@@ -18,7 +18,7 @@ from llamaduo.config import Backend
 from llamaduo.display import Display
 from llamaduo.local.job import AnswerJob
 from llamaduo.records import Adapter, Example, Prediction
-from llamaduo.service import transport
+from llamaduo.service import loading
 from llamaduo.training.job import TrainJob
 
 PROVIDER = "scripted"
@@ -86,7 +86,7 @@ def verdict(similarity: float, precision: float | None = None) -> str:
 
 def script_judge(program: Callable[[str, Mapping[str, Any]], str]) -> None:
     """Let a program answer for the provider `scripted`."""
-    transport._TEXT_PROGRAMS[PROVIDER] = program
+    loading.TEXT_PROGRAMS[PROVIDER] = program
 
 
 def quiet() -> Display:

@@ -53,7 +53,7 @@ from llamaduo.loop import run, run_folder
 from llamaduo.records import to_json
 from llamaduo.runs import folder as run_dir
 from llamaduo.runs.marks import CHECKSUMS
-from llamaduo.service import attempts, journal, schema, transport
+from llamaduo.service import attempts, journal, loading, schema, transport
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.steps import steps
@@ -156,7 +156,7 @@ Mutant = Callable[[], None]
 def warm_up(quick: bool) -> None:
     """Import what every child needs."""
     settle_libraries()
-    transport.load_litellm()
+    loading.load_litellm()
     if not quick:
         for name in ("torch", "transformers", "peft", "safetensors.torch"):
             importlib.import_module(name)
@@ -605,7 +605,8 @@ def spread_out(most: int) -> Iterator[int]:
 def caught(runs: Runs, mutant: Mutant, tries: int) -> tuple[int, list[str]]:
     """Kill runs of a mutant, each at another point, until something is found; return how many it took, and what."""
     for number, point in enumerate(spread_out(runs.expected.points), 1):
-        found = runs.series([Kill(point=point), Kill(point=point, by=signal.SIGHUP)], mutant)
+        in_flight = Kill(calls=3, by=signal.SIGHUP)
+        found = runs.series([Kill(point=point), in_flight, Kill(point=point, by=signal.SIGHUP)], mutant)
         if found.violations or number == tries:
             return number, found.violations
     raise AssertionError("there are points")

@@ -18,8 +18,9 @@ from typing import Any
 from llamaduo.config import Experiment
 from llamaduo.errors import RunFolderError
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Request, Service
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
+from llamaduo.service.requests import Request
 
 TIMEOUT_S = 10.0
 """A call's; long enough that a busy machine passes none."""

@@ -27,10 +27,11 @@ from llamaduo import redaction
 from llamaduo.cli import main
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.redaction import redact_logs
-from llamaduo.service import client
+from llamaduo.service import buying
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Request, Service
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
+from llamaduo.service.requests import Request
 
 CANARIES = {
     "OPENAI_API_KEY": "sk-canary-0aG7+/q=Zk4TwE2x9Lm",
@@ -146,7 +147,7 @@ def test_no_fault_leaves_a_trace(
     redact_logs()
     for logger in ("", "httpx", "httpcore", "openai", "LiteLLM"):
         caplog.set_level(logging.DEBUG, logger or None)
-    monkeypatch.setattr(client, "_LONGEST_WAIT", 0.0)
+    monkeypatch.setattr(buying, "_LONGEST_WAIT", 0.0)
     double.control(reset=True, scripts={f"prompt {kind}": [kind] * 9 for kind in KINDS})
     known = {"provider": provider, "model": "m", "base_url": double.url(provider), "price": Price(1.0, 1.0, "x")}
     llm = ServiceLLM(name=provider, timeout_s=1.0, max_attempts=1, json_schema=False, concurrency=1, **known)

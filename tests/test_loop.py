@@ -355,7 +355,7 @@ class TestFailing:
 
             raise litellm.ServiceUnavailableError("down", llm_provider="scripted", model="script")
 
-        monkeypatch.setattr("llamaduo.service.client.asyncio.sleep", no_wait)
+        monkeypatch.setattr("llamaduo.service.buying.asyncio.sleep", no_wait)
         script_judge(down)
         experiment = compose_experiment(*SCRIPTED)
         with pytest.raises(ServiceError, match="out of reach"):
@@ -536,7 +536,7 @@ class TestReplay:
         by_rows({0: 20, 16: 60, 32: 95})
         first = compose_experiment(*SCRIPTED, "study=first")
         state = run(first, display=quiet())
-        monkeypatch.setattr("llamaduo.service.client.call", None)
+        monkeypatch.setattr("llamaduo.service.buying.call", None)
         again = compose_experiment(*SCRIPTED, "study=again", "service.replay=true", "loop.budget_usd=0")
         assert run_folder(again).name == run_folder(first).name
         assert run(again, display=quiet()) == state

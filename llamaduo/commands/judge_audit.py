@@ -32,9 +32,9 @@ from llamaduo.quote.quote import VERDICT_TOKENS
 from llamaduo.records import Example, Prediction, Verdict
 from llamaduo.runs.folder import RunDir
 from llamaduo.service.access import journal_path, open_service
-from llamaduo.service.client import Request
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import tariff
+from llamaduo.service.requests import Request
 from llamaduo.stages.judge import judge, request
 from llamaduo.stages.probe import probe
 

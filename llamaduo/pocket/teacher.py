@@ -1,6 +1,6 @@
 """The pocket profile's service LLM: a program that reads the prompts a real one would get.
 
-It is reached through litellm like any other (`service.transport.register`), and answers three kinds of
+It is reached through litellm like any other (`service.loading.register`), and answers three kinds of
 prompt by reading their text: *synthesis* (an example pair: it writes new items of the same task),
 *judging* (instruction, reference, candidate: it works out the truth and scores) and a bare *item* of a
 task, as a student gets it. To anything else it says that it can't help, in prose, as an LLM would; the

@@ -23,9 +23,9 @@ from llamaduo.loop import run_folder
 from llamaduo.records import Example, Prediction
 from llamaduo.service import answers
 from llamaduo.service.bodies import most_tokens
-from llamaduo.service.client import Request
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import Tariff, tariff
+from llamaduo.service.requests import Request
 from llamaduo.stages import judge
 from llamaduo.stages.infer import answering
 from llamaduo.steps.growth import ROUNDS, synthesis_requests, volume

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llamaduo.config import Beside, Experiment, JudgeKind, ServiceLLM, beside
 from llamaduo.pocket import teacher
-from llamaduo.service import transport
+from llamaduo.service import loading, transport
 from llamaduo.service.addresses import address, headers
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal, default_path
@@ -41,7 +41,7 @@ def open_service(experiment: Experiment, folder: Path, llms: Sequence[ServiceLLM
 
 def refuse_missing_keys(experiment: Experiment, llms: Sequence[ServiceLLM] | None = None) -> None:
     """Raise ConfigError where a key is missing of a service LLM, by default of all that the experiment asks."""
-    transport.register("pocket", teacher.reply)
+    loading.register("pocket", teacher.reply)
     if not experiment.service.replay:
         for llm in asked_llms(experiment) if llms is None else llms:
             transport.api_key(llm)

@@ -19,9 +19,10 @@ from llamaduo.config import Infer, ServiceLLM
 from llamaduo.records import ANSWERED, Example, Prediction
 from llamaduo.service.asking_again import again_if
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Failure, Outcome, Progress, Request, Service
+from llamaduo.service.client import Progress, Service
 from llamaduo.service.refusals import TOO_LONG
 from llamaduo.service.replies import unfinished
+from llamaduo.service.requests import Failure, Outcome, Request
 
 _TOO_LONG = (TOO_LONG, "ContextWindowExceededError")
 

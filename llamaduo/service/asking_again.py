@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Again, Outcome, Request, Service
+from llamaduo.service.client import Service
+from llamaduo.service.requests import Again, Outcome, Request
 
 
 def again_if(

@@ -15,7 +15,7 @@ import json
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
@@ -27,10 +27,8 @@ from llamaduo.service.liveness import alive
 from llamaduo.service.prices import Tariff
 from llamaduo.service.reading import form_of, read
 from llamaduo.service.received import parsed
+from llamaduo.service.requests import Request
 from llamaduo.service.transport import batch_body, batch_call
-
-if TYPE_CHECKING:
-    from llamaduo.service.client import Request
 
 T = TypeVar("T")
 
@@ -41,7 +39,7 @@ _ENDED = ("completed", "failed", "expired", "cancelled")
 _WAIT_S = 2.0
 _LOOKS = 4
 _MOST_CHARACTERS = 50_000_000
-_Row = tuple["Request", "asyncio.Future[None]"]
+_Row = tuple[Request, "asyncio.Future[None]"]
 
 
 def _one_file(rows: list[_Row]) -> tuple[list[_Row], list[_Row]]:

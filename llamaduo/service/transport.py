@@ -13,16 +13,12 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import logging
 import operator
 import os
 import re
-import ssl
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError, ServiceError
@@ -31,6 +27,7 @@ from llamaduo.service.addresses import address
 from llamaduo.service.addresses import headers as more_headers
 from llamaduo.service.bodies import ADDRESSES, encoded, is_own, key_header, parameters, sending_of, token_limits
 from llamaduo.service.exceptions import translated, waits
+from llamaduo.service.loading import ARRIVED, TEXT_PROGRAMS, load_litellm, trusted
 from llamaduo.service.prices import litellm_version
 from llamaduo.service.reading import NO_CHOICES, form_of, read_body
 from llamaduo.service.received import holds_a_reply, received
@@ -40,111 +37,7 @@ from llamaduo.service.refusals import (
     error_under_success,
     told,
 )
-
-_TEXT_PROGRAMS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {}
-
-
-def register(provider: str, program: Callable[[str, Mapping[str, Any]], str]) -> None:
-    """Make a program answer for a provider: it takes the prompt and the parameters and returns the reply.
-
-    The program stands behind litellm's custom provider, so that prompts, parsing, journal, budget and
-    retries are those of a real service LLM.
-    """
-    _TEXT_PROGRAMS[provider] = program
-
-
-def load_litellm() -> Any:
-    """Import litellm, quiet and offline, with the registered programs behind it."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
-    import litellm
-
-    litellm.suppress_debug_info = True
-    litellm.disable_aiohttp_transport = False  # a quarter less processor time than its httpx transport
-    logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
-    _send_once()
-    if _keep_bodies():
-        trusted()
-    known = {entry["provider"] for entry in litellm.custom_provider_map}
-    for provider in _TEXT_PROGRAMS:
-        if provider not in known:
-            entry = {"provider": provider, "custom_handler": _behind_litellm(litellm, provider)}
-            litellm.custom_provider_map.append(entry)
-    litellm.utils.custom_llm_setup()
-    return litellm
-
-
-def _send_once() -> None:
-    """Keep litellm from sending a request again, unasked and uncounted, where its connection broke."""
-    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
-
-    async def not_again(*_: Any, **__: Any) -> NoReturn:
-        raise  # noqa: PLE0704 - it is called while the broken connection's exception is handled
-
-    AsyncHTTPHandler.single_connection_post_request = not_again
-
-
-def trusted() -> Any:
-    """Return the TLS context of all calls: SSL_CERT_FILE or certifi's, and what other tools' variables name besides."""
-    from litellm.llms.custom_httpx.http_handler import get_ssl_configuration
-
-    context = get_ssl_configuration()  # one for all of litellm's clients
-    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"):
-        bundle = os.environ.get(variable)
-        if bundle and isinstance(context, ssl.SSLContext):
-            place = {"capath": bundle} if Path(bundle).is_dir() else {"cafile": bundle}
-            with contextlib.suppress(OSError):  # no such file, or none of certificates
-                context.load_verify_locations(**place)
-    return context
-
-
-_ARRIVED: ContextVar[list[Any] | None] = ContextVar("_ARRIVED", default=None)
-"""The responses that came to a call of litellm's, the last one last."""
-
-
-def _keep_bodies() -> bool:
-    """Hook the clients that litellm makes, to keep what comes; return whether that was left to do."""
-    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
-    from litellm.llms.openai.common_utils import BaseOpenAILLM
-
-    if getattr(AsyncHTTPHandler.create_client, "hooked", False):
-        return False
-
-    async def keep(response: Any) -> None:
-        arrived = _ARRIVED.get()
-        if arrived is not None:
-            await response.aread()
-            arrived.append(response)
-
-    def hooked(make: Callable[..., Any]) -> Callable[..., Any]:
-        def made(*args: Any, **kwargs: Any) -> Any:
-            client = make(*args, **kwargs)
-            if client is not None:
-                client.event_hooks = {**client.event_hooks, "response": [*client.event_hooks["response"], keep]}
-            return client
-
-        made.hooked = True  # type: ignore[attr-defined]
-        return made
-
-    AsyncHTTPHandler.create_client = hooked(AsyncHTTPHandler.create_client)
-    BaseOpenAILLM._get_async_http_client = staticmethod(hooked(BaseOpenAILLM._get_async_http_client))
-    return True
-
-
-def _behind_litellm(litellm: Any, provider: str) -> Any:
-    class Program(litellm.CustomLLM):  # type: ignore[misc]
-        async def acompletion(self, **call: Any) -> Any:
-            prompt = call["messages"][-1]["content"]
-            text = _TEXT_PROGRAMS[provider](prompt, call["optional_params"])
-            response = call["model_response"]
-            response.choices[0].message.content = text
-            response.choices[0].finish_reason = "stop"
-            words = len(prompt.split()), len(text.split())
-            response.usage = litellm.Usage(prompt_tokens=words[0], completion_tokens=words[1], total_tokens=sum(words))
-            return response
-
-    return Program()
-
+from llamaduo.service.requests import messages
 
 _OWN_CREDENTIALS = ("bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta")
 """Providers that are reached with credentials of the cloud's own: AWS's variables or profile, Google's default ones."""
@@ -159,7 +52,7 @@ _VARIABLES = {
 
 def key_variable(llm: ServiceLLM) -> str | None:
     """Return the environment variable that holds the key: the named one, or the provider's usual one."""
-    if llm.provider in _TEXT_PROGRAMS or (llm.provider in _OWN_CREDENTIALS and not llm.api_key_env):
+    if llm.provider in TEXT_PROGRAMS or (llm.provider in _OWN_CREDENTIALS and not llm.api_key_env):
         return None
     variable = llm.api_key_env or _VARIABLES.get(llm.provider, f"{llm.provider.upper()}_API_KEY")
     name_secret(variable)
@@ -203,11 +96,6 @@ def connection(llm: ServiceLLM) -> dict[str, Any]:
     }
 
 
-def messages(prompt: str, earlier: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Return the turns of a request: those that go before the prompt, and the prompt as the user's."""
-    return [*map(dict, earlier), {"role": "user", "content": prompt}]
-
-
 _SLOWEST = 2
 """Timeouts that a call may take at most: each wait has its own, and a reply may come a sign at a time for ever."""
 
@@ -224,11 +112,11 @@ async def call(
 
     Raises RefusedError, NoReplyError, UnknownOutcomeError, TransientError or ServiceError.
     """
-    if is_own(llm) and llm.provider not in _TEXT_PROGRAMS:
+    if is_own(llm) and llm.provider not in TEXT_PROGRAMS:
         return await _own_call(llm, messages(prompt, earlier), schema=schema, seed=seed)
     litellm = load_litellm()
     arrived: list[Any] = []
-    keeping = _ARRIVED.set(arrived)
+    keeping = ARRIVED.set(arrived)
     try:
         async with asyncio.timeout(_SLOWEST * llm.timeout_s):
             response = await litellm.acompletion(
@@ -244,7 +132,7 @@ async def call(
             raise translated(error, llm) from error
         return _accepted(llm, "openai", arrived[-1], sender=litellm_version())
     finally:
-        _ARRIVED.reset(keeping)
+        ARRIVED.reset(keeping)
     found = form_of(received(_text(arrived[-1]))) if arrived else None
     if found:
         return _enveloped(found, arrived[-1], sender=litellm_version())

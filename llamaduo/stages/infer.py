@@ -28,7 +28,8 @@ from llamaduo.local.model import give_back, load_base, load_chat
 from llamaduo.local.vllm_answers import vllm_answers
 from llamaduo.records import Example, Prediction
 from llamaduo.service.answers import server_answers
-from llamaduo.service.client import Failure, Outcome, Service
+from llamaduo.service.client import Service
+from llamaduo.service.requests import Failure, Outcome
 from llamaduo.service.unusable import Told, of_server
 
 

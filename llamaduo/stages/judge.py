@@ -28,9 +28,10 @@ from llamaduo.evidence.two_tier import chosen
 from llamaduo.records import Prediction, Verdict
 from llamaduo.service.asking_again import again_if
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Failure, Outcome, Request, Service
+from llamaduo.service.client import Service
 from llamaduo.service.prompts import judge_prompt, judge_template, text_hash, verdict_schema
 from llamaduo.service.replies import Scores, UnreadableError, read_scores
+from llamaduo.service.requests import Failure, Outcome, Request
 from llamaduo.service.unusable import Told, of_judges, quoted
 
 Progress = Callable[[int, int], None]

@@ -18,9 +18,10 @@ from llamaduo.errors import ServiceError
 from llamaduo.records import Example, prompt_id
 from llamaduo.service.asking_again import again_if
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Failure, Outcome, Progress, Request, Service
+from llamaduo.service.client import Progress, Service
 from llamaduo.service.prompts import PAIRS_SCHEMA, synthesis_prompt
 from llamaduo.service.replies import read_pairs, unfinished
+from llamaduo.service.requests import Failure, Outcome, Request
 from llamaduo.service.unusable import Told, counted, of_teacher, quoted
 
 

@@ -18,7 +18,8 @@ from llamaduo.data.dataset import CoverageDataset
 from llamaduo.display import Display, Progress, many_removed, place
 from llamaduo.records import Example
 from llamaduo.runs.folder import Again, RunDir
-from llamaduo.service.client import Request, Service
+from llamaduo.service.client import Service
+from llamaduo.service.requests import Request
 from llamaduo.stages.curate import Curated, curate
 from llamaduo.stages.synthesize import Batch, requests, synthesize
 

@@ -24,7 +24,7 @@ from llamaduo.records import Adapter, Example, GateLook, Judged, Prediction, Sco
 from llamaduo.runs import identity
 from llamaduo.runs.folder import Again
 from llamaduo.runs.tracking import write_metrics
-from llamaduo.service.client import Outcome
+from llamaduo.service.requests import Outcome
 from llamaduo.stages.infer import answering, infer, refuse_hopeless, refuse_unanswered
 from llamaduo.stages.judge import judge, refuse_unreadable, verdicts_there_are
 from llamaduo.stages.train import train

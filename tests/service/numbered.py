@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.config import Price, ServiceLLM
-from llamaduo.service import transport
+from llamaduo.service import loading
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Request, Service
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
+from llamaduo.service.requests import Request
 
 PROVIDER = "counted"
 LLM = ServiceLLM(name="m", provider=PROVIDER, model="m", price=Price(1000.0, 2000.0, "a test"), max_tokens=2048)
@@ -34,9 +35,9 @@ def answering() -> Iterator[list[int]]:
         asked.append(int(prompt.split(maxsplit=1)[0]))
         return text_of(asked[-1])
 
-    transport.register(PROVIDER, program)
+    loading.register(PROVIDER, program)
     yield asked
-    del transport._TEXT_PROGRAMS[PROVIDER]
+    del loading.TEXT_PROGRAMS[PROVIDER]
     litellm = sys.modules["litellm"]
     litellm.custom_provider_map = [one for one in litellm.custom_provider_map if one["provider"] != PROVIDER]
 

@@ -16,7 +16,7 @@ from llamaduo.config import Experiment, ServiceLLM, fingerprint, plain
 from llamaduo.errors import ConfigError
 from llamaduo.service import transport
 from llamaduo.service.addresses import address, headers
-from llamaduo.service.client import Request
+from llamaduo.service.requests import Request
 
 CANARY = "canary-0123456789abcdef"
 

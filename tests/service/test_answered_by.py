@@ -13,7 +13,8 @@ from wire_double import Answer, Double, OpenAI
 from llamaduo.config import ServiceLLM
 from llamaduo.service import answered_by
 from llamaduo.service.answered_by import is_another
-from llamaduo.service.client import Request, Service
+from llamaduo.service.client import Service
+from llamaduo.service.requests import Request
 
 
 @pytest.mark.parametrize(

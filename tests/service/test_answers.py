@@ -136,7 +136,7 @@ def replying(monkeypatch: pytest.MonkeyPatch, message: dict[str, Any] | None, wo
     async def reply(*_: Any, **__: Any) -> str:
         return raw
 
-    monkeypatch.setattr("llamaduo.service.client.call", reply)
+    monkeypatch.setattr("llamaduo.service.buying.call", reply)
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,12 @@ from wire_double import Double
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import BudgetError, ServiceError
 from llamaduo.service import batch as batch_module
-from llamaduo.service import client
+from llamaduo.service import buying
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Failure, Outcome, Request, Service
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.prompts import VERDICT_SCHEMA
+from llamaduo.service.requests import Failure, Outcome, Request
 
 Wired = Callable[..., ServiceLLM]
 Open = Callable[..., Service]
@@ -42,7 +43,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten what a batch waits for."""
     monkeypatch.setattr(batch_module, "_GATHER_S", 0.02)
     monkeypatch.setattr(batch_module, "_WAIT_S", 0.02)
-    monkeypatch.setattr(client, "_LONGEST_WAIT", 0.0)
+    monkeypatch.setattr(buying, "_LONGEST_WAIT", 0.0)
 
 
 @pytest.fixture

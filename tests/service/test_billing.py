@@ -11,13 +11,14 @@ import pytest
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
-from llamaduo.service import client
+from llamaduo.service import buying
 from llamaduo.service.billing import Allowed, Bill, bill_of
-from llamaduo.service.client import Request, Service
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import Tariff, tariff
 from llamaduo.service.reading import Said
 from llamaduo.service.refusals import UnknownOutcomeError, error_of
+from llamaduo.service.requests import Request
 
 PRICE = Tariff(1e-6, 4e-6, None, None, "a test")
 ALLOWED = Allowed(reply=100, worst_usd=PRICE.cost(500, 100), prompt=500)
@@ -100,7 +101,7 @@ def test_a_run_stops_before_the_next_call_after_usage_beyond_what_it_allowed(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(client, "call", claiming(TEN_TIMES, sent))
+    monkeypatch.setattr(buying, "call", claiming(TEN_TIMES, sent))
     requests = [Request(LLM, f"prompt {number}", None, 0, "judge") for number in range(5)]
     with pytest.raises(ServiceError, match=r"576 tokens beyond what the request allows.*nothing more is sent"):
         service.ask(requests, lambda *_: None)
@@ -115,7 +116,7 @@ def test_who_wants_to_go_on_all_the_same_does_and_counts_all_of_it(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(client, "call", claiming(TEN_TIMES, sent))
+    monkeypatch.setattr(buying, "call", claiming(TEN_TIMES, sent))
     requests = [Request(replace(LLM, unbounded_usage=True), f"prompt {n}", None, 0, "judge") for n in range(3)]
     service.ask(requests, lambda *_: None)
     assert len(sent) == 3
@@ -150,7 +151,7 @@ def test_who_knows_that_a_500_is_not_billed_says_so_in_its_price(
     async def breaks_down(llm: ServiceLLM, *_: object, **__: object) -> str:
         raise error_of(llm, 500, {"error": {"message": "broke down"}})
 
-    monkeypatch.setattr(client, "call", breaks_down)
+    monkeypatch.setattr(buying, "call", breaks_down)
     llm = replace(LLM, max_attempts=1, price=price if own else None)
     service = Service(Journal(tmp_path / "journal.sqlite"), run="study/run", budget_usd=1.0, prices={"openai/m": price})
     service.ask([Request(llm, "a prompt", None, 0, "judge")], lambda *_: None)

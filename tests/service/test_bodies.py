@@ -15,7 +15,8 @@ from wire_double import PROVIDERS, Double
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError
 from llamaduo.service.bodies import encoded, most_tokens, sending_of
-from llamaduo.service.client import Request, Service
+from llamaduo.service.client import Service
+from llamaduo.service.requests import Request
 
 SCHEMA = {"type": "object", "additionalProperties": False}
 TURNS = [

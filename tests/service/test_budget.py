@@ -18,10 +18,11 @@ import pytest
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import BudgetError, ServiceError
-from llamaduo.service import client, transport
+from llamaduo.service import buying, transport
 from llamaduo.service.attempts import Attempt, Caps, Reply, Short, study_of
-from llamaduo.service.client import Request, Service
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
+from llamaduo.service.requests import Request
 
 LLM = Callable[..., ServiceLLM]
 Open = Callable[..., Service]
@@ -54,7 +55,7 @@ def test_the_cap_holds_at_every_moment_under_concurrency(
         spent += paid
         return response
 
-    monkeypatch.setattr(client, "call", call)
+    monkeypatch.setattr(buying, "call", call)
     fake = llm(lambda prompt, _: "word " * words[prompt][1], price=A_DOLLAR_A_WORD, concurrency=8)
     requests = [ask_for(dataclasses.replace(fake, max_tokens=worst), prompt) for prompt, (worst, _) in words.items()]
     service = open_service(budget_usd=150.0)
@@ -87,7 +88,7 @@ def test_a_call_that_fits_once_others_are_settled_waits_for_them(
         order.append(f"{prompt} answered")
         return response
 
-    monkeypatch.setattr(client, "call", call)
+    monkeypatch.setattr(buying, "call", call)
     costly = llm(lambda *_: "two words", price=A_DOLLAR_A_WORD, max_tokens=8)
     open_service(budget_usd=10.0).ask([ask_for(costly, text) for text in ("first", "second")], silent)
     assert order[0::2] in (["first sent", "second sent"], ["second sent", "first sent"])
@@ -227,7 +228,7 @@ def test_a_refusal_by_the_provider_costs_nothing(
     async def call(*_: Any, **__: Any) -> Any:
         raise ServiceError("fake refused the call")
 
-    monkeypatch.setattr(client, "call", call)
+    monkeypatch.setattr(buying, "call", call)
     service = open_service(budget_usd=10.0)
     with pytest.raises(ServiceError):
         service.ask([ask_for(llm(lambda *_: "", price=A_DOLLAR_A_WORD, max_tokens=10))], silent)

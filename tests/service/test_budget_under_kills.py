@@ -32,9 +32,10 @@ from killing import forked, preload
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import BudgetError, ServiceError
-from llamaduo.service import attempts, client, transport
-from llamaduo.service.client import Request, Service
+from llamaduo.service import attempts, client, loading
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
+from llamaduo.service.requests import Request
 
 CASES = int(os.environ.get("LLAMADUO_BUDGET_CASES", "40"))
 PROVIDER = "biller"
@@ -169,8 +170,8 @@ def _work(given: Case, place: Path, process: int, life: int) -> int:
     """Ask all that a process has to ask; return how it ended."""
     run, rng = given.runs[process], random.Random(f"{given.seed} {process} {life}")
     bill = os.open(place / "bill", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
-    litellm = transport.load_litellm()
-    transport.register(PROVIDER, lambda *_: "")  # needs no key
+    litellm = loading.load_litellm()
+    loading.register(PROVIDER, lambda *_: "")  # needs no key
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": _behind_litellm(given, run, rng, bill)}]
     client.asyncio = _Hurried()  # type: ignore[attr-defined]
     client._LOOK_AGAIN_S = 0.02  # type: ignore[misc]
@@ -270,7 +271,7 @@ def _looked_at(given: Case, place: Path, found: Outcome, codes: Sequence[int | N
 
 def all_tried(seeds: Sequence[int], place: Path, mutant: Callable[[], None] | None = None) -> Iterator[Outcome]:
     """Yield the outcomes of cases, made side by side in forked processes; whoever stops reading ends them."""
-    transport.load_litellm()
+    loading.load_litellm()
     (place / "first").mkdir()
     preload(lambda: _work(case(0), place / "first", 0, 0), place)
     lanes = 4

@@ -21,12 +21,13 @@ from litellm_faults import broken, fault, timeout
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ConfigError, InputError, ServiceError
-from llamaduo.service import client, transport
+from llamaduo.service import buying, client, loading, transport
 from llamaduo.service.attempts import Attempt, Caps, Reply
-from llamaduo.service.client import Answer, Failure, Outcome, Request, Service
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.limits import Gate
 from llamaduo.service.replies import UnreadableError, read_scores
+from llamaduo.service.requests import Answer, Failure, Outcome, Request
 
 LLM = Callable[..., ServiceLLM]
 Open = Callable[..., Service]
@@ -244,7 +245,7 @@ def test_a_reply_without_choices_is_stored_and_unscored(
     async def nothing(*_: Any, **__: Any) -> str:
         return json.dumps({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 0}})
 
-    monkeypatch.setattr(client, "call", nothing)
+    monkeypatch.setattr(buying, "call", nothing)
     (reply,) = open_service().ask([ask_for(llm(Program()))], silent)
     assert isinstance(reply, Reply)
     assert len(rows(tmp_path, "SELECT raw FROM replies")) == 1
@@ -305,7 +306,7 @@ def test_a_reply_without_a_usage_that_can_be_is_charged_at_its_worst(
         dump["usage"] = {"prompt_tokens": counts[0], "completion_tokens": counts[1]}
         return json.dumps(dump)
 
-    monkeypatch.setattr(client, "call", free)
+    monkeypatch.setattr(buying, "call", free)
     service = open_service()
     (reply,) = service.ask([ask_for(llm(Program(), price=Price(0.0, 1e6, "a dollar a token")))], silent)
     assert isinstance(reply, Reply)
@@ -343,7 +344,7 @@ def test_a_waiting_call_holds_no_slot(
             while len(program.prompts) < 3:
                 await asyncio.sleep(0.005)
 
-    monkeypatch.setattr(client, "asyncio", _With(asyncio, sleep=until_the_others_are_through))
+    monkeypatch.setattr(buying, "asyncio", _With(asyncio, sleep=until_the_others_are_through))
     fake = llm(program, concurrency=1)
     open_service().ask([ask_for(fake, text) for text in ("a", "b", "c")], silent)
     assert program.prompts[-1] == program.prompts[0]
@@ -386,7 +387,7 @@ def test_a_refusal_of_one_call_keeps_the_replies_in_flight(
         await asyncio.sleep(0.1)
         return response
 
-    monkeypatch.setattr(client, "call", slow)
+    monkeypatch.setattr(buying, "call", slow)
     fake = llm(Program(), concurrency=4)
     with pytest.raises(ServiceError):
         open_service().ask([ask_for(fake, text) for text in ("good", "bad")], silent)
@@ -493,7 +494,7 @@ def test_an_unknown_price_is_refused_before_anything_is_sent(
 def test_a_program_can_be_registered_anew(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
     first = llm(Program(reply="first"))
     open_service().ask([ask_for(first, "a")], silent)
-    transport.register(first.provider, Program(reply="second"))
+    loading.register(first.provider, Program(reply="second"))
     (reply,) = open_service().ask([ask_for(first, "b")], silent)
     assert isinstance(reply, Reply)
     assert reply.text == "second"
@@ -553,7 +554,7 @@ def test_what_was_cut_off_is_not_waited_for_when_it_is_asked_again(
             await asyncio.sleep(60)
         return await send(called, prompt, **options)
 
-    monkeypatch.setattr(client, "call", stuck)
+    monkeypatch.setattr(buying, "call", stuck)
     price = Price(0.0, 1e6, "a dollar a word")
     fake, service = llm(Program(reply="word"), price=price, timeout_s=0.05), open_service()
     with pytest.raises(ServiceError):
@@ -583,7 +584,7 @@ def test_answers_come_as_they_come_and_each_with_its_request(
         await asyncio.wait_for(turn[prompt].wait(), 10)
         return await send(called, prompt, **options)
 
-    monkeypatch.setattr(client, "call", slow)
+    monkeypatch.setattr(buying, "call", slow)
     fake, service = llm(lambda prompt, _: f"re: {prompt}"), open_service()
 
     async def read() -> list[tuple[str, str]]:
@@ -676,7 +677,7 @@ def test_one_chain_does_not_wait_for_another(
             await asyncio.wait_for(through.wait(), 10)
         return await send(called, prompt, **options)
 
-    monkeypatch.setattr(client, "call", slow)
+    monkeypatch.setattr(buying, "call", slow)
     fake = llm(Program())
 
     def twice(request: Request, _: Outcome) -> Request | None:
@@ -700,7 +701,7 @@ def test_an_error_in_one_call_winds_up_the_others(
         await asyncio.sleep(0.2)
         return response
 
-    monkeypatch.setattr(client, "call", call)
+    monkeypatch.setattr(buying, "call", call)
     fake, service = llm(Program(), concurrency=3), open_service()
     with pytest.raises(ServiceError, match="fake refused the call"):
         collect(service, [ask_for(fake, str(n)) for n in range(30)])
@@ -794,9 +795,9 @@ def test_a_replay_needs_no_key_no_price_and_no_budget(
 
     real = ServiceLLM(name="real", provider="openai", model="m", api_key_env="SOME_API_KEY", price=Price(1, 1, "t"))
     monkeypatch.setenv("SOME_API_KEY", "k")
-    monkeypatch.setattr(client, "call", reply)
+    monkeypatch.setattr(buying, "call", reply)
     bought = open_service().ask([ask_for(real)], silent)
     monkeypatch.delenv("SOME_API_KEY")
-    monkeypatch.setattr(client, "call", None)
+    monkeypatch.setattr(buying, "call", None)
     real.price = None
     assert open_service(replay=True, budget_usd=0.0).ask([ask_for(real)], silent) == bought

@@ -21,10 +21,11 @@ import pytest
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import InputError
-from llamaduo.service import transport
+from llamaduo.service import loading
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Request, Service
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
+from llamaduo.service.requests import Request
 from llamaduo.service.schema import VERSION
 
 ROWS = 60
@@ -120,9 +121,9 @@ class Program:
 @pytest.fixture(scope="module")
 def program() -> Iterator[Program]:
     made = Program()
-    transport.register(PROVIDER, made)
+    loading.register(PROVIDER, made)
     yield made
-    del transport._TEXT_PROGRAMS[PROVIDER]
+    del loading.TEXT_PROGRAMS[PROVIDER]
     litellm = sys.modules["litellm"]
     litellm.custom_provider_map = [one for one in litellm.custom_provider_map if one["provider"] != PROVIDER]
 

@@ -18,10 +18,11 @@ from wire_double import CUTS, PROVIDERS, Double, OpenAI, Settings, fault
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ServiceError
-from llamaduo.service import client
+from llamaduo.service import buying
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Failure, Outcome, Request, Service
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
+from llamaduo.service.requests import Failure, Outcome, Request
 
 Wired = Callable[..., ServiceLLM]
 Open = Callable[..., Service]
@@ -45,7 +46,7 @@ SETTINGS = Settings(seed=5, faults=FAULTS, retry_after_s=0.05, hang_s=60.0, keep
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the client's own waits away; Retry-After stays."""
-    monkeypatch.setattr(client, "_LONGEST_WAIT", 0.0)
+    monkeypatch.setattr(buying, "_LONGEST_WAIT", 0.0)
 
 
 def course(prompt: str) -> list[str | None]:

@@ -24,8 +24,8 @@ import pytest
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import InputError
 from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short
-from llamaduo.service.client import Request
 from llamaduo.service.journal import Journal, default_path
+from llamaduo.service.requests import Request
 from llamaduo.service.schema import VERSION, checksum, request_key
 
 LLM = ServiceLLM(

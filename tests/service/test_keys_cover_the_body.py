@@ -21,9 +21,10 @@ from wire_double import PROVIDERS, Double
 from llamaduo.config import Judge, Price, ServiceLLM
 from llamaduo.errors import ConfigError
 from llamaduo.records import Prediction
-from llamaduo.service.client import Request, Service
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.prompts import VERDICT_SCHEMA
+from llamaduo.service.requests import Request
 from llamaduo.service.transport import batch_body
 from llamaduo.stages.judge import judge
 

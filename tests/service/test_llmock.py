@@ -20,9 +20,10 @@ import pytest
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ServiceError
-from llamaduo.service import client
+from llamaduo.service import buying
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Failure, Outcome, Request, Service
+from llamaduo.service.client import Service
+from llamaduo.service.requests import Failure, Outcome, Request
 
 llmock_package = pytest.importorskip("llmock")
 
@@ -93,7 +94,7 @@ def test_2000_items_of_which_a_third_fails_at_first(
     silent: Silent,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client, "_LONGEST_WAIT", 2.0)
+    monkeypatch.setattr(buying, "_LONGEST_WAIT", 2.0)
     with serving(ERRORS) as url:
         llms = [at(url, name, max_attempts=4) for name in PLACES]
         requests = [ask_for(llms[n % 3], f"item {n}") for n in range(ITEMS)]

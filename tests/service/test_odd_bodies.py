@@ -20,7 +20,8 @@ from wire_double import PROVIDERS, Answer, Anthropic, Double, Gemini, OpenAI
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Failure, Request, Service
+from llamaduo.service.client import Service
+from llamaduo.service.requests import Failure, Request
 
 Wired = Callable[..., ServiceLLM]
 Open = Callable[..., Service]

@@ -12,7 +12,7 @@ from wire_double import PROVIDERS, Double
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Failure, Request, Service
+from llamaduo.service.client import Service
 from llamaduo.service.refusals import (
     TOO_LONG,
     NoReplyError,
@@ -22,6 +22,7 @@ from llamaduo.service.refusals import (
     error_of,
     error_under_success,
 )
+from llamaduo.service.requests import Failure, Request
 
 LLM = ServiceLLM(name="it", provider="openai", model="m", max_tokens=77)
 Wired = Callable[..., ServiceLLM]

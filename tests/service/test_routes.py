@@ -16,11 +16,12 @@ from wire_double import PROVIDERS, Double
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError, ServiceError
-from llamaduo.service import client
+from llamaduo.service import buying
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Failure, Request, Service
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.prompts import VERDICT_SCHEMA
+from llamaduo.service.requests import Failure, Request
 
 Wired = Callable[..., ServiceLLM]
 Open = Callable[..., Service]
@@ -34,7 +35,7 @@ KNOWN = {"openai": "gpt-4o-2024-08-06", "anthropic": "claude-sonnet-5-5", "gemin
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the client's own waits away; Retry-After stays."""
-    monkeypatch.setattr(client, "_LONGEST_WAIT", 0.0)
+    monkeypatch.setattr(buying, "_LONGEST_WAIT", 0.0)
 
 
 def sent(double: Double) -> dict[str, Any]:
@@ -214,7 +215,7 @@ def test_without_retry_after_the_waits_grow(
     waits: list[float],
     provider: str,
 ) -> None:
-    monkeypatch.setattr(client, "_LONGEST_WAIT", 60.0)
+    monkeypatch.setattr(buying, "_LONGEST_WAIT", 60.0)
     double.control(script=["429", "503", "429", "500"], retry_after_form="none")
     (reply,) = open_service().ask([ask_for(wired(provider, max_attempts=5))], silent)
     assert isinstance(reply, Reply)

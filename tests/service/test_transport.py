@@ -17,7 +17,7 @@ from litellm_faults import broken, fault, timeout
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError, ServiceError, TransientError
-from llamaduo.service import transport
+from llamaduo.service import loading, transport
 from llamaduo.service.exceptions import retry_after, translated
 from llamaduo.service.refusals import PerhapsRefusedError, RefusedError, UnknownOutcomeError
 
@@ -88,11 +88,11 @@ def test_the_usual_variables_of_certificates_are_heeded_beside_ssl_cert_file(
         monkeypatch.delenv(name, raising=False)
     if beside:
         monkeypatch.setenv("SSL_CERT_FILE", certifi.where())
-    before = transport.trusted().cert_store_stats()["x509_ca"]
+    before = loading.trusted().cert_store_stats()["x509_ca"]
     monkeypatch.setenv(variable, str(tmp_path / "gone.pem"))
-    assert transport.trusted().cert_store_stats()["x509_ca"] == before
+    assert loading.trusted().cert_store_stats()["x509_ca"] == before
     monkeypatch.setenv(variable, str(own))
-    assert transport.trusted().cert_store_stats()["x509_ca"] == before + 1
+    assert loading.trusted().cert_store_stats()["x509_ca"] == before + 1
 
 
 def test_a_key_that_is_not_required_may_be_missing() -> None:

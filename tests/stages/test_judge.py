@@ -20,7 +20,7 @@ from sample_records import prediction
 from llamaduo.config import Judge, JudgeKind, JudgePrompt, Price, ServiceLLM
 from llamaduo.evidence.economy import Round
 from llamaduo.records import UNSCORED_REASONS, Prediction, Verdict, from_json, to_json
-from llamaduo.service import client, transport
+from llamaduo.service import buying, transport
 from llamaduo.service.client import Service
 from llamaduo.service.prompts import template_hash
 from llamaduo.stages.judge import judge
@@ -167,7 +167,7 @@ def test_a_reply_that_was_not_finished_has_no_score_however_readable_it_is(
         dump["choices"][0]["finish_reason"] = finish_reason
         return json.dumps(dump)
 
-    monkeypatch.setattr(client, "call", cut)
+    monkeypatch.setattr(buying, "call", cut)
     (found,) = judged([prediction()], {"j": llm(script, send_seed=True)}, reasks=1)
     assert (found.similarity, found.precision, found.unscored) == (None, None, reason)
     assert reason in UNSCORED_REASONS
@@ -186,7 +186,7 @@ def test_each_call_is_asked_again_for_itself_and_does_not_wait_for_the_others(
             asked_again.set()
         return await send(called, prompt, **options)
 
-    monkeypatch.setattr(client, "call", slow)
+    monkeypatch.setattr(buying, "call", slow)
     script = Script("unreadable")
     found = judged([prediction("p", "slow"), prediction("q", "quick")], {"j": llm(script, send_seed=True)})
     assert [v.unscored for v in found] == [None, None]

@@ -18,7 +18,7 @@ from sample_records import example
 from llamaduo.config import Price, ServiceLLM, Synthesis, SynthesisPrompt
 from llamaduo.errors import ServiceError
 from llamaduo.records import Example
-from llamaduo.service import client, transport
+from llamaduo.service import buying, transport
 from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Service
 from llamaduo.stages.synthesize import Batch, requests, synthesize
@@ -158,7 +158,7 @@ def test_of_a_reply_that_was_not_finished_whole_pairs_count_and_of_a_refused_one
         dump["choices"][0]["finish_reason"] = finish_reason
         return json.dumps(dump)
 
-    monkeypatch.setattr(client, "call", cut)
+    monkeypatch.setattr(buying, "call", cut)
     found = synthesized(llm(Teacher(lambda _: pairs("a", "b"))), 2, before=1)
     assert (len(found.examples), found.dropped, found.failed) == (kept, dropped, 0)
 
