@@ -22,7 +22,7 @@ from llamaduo.evidence.scorecard import unanswered
 from llamaduo.records import Adapter, Example, Prediction, Scorecard
 from llamaduo.redaction import printable, redact
 from llamaduo.runs.state import Iteration, RunState
-from llamaduo.stages.curate import CONTAMINATION, DUPLICATE, Removal
+from llamaduo.stages.curate import REASONS, Removal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -320,13 +320,13 @@ def many_removed(rows: Sequence[Example], removed: Iterable[Removal], others: It
         return []
     prompts = {row.prompt_id: row.messages[-1]["content"] for row in (*others, *rows)}
     told = []
-    for reason, what in ((DUPLICATE, "like other rows"), (CONTAMINATION, "like dev or test")):
-        found = [removal for removal in removed if removal.reason == reason]
+    for reason in REASONS:
+        found = [removal for removal in removed if removal.reason == reason.name]
         shown = [
             f"{_short(prompts[one.prompt_id])} matches {_short(prompts[one.match])} ({one.similarity:.0%})"
             for one in found[:2]
         ]
-        told += [f"{len(found):,} {what}: {'; '.join(shown)}"] if found else []
+        told += [f"{len(found):,} {reason.of_a_round}: {'; '.join(shown)}"] if found else []
     return [
         f"curation removed {len(removed):,} of this round's {len(rows):,} rows. {'. '.join(told)}. If such rows are "
         "not alike, set curation.duplicate_jaccard or curation.contamination_jaccard higher; if they are, more "

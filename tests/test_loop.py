@@ -412,23 +412,24 @@ def _killed_in(stage: str, experiment: Experiment) -> None:
     """Run in this process until the named stage has done its work for the second time, then SIGKILL."""
     from llamaduo.steps import growth, steps
 
-    owner: Any = growth if stage in ("synthesize", "curate") else steps
-    real = getattr(owner, stage)
+    owners: dict[str, Any] = {"synthesize": growth, "take": growth.Curator, "curate": Display}
+    owner, name = owners.get(stage, steps), "stage" if stage == "curate" else stage
+    real = getattr(owner, name)
     calls = []
 
     def deadly(*args: Any, **kwargs: Any) -> Any:
         result = real(*args, **kwargs)
-        calls.append(stage)
+        calls.extend([stage] if stage != "curate" or stage in args else [])  # between what came and what is kept
         if len(calls) == 2:
             _die()
         return result
 
-    setattr(owner, stage, deadly)
+    setattr(owner, name, deadly)
     run(experiment, display=quiet())
 
 
 @pytest.mark.usefixtures("quick_stages")
-@pytest.mark.parametrize("stage", ["train", "infer", "judge", "synthesize", "curate"])
+@pytest.mark.parametrize("stage", ["train", "infer", "judge", "synthesize", "take", "curate"])
 def test_killed_in_a_stage_and_resumed_gives_the_same(stage: str, compose_experiment: Compose, tmp_path: Path) -> None:
     by_rows({0: 20, 16: 60, 32: 95})
     whole = compose_experiment(*SCRIPTED, f"service.journal={tmp_path}/whole.sqlite", "study=whole")
@@ -439,6 +440,8 @@ def test_killed_in_a_stage_and_resumed_gives_the_same(stage: str, compose_experi
     state = run(broken, display=quiet())
     assert metrics(broken) == metrics(whole)
     assert state == expected
+    for file in (f"iterations/0{at}/{name}" for at in (0, 1) for name in ("synthetic.jsonl", "curation.json")):
+        assert (run_folder(broken) / file).read_bytes() == (run_folder(whole) / file).read_bytes()
 
 
 @pytest.mark.usefixtures("quick_stages")
@@ -591,7 +594,7 @@ def test_stand_ins_have_the_stages_signatures() -> None:
     import inspect
 
     from llamaduo.stages.infer import infer
-    from llamaduo.training.fit import train
+    from llamaduo.stages.train import train
 
     for real, fake in ((train, quick_train), (infer, quick_infer)):
         names = [name for name, p in inspect.signature(fake).parameters.items() if p.kind is not p.VAR_KEYWORD]

@@ -1,25 +1,27 @@
 """Curate: remove duplicates and whatever resembles dev or test from synthetic rows.
 
+    curate(new, known=train, held_out=dev_and_test, config=curation)      Curated(kept=(...), removed=(...))
+    curator = Curator(known=train, ...); curator.take(new); curator.take(more)      each row is looked at once
+
 Reads new examples and all that they must differ from; returns the survivors and, for every row that was removed, why
 and what it matched. Compared are the words and the pairs of neighbouring words (`data/alike.py`) of all turns, without
 what more than half of the coverage rows share. A row goes if its prompt is like a dev or test prompt, if it holds such
 a prompt or its response (`data/passages.py`), or if prompt and response together are like those of a training row.
 `duplicate_text=response` compares responses alone, by their words, as the paper does. Of a group of near-duplicates the
-first survives.
+first survives. What becomes of a row depends on those before it alone, never on those that come after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import ClassVar, Protocol
 
 from llamaduo.config import Curation, DuplicateText
 from llamaduo.data.alike import Bag, Index, bag, shared, turns, without, words
 from llamaduo.data.passages import Passages
 from llamaduo.records import COVERAGE, Example
-
-DUPLICATE, CONTAMINATION = "duplicate", "contamination"
-"""Why a row is removed."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Removal:
     prompt_id: str
     """Its prompt."""
     reason: str
-    """`duplicate` of a training row, or `contamination`: it resembles a dev or test row, or holds one."""
+    """The name of the filter that took it, one of `REASONS`."""
     match: str
     """The prompt that it matched."""
     similarity: float
@@ -42,8 +44,46 @@ class Removal:
 class Curated:
     """What curation left, and what it took."""
 
-    kept: tuple[Example, ...]
-    removed: tuple[Removal, ...]
+    kept: tuple[Example, ...] = ()
+    removed: tuple[Removal, ...] = ()
+
+    def __add__(self, later: Curated) -> Curated:
+        """Return what became of these rows and of later ones."""
+        return Curated(self.kept + later.kept, self.removed + later.removed)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a filter removes rows, as records, notes and tables say it."""
+
+    name: str
+    counted: str
+    """Behind how many rows it took of a growth."""
+    of_a_round: str
+    """Behind how many rows it took of a round."""
+    heading: str
+    """Above its column in a table."""
+    legend: str
+    """Beside its colour in a picture."""
+
+
+Match = tuple[Example, float] | None
+"""The row that a new one matches, and how closely."""
+
+
+class Filter(Protocol):
+    """What a new row has to pass."""
+
+    reason: ClassVar[Reason]
+
+    def compared(self, new: Sequence[Example], asked: Mapping[str, Bag]) -> list[Bag]:
+        """Return what is compared of new rows, `asked` being the bags of their prompts."""
+
+    def match(self, example: Example, compared: Bag) -> Match:
+        """Return why a row is removed; None where it isn't."""
+
+    def keep(self, example: Example, compared: Bag) -> None:
+        """Take a row that passed all filters: later ones have to differ from it."""
 
 
 def curate(
@@ -53,85 +93,139 @@ def curate(
 
     `known` are the rows trained on so far; `held_out` are dev and test. Order is kept.
     """
-    coverage = [row for row in known if row.generator == COVERAGE]
-    asked = {row.prompt_id: bag(turns(row)) for row in (*known, *held_out, *new)}
-    leaks = _Leaks(new, coverage, held_out, asked, config.contamination_jaccard)
-    everything = _compared([*known, *new], [*coverage, *held_out], asked, config)
-    told, bags = everything[: len(known)], everything[len(known) :]
-    seen = Index(everything, config.duplicate_jaccard)
-    for one in told:
-        seen.add(one)
-    in_index = list(known)
-    prompts = {example.prompt_id for example in known}
-    kept, removed = [], []
-    for row, (example, one) in enumerate(zip(new, bags, strict=True)):
-        leak = leaks.of(row, example)
-        if leak is not None:
-            removed.append(Removal(row, example.prompt_id, CONTAMINATION, leak[0].prompt_id, round(leak[1], 4)))
-            continue
-        if example.prompt_id in prompts:
-            removed.append(Removal(row, example.prompt_id, DUPLICATE, example.prompt_id, 1.0))
-            continue
-        twin = _twin(example, seen.matches(one), in_index, config)
-        if twin is not None:
-            removed.append(Removal(row, example.prompt_id, DUPLICATE, twin[0].prompt_id, round(twin[1], 4)))
-            continue
-        kept.append(example)
-        prompts.add(example.prompt_id)
-        seen.add(one)
-        in_index.append(example)
-    return Curated(tuple(kept), tuple(removed))
+    return Curator(known=known, held_out=held_out, config=config).take(new)
 
 
-def _compared(
-    rows: Sequence[Example], coverage: Sequence[Example], asked: Mapping[str, Bag], config: Curation
-) -> list[Bag]:
-    """Return what is compared of each row to find duplicates; `asked` are the bags of all prompts."""
-    if config.duplicate_text is DuplicateText.response:
-        return [frozenset(words(row.response)) for row in rows]
-    common = shared([asked[row.prompt_id] | bag([row.response]) for row in coverage])
-    return [without(asked[row.prompt_id] | bag([row.response]), common) for row in rows]
+class Curator:
+    """Looks at new rows as they come."""
+
+    def __init__(self, *, known: Sequence[Example], held_out: Sequence[Example], config: Curation) -> None:
+        asked = {row.prompt_id: bag(turns(row)) for row in (*known, *held_out)}
+        coverage = [row for row in known if row.generator == COVERAGE]
+        self._filters: tuple[Filter, ...] = (
+            _Contamination(coverage, held_out, asked, config),
+            _Duplicates(known, coverage, held_out, asked, config),
+        )
+        self._taken = 0
+
+    def take(self, new: Sequence[Example]) -> Curated:
+        """Return what becomes of more new rows; their places are counted on."""
+        asked = {row.prompt_id: bag(turns(row)) for row in new}
+        compared = [one.compared(new, asked) for one in self._filters]
+        kept, removed = [], []
+        for row, (example, *bags) in enumerate(zip(new, *compared, strict=True), self._taken):
+            asking = list(zip(self._filters, bags, strict=True))
+            for one, its in asking:
+                found = one.match(example, its)
+                if found is not None:
+                    like, alike = found
+                    removed.append(Removal(row, example.prompt_id, one.reason.name, like.prompt_id, round(alike, 4)))
+                    break
+            else:
+                kept.append(example)
+                for one, its in asking:
+                    one.keep(example, its)
+        self._taken += len(new)
+        return Curated(tuple(kept), tuple(removed))
 
 
-class _Leaks:
-    """Finds the dev or test row that a new row resembles or holds."""
+class _Contamination:
+    """Removes what resembles a dev or test row, or holds one."""
+
+    reason: ClassVar = Reason(
+        "contamination", "like dev or test", "like dev or test", "Like dev or test", "like a dev or test row"
+    )
 
     def __init__(
-        self,
-        new: Sequence[Example],
-        train: Sequence[Example],
-        held_out: Sequence[Example],
-        asked: Mapping[str, Bag],
-        least: float,
+        self, coverage: Sequence[Example], held_out: Sequence[Example], asked: Mapping[str, Bag], config: Curation
     ) -> None:
-        self._held_out, self._least = held_out, least
-        common = shared([asked[row.prompt_id] for row in (*train, *held_out)])
-        protected = [without(asked[row.prompt_id], common) for row in held_out]
-        self._new = [without(asked[row.prompt_id], common) for row in new]
-        self._prompts = Index([*protected, *self._new], least)
-        for one in protected:
-            self._prompts.add(one)
-        self._passages = Passages(held_out, train, common)
+        self._held_out, self._least = held_out, config.contamination_jaccard
+        self._common = shared([asked[row.prompt_id] for row in (*coverage, *held_out)])
+        self._protected = [without(asked[row.prompt_id], self._common) for row in held_out]
+        self._passages = Passages(held_out, coverage, self._common)
+        self._prompts: Index | None = None
 
-    def of(self, row: int, example: Example) -> tuple[Example, float] | None:
-        """Return the closest held-out row, if it is close enough, and how close it is."""
-        found = max(self._prompts.matches(self._new[row]), key=lambda match: match[1], default=None)
+    def compared(self, new: Sequence[Example], asked: Mapping[str, Bag]) -> list[Bag]:
+        """Return the prompts' bags without what is common."""
+        bags = [without(asked[row.prompt_id], self._common) for row in new]
+        self._prompts = self._prompts or _index(self._protected, bags, self._least)
+        return bags
+
+    def match(self, example: Example, compared: Bag) -> Match:
+        """Return the closest held-out row, if it is close enough."""
+        assert self._prompts is not None
+        found = max(self._prompts.matches(compared), key=lambda match: match[1], default=None)
         found = found or self._passages.found(example)
         if found is None or found[1] < self._least:
             return None
         return self._held_out[found[0]], found[1]
 
+    def keep(self, example: Example, compared: Bag) -> None:
+        """Dev and test stay what they are."""
 
-def _twin(
-    example: Example, matches: list[tuple[int, float]], indexed: list[Example], config: Curation
-) -> tuple[Example, float] | None:
-    """Return the first match that is a duplicate, confirmed by ROUGE-L where that is asked for."""
-    for place, alike in matches:
-        other = indexed[place]
-        if config.confirm_rouge_l is not None:
-            from llamaduo.evidence.reference import rouge_l
 
-            if rouge_l(other.response, example.response) <= 100 * config.confirm_rouge_l:
-                continue
-        return other, alike
-    return None
+class _Duplicates:
+    """Removes what a training row has already."""
+
+    reason: ClassVar = Reason("duplicate", "duplicates", "like other rows", "Duplicates", "duplicate of a training row")
+
+    def __init__(
+        self,
+        known: Sequence[Example],
+        coverage: Sequence[Example],
+        held_out: Sequence[Example],
+        asked: Mapping[str, Bag],
+        config: Curation,
+    ) -> None:
+        self._config, self._indexed = config, list(known)
+        self._prompts = {row.prompt_id for row in known}
+        whole = [asked[row.prompt_id] | bag([row.response]) for row in (*coverage, *held_out)]
+        self._common = frozenset() if config.duplicate_text is DuplicateText.response else shared(whole)
+        self._known = self._bags(known, asked)
+        self._index: Index | None = None
+
+    def _bags(self, rows: Sequence[Example], asked: Mapping[str, Bag]) -> list[Bag]:
+        if self._config.duplicate_text is DuplicateText.response:
+            return [frozenset(words(row.response)) for row in rows]
+        return [without(asked[row.prompt_id] | bag([row.response]), self._common) for row in rows]
+
+    def compared(self, new: Sequence[Example], asked: Mapping[str, Bag]) -> list[Bag]:
+        """Return the bags of prompts and responses without what is common, or of responses alone."""
+        bags = self._bags(new, asked)
+        self._index = self._index or _index(self._known, bags, self._config.duplicate_jaccard)
+        return bags
+
+    def match(self, example: Example, compared: Bag) -> Match:
+        """Return the first row that it is a duplicate of, confirmed by ROUGE-L where that is asked for."""
+        assert self._index is not None
+        if example.prompt_id in self._prompts:
+            return example, 1.0
+        least = self._config.confirm_rouge_l
+        for place, alike in self._index.matches(compared):
+            other = self._indexed[place]
+            if least is not None:
+                from llamaduo.evidence.reference import rouge_l
+
+                if rouge_l(other.response, example.response) <= 100 * least:
+                    continue
+            return other, alike
+        return None
+
+    def keep(self, example: Example, compared: Bag) -> None:
+        """Let later rows differ from this one."""
+        assert self._index is not None
+        self._prompts.add(example.prompt_id)
+        self._index.add(compared)
+        self._indexed.append(example)
+
+
+def _index(held: Sequence[Bag], soon: Sequence[Bag], threshold: float) -> Index:
+    """Return an index of bags that knows how frequent words are in those that will be asked for first."""
+    index = Index(chain(held, soon), threshold)
+    for one in held:
+        index.add(one)
+    return index
+
+
+REASONS = (_Duplicates.reason, _Contamination.reason)
+"""Why rows are removed, in the order in which it is told."""

@@ -9,7 +9,7 @@ Into the folder of the iteration after which they are wanted go `synthesis.json`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from llamaduo.records import Example
 from llamaduo.runs.folder import Again, RunDir
 from llamaduo.service.client import Service
 from llamaduo.service.requests import Request
-from llamaduo.stages.curate import Curated, curate
+from llamaduo.stages.curate import REASONS, Curated, Curator
 from llamaduo.stages.synthesize import Batch, requests, synthesize
 
 ROUNDS = 3
@@ -77,17 +77,23 @@ class Growing:
         if wanted <= 0 or not self._experiment.synthesis.enabled:
             return []
         folder = self._folder.iteration(where)
-        asked = self._folder.tree(
-            folder / "synthesis.json", lambda: plain(self._asked(where, pool, wanted)), Again.same
-        )
+        made: list[tuple[Batch, Curated]] = []
+
+        def bought() -> Any:
+            made.append(self._asked(where, pool, wanted))
+            return plain(made[0][0])
+
+        asked = self._folder.tree(folder / "synthesis.json", bought, Again.same)
         self.cost_usd += asked["cost_usd"]
         self._requests += asked["requests"]
-        raw = [Example(**{**row, "messages": tuple(row["messages"])}) for row in asked.pop("examples")]
+        raw = tuple(Example(**{**row, "messages": tuple(row["messages"])}) for row in asked.pop("examples"))
 
         @cache
         def curated() -> Curated:
             with self._display.stage("curate", place(where)):
-                return self._curate(raw, pool)
+                if made and made[0][0].examples == raw:  # not where another machine was first
+                    return made[0][1]
+                return self._curator(pool).take(raw)
 
         def funnel() -> dict[str, Any]:
             rows = {"parsed": len(raw), "kept": len(curated().kept), "removed": plain(curated().removed)}
@@ -96,19 +102,14 @@ class Growing:
         kept = self._folder.rows(folder / "synthetic.jsonl", Example, lambda: curated().kept, Again.same)
         counts = self._folder.tree(folder / "curation.json", funnel, Again.same)
         if len(kept) < _FEW * wanted:
-            reasons = Counter(entry["reason"] for entry in counts["removed"])
-            self._display.note(
-                f"{wanted:,} synthetic rows were wanted, {len(kept):,} are left: {counts['requests']} requests "
-                f"({counts['failed']} failed), {counts['parsed']:,} rows read, {counts['dropped']} unreadable, "
-                f"{reasons['duplicate']} duplicates, {reasons['contamination']} like dev or test."
-            )
+            self._display.note(_what_became_of(wanted, len(kept), counts))
         return kept
 
-    def _asked(self, where: int | str, pool: list[Example], wanted: int) -> Batch:
-        """Ask until `wanted` rows survive curation, in a bounded number of rounds."""
+    def _asked(self, where: int | str, pool: list[Example], wanted: int) -> tuple[Batch, Curated]:
+        """Ask until `wanted` rows survive curation, in at most so many rounds; return what came, and what of it did."""
         assert self._service is not None
         self._make_sure()
-        total = Batch((), 0, 0, 0, 0.0)
+        total, curated, curator = Batch((), 0, 0, 0, 0.0), Curated(), self._curator(pool)
         missing = wanted
         with self._display.stage("synthesize", place(where)) as progress:
             for _ in range(ROUNDS):
@@ -121,25 +122,29 @@ class Growing:
                     note=self._display.note,
                 )
                 total += batch
-                curated = self._curate(total.examples, pool)
-                self._tell_of_removals(batch.examples, curated, pool)
+                came = curator.take(batch.examples)
+                curated += came
+                others = (*self._dataset.train, *self._dataset.dev, *self._dataset.test, *pool, *curated.kept)
+                for note in many_removed(batch.examples, came.removed, others):  # before more are bought
+                    self._display.note(note)
                 missing = wanted - len(curated.kept)
                 if missing <= 0 or not batch.examples:
                     break
-        return total
+        return total, curated
 
-    def _tell_of_removals(self, came: Sequence[Example], curated: Curated, pool: list[Example]) -> None:
-        """Say so if curation took many of the rows that came last, before more are bought."""
-        earlier = len(curated.kept) + len(curated.removed) - len(came)
-        removed = [removal for removal in curated.removed if removal.row >= earlier]
-        others = [*self._dataset.train, *self._dataset.dev, *self._dataset.test, *pool, *curated.kept]
-        for note in many_removed(came, removed, others):
-            self._display.note(note)
-
-    def _curate(self, raw: Sequence[Example], pool: list[Example]) -> Curated:
+    def _curator(self, pool: list[Example]) -> Curator:
         held_out = [*self._dataset.dev, *self._dataset.test]
-        known = [*self._dataset.train, *pool]
-        return curate(raw, known=known, held_out=held_out, config=self._experiment.curation)
+        return Curator(known=[*self._dataset.train, *pool], held_out=held_out, config=self._experiment.curation)
+
+
+def _what_became_of(wanted: int, kept: int, counts: dict[str, Any]) -> str:
+    """Return a sentence on where rows that were wanted have gone."""
+    reasons = Counter(entry["reason"] for entry in counts["removed"])
+    removed = ", ".join(f"{reasons[reason.name]} {reason.counted}" for reason in REASONS)
+    return (
+        f"{wanted:,} synthetic rows were wanted, {kept:,} are left: {counts['requests']} requests "
+        f"({counts['failed']} failed), {counts['parsed']:,} rows read, {counts['dropped']} unreadable, {removed}."
+    )
 
 
 def _from(progress: Progress, before: int, done: int, count: int) -> None:

@@ -14,7 +14,7 @@ from llamaduo.config import Curation, DuplicateText
 from llamaduo.data.alike import Bag, bag, shared, without, words
 from llamaduo.pocket.tasks import TASKS, make_pairs
 from llamaduo.records import Example, prompt_id
-from llamaduo.stages.curate import Curated, Removal, curate
+from llamaduo.stages.curate import REASONS, Curated, Curator, Removal, curate
 
 CONFIG = Curation(duplicate_jaccard=0.9, contamination_jaccard=0.8)
 
@@ -86,6 +86,20 @@ def test_curation_is_what_comparing_everything_gives(
     assert list(found.kept) == survivors
     assert len(found.kept) + len(found.removed) == len(rows)
     assert [removal.row for removal in found.removed] == sorted({removal.row for removal in found.removed})
+
+
+@given(TEXTS, TEXTS, TEXTS, st.integers(1, 4), st.sampled_from(list(DuplicateText)))
+@settings(max_examples=100)
+def test_rows_that_come_in_rounds_are_curated_as_if_they_came_at_once(
+    new: list[str], known: list[str], held_out: list[str], size: int, text: DuplicateText
+) -> None:
+    config = Curation(duplicate_jaccard=0.5, contamination_jaccard=0.4, duplicate_text=text)
+    rows, seen, tests = ([example(text) for text in texts] for texts in (new, known, held_out))
+    curator, found = Curator(known=seen, held_out=tests, config=config), Curated()
+    for begin in range(0, len(rows), size):
+        found += curator.take(rows[begin : begin + size])
+    assert found == curated(rows, seen, tests, config)
+    assert {removal.reason for removal in found.removed} <= {reason.name for reason in REASONS}
 
 
 def test_order_is_kept_and_the_first_of_a_group_survives() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from llamaduo.runs.record import RunRecord, read_tree
 from llamaduo.runs.state import Iteration
+from llamaduo.stages.curate import REASONS
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Flow:
         return self.trained.train_rows - self.trained.synthetic_rows if self.trained else 0
 
 
-GROWN = ("wanted", "requests", "failed", "parsed", "dropped", "duplicate", "contamination", "kept")
+GROWN = ("wanted", "requests", "failed", "parsed", "dropped", *(reason.name for reason in REASONS), "kept")
+SHARES = {"kept": "kept", **{reason.name: reason.legend for reason in REASONS}, "dropped": "no whole pair"}
+"""What rows that were read come to, each with what it is called beside its colour."""
 
 
 def data_flow(run: RunRecord) -> list[Flow]:

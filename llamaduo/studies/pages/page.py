@@ -27,8 +27,9 @@ from llamaduo.errors import InputError
 from llamaduo.redaction import complain, redact
 from llamaduo.runs.folder import write_text
 from llamaduo.runs.record import RunRecord, read_runs, read_tree
+from llamaduo.stages.curate import REASONS
 from llamaduo.studies.answers import Scores, reported_scores
-from llamaduo.studies.costs.spent import data_flow, seconds, spending
+from llamaduo.studies.costs.spent import SHARES, data_flow, seconds, spending
 from llamaduo.studies.factors import OTHER, identities
 from llamaduo.studies.pages.bundle import SCORES, pack
 from llamaduo.studies.pages.curves import curve, gate_of, series
@@ -63,7 +64,8 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
     try:
         sections = _sections(run)
         scores = study.scores.get(run.name) if study else reported_scores(run)
-        spent = {"flows": data_flow(run), "costs": spending(run).by_stage(), "seconds": seconds(run)}
+        flow = {"flows": data_flow(run), "reasons": REASONS, "shares": SHARES}
+        spent = flow | {"costs": spending(run).by_stage(), "seconds": seconds(run)}
         account = _account(run.folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = " ".join(str(error).split())
