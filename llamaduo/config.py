@@ -1,8 +1,9 @@
 """The schema of `conf/`: every key, its type and what it may be.
 
 `conf/` holds values, this file says what they mean; Hydra refuses a key or a type that is not here, and
-`checks.problems` a value or a combination that can't work. The classes are plain, since Hydra composes
-into them; after the checks nothing writes to them.
+`checks.problems` a value or a combination that can't work. A field's metadata say what range its number has, that it
+is a path, or that it can't change a result. The classes are plain, since Hydra composes into them; after the checks
+nothing writes to them.
 """
 
 from __future__ import annotations
