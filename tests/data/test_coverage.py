@@ -16,8 +16,9 @@ import pytest
 
 from llamaduo.config import Data, DataSource, Experiment, GateSplit
 from llamaduo.data import coverage
-from llamaduo.data.coverage import SPLITS, load_coverage
+from llamaduo.data.coverage import load_coverage
 from llamaduo.data.dataset import CoverageDataset
+from llamaduo.data.splits import SPLITS
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.pocket.tasks import make_pairs
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamaduo.data.coverage import _place
+from llamaduo.data.splits import place_of
 from llamaduo.pocket.tasks import CATEGORIES, TASKS, make_pairs, recognise
 from llamaduo.records import prompt_id
 
@@ -83,7 +83,7 @@ def test_items_are_distinct_and_the_same_for_the_same_seed(name: str) -> None:
 def test_items_spread_over_answers_and_splits(name: str) -> None:
     made = items(name)
     assert len({truth for _, truth in made}) >= (4 if name == "classification" else 200)
-    share = sum(_place(42, prompt_id(({"role": "user", "content": prompt},))) < 0.5 for prompt, _ in made) / len(made)
+    share = sum(place_of(42, prompt_id(({"role": "user", "content": prompt},))) < 0.5 for prompt, _ in made) / len(made)
     assert 0.4 < share < 0.6
 
 
