@@ -77,6 +77,8 @@ class Settings:
     """echo, judge (a verdict), pocket (the pocket LLM's reply) or text:SOMETHING."""
     bodies: dict[str, str] = field(default_factory=dict)
     """The very body to answer with, billed, by a text that the prompt contains."""
+    statuses: dict[str, int] = field(default_factory=dict)
+    """The status that such a body comes with in place of 200; it isn't billed then."""
     finish_reason: str = "stop"
     """In OpenAI's words: stop, length (the text loses its last third) or content_filter."""
     echo_secrets: bool = False
@@ -509,14 +511,16 @@ class Server:
         answer, payload = self._said(request, wire, kind, asked)
         given = next((body for text, body in self.settings.bodies.items() if text in asked.prompt), None)
         body = (json.dumps(payload) if given is None else given).encode(errors="surrogateescape")
-        self._charge(call, asked.model, answer, kind or "ok")
+        status = next((status for text, status in self.settings.statuses.items() if text in asked.prompt), 200)
+        if status == 200:
+            self._charge(call, asked.model, answer, kind or "ok")
         if kind == "hang":
             await asyncio.sleep(self.settings.hang_s)
         headers = wire.headers(asked.number, call["latency"])
-        call["status"] = 200
+        call["status"] = status
         if kind in CUTS:
             return self._cut(request, kind, body, headers)
-        return self._response(200, body, headers)
+        return self._response(status, body, headers)
 
     def _within_rate(self) -> bool:
         if self.settings.rps is None:

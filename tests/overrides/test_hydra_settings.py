@@ -116,6 +116,21 @@ def test_no_variable_of_the_environment_gets_into_what_is_written(
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize("field", ["name: VALUE", "study: VALUE", "service_llm: {model: VALUE}"])
+def test_a_variable_that_holds_no_key_is_brought_in_as_little(
+    field: str, study: Callable[[str], None], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SOME_OTHER_VARIABLE", "the-canary-of-a-host")
+    study(field.replace("VALUE", "'${oc.env:SOME_OTHER_VARIABLE}'"))
+    code = main(["run", *of(["preset=smoke", "loop.max_iterations=1"])])
+    printed = "".join(capsys.readouterr())
+    written = [path for path in tmp_path.rglob("*") if "canary-of-a-host" in str(path)]
+    written += [path for path in tmp_path.rglob("*") if path.is_file() and b"canary-of-a-host" in path.read_bytes()]
+    assert (code, written) == (2, [])
+    assert "canary-of-a-host" not in printed
+
+
 def test_the_refusal_says_what_to_do(study: Callable[[str], None]) -> None:
     study("judge: {panel: {pocket_judge: {model: '${oc.env:OPENAI_API_KEY}'}}}")
     with pytest.raises(ConfigError, match=r"^judge.panel.pocket_judge.model: \$\{oc.env:OPENAI_API_KEY\} is not"):

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from wire_double import Answer, Double, OpenAI
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
 from llamaduo.service import buying
+from llamaduo.service.attempts import Reply
 from llamaduo.service.billing import Allowed, Bill, bill_of
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
@@ -162,3 +164,38 @@ def test_who_knows_that_a_500_is_not_billed_says_so_in_its_price(
 def test_a_price_says_until_when_it_holds_and_what_else_is_to_be_known() -> None:
     price = Price(1.0, 4.0, "2026-11-21", until="2027-01-31", note="introductory")
     assert tariff(replace(LLM, price=price), {}).source == "m.price, 2026-11-21, until 2027-01-31 (introductory)"
+
+
+@pytest.mark.parametrize("used", [640, 900_000_000])
+def test_a_server_that_claims_what_no_request_allows_gets_no_other_and_no_more_than_the_worst_case(
+    double: Double,
+    wired: Callable[..., ServiceLLM],
+    open_service: Callable[..., Service],
+    ask_for: Callable[..., Request],
+    silent: Callable[[int, int], None],
+    used: int,
+) -> None:
+    double.control(bodies={"prompt": json.dumps(OpenAI.answer(Answer("m", "a reply", "stop", 30, used, "1")))})
+    llm, service = wired("openai", concurrency=1), open_service(budget_usd=1e9)
+    requests = [ask_for(llm, f"prompt {number}") for number in range(5)]
+    with pytest.raises(ServiceError, match="beyond what the request allows"):
+        service.ask(requests, silent)
+    assert len(double.bill()["calls"]) == 1
+    assert 0 < service.spent_usd <= tariff(llm, {}).cost(requests[0].longest_prompt, llm.max_tokens)
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_a_500_before_a_reply_counts_beside_it(
+    double: Double,
+    wired: Callable[..., ServiceLLM],
+    open_service: Callable[..., Service],
+    ask_for: Callable[..., Request],
+    silent: Callable[[int, int], None],
+    provider: str,
+) -> None:
+    double.control(script=["500", "ok"])
+    llm, service = wired(provider), open_service(budget_usd=10.0)
+    (reply,) = service.ask([ask_for(llm, "a prompt")], silent)
+    assert isinstance(reply, Reply)
+    assert service.spent_usd >= reply.cost_usd + tariff(llm, {}).cost(0, llm.max_tokens)

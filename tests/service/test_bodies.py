@@ -14,6 +14,7 @@ from wire_double import PROVIDERS, Double
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError
+from llamaduo.service.attempts import Reply
 from llamaduo.service.bodies import encoded, most_tokens, sending_of
 from llamaduo.service.client import Service
 from llamaduo.service.requests import Request
@@ -152,3 +153,51 @@ def test_what_arrives_is_that_body_and_no_header_of_a_library_changes_what_is_as
     headers = {name.lower(): value for name, value in call["request"]["headers"].items()}
     assert "anthropic-beta" not in headers
     assert headers["x-route"] == "a"
+
+
+PLAIN = {
+    "openai": {"model": "m", "messages": [{"role": "user", "content": "a prompt"}], "max_tokens": 64},
+    "anthropic": {"model": "m", "messages": [{"role": "user", "content": "a prompt"}], "max_tokens": 64},
+    "gemini": {
+        "contents": [{"role": "user", "parts": [{"text": "a prompt"}]}], "generationConfig": {"maxOutputTokens": 64},
+    },
+}  # fmt: skip
+"""All that a request which sets nothing sends, by provider."""
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "given", "sent"),
+    [
+        *((provider, "m", {}, {}) for provider in PROVIDERS),
+        ("gemini", "gemini-3.8-flash", {}, {}),
+        ("anthropic", "claude-sonnet-5-5", {}, {"model": "claude-sonnet-5-5"}),
+        ("openai", "m", {"a_name_that_nobody_lists": 3}, {"a_name_that_nobody_lists": 3}),
+        ("anthropic", "m", {"a_name_that_nobody_lists": 3}, {"a_name_that_nobody_lists": 3}),
+        ("openai", "m", {"max_completion_tokens": 77}, {"max_tokens": None, "max_completion_tokens": 77}),
+        ("openai", "m", {"reasoning_effort": "low"}, {"reasoning_effort": "low"}),
+        ("anthropic", "m", {"reasoning_effort": "low"}, {"output_config": {"effort": "low"}}),
+        ("anthropic", "m", {"thinking": {"type": "disabled"}}, {"thinking": {"type": "disabled"}}),
+        ("openai", "m", {"extra_body": {"min_p": 0.1}}, {"min_p": 0.1}),
+        *(
+            ("gemini", "m", given, {"generationConfig": {"maxOutputTokens": 64, "topK": 4}})
+            for given in ({"topK": 4}, {"generationConfig": {"topK": 4}})
+        ),
+    ],
+)
+def test_a_server_gets_what_is_set_and_nothing_else(
+    double: Double,
+    wired: Callable[..., ServiceLLM],
+    open_service: Callable[..., Service],
+    silent: Callable[[int, int], None],
+    provider: str,
+    model: str,
+    given: dict[str, Any],
+    sent: dict[str, Any],
+) -> None:
+    double.control(keep_requests=True)
+    llm = wired(provider, model=model, parameters=given)
+    (reply,) = open_service().ask([Request(llm, "a prompt", None, 0, "judge")], silent)
+    assert isinstance(reply, Reply)
+    (call,) = double.bill()["calls"]
+    body = {name: value for name, value in (PLAIN[provider] | sent).items() if value is not None}
+    assert call["request"]["body"] == body

@@ -96,6 +96,14 @@ def test_imported_replies_are_for_replays_and_for_whoever_asks_for_them(
     reader.close()
 
 
+def test_a_run_after_an_import_asks_everything_itself(
+    original: Path, path: Path, asked: list[int], tmp_path: Path
+) -> None:
+    taken(path, shutil.copyfile(original, tmp_path / "theirs.sqlite"))
+    assert ask_all(path)[0] == TEXTS
+    assert sorted(asked) == list(range(ROWS))
+
+
 def test_a_run_says_how_many_are_imported_and_what_becomes_of_them(
     original: Path, path: Path, experiment: Experiment, tmp_path: Path
 ) -> None:

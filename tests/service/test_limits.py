@@ -462,7 +462,7 @@ def test_who_is_through_leaves_no_trace_in_the_state(gate: Make, run: Run, traff
 # ---------------------------------------------------------------- deaths
 
 
-def _child(tmp_path: Path, holds: int, waits: int) -> int:
+def _child(tmp_path: Path, holds: int, waits: int, **fields: Any) -> int:
     """Start a process that holds slots and waits for more until it is killed; return its id when it does so."""
     read, write = os.pipe()
     child = os.fork()
@@ -473,7 +473,7 @@ def _child(tmp_path: Path, holds: int, waits: int) -> int:
         return child
     try:
         owner = Owner(tmp_path / "live")
-        llm = ServiceLLM(name="n", provider="p", model="m", concurrency=4)
+        llm = ServiceLLM(name="n", provider="p", model="m", concurrency=4, **fields)
         gate = Gate(llm, tmp_path / "limits", owner.name, tmp_path / "live")
 
         async def hold() -> None:
@@ -510,6 +510,28 @@ def test_what_a_dead_process_held_is_free_again(
     run(all_calls())
     assert traffic.served.total() == 8
     assert traffic.most == (4 if holds == 4 else 3)
+
+
+@pytest.mark.parametrize("waits", [0, 3])
+def test_what_a_stopped_process_held_is_free_once_its_calls_have_timed_out(
+    waits: int, gate: Make, run: Run, traffic: Traffic, tmp_path: Path
+) -> None:
+    child = _child(tmp_path, 4, waits, timeout_s=30.0)
+    os.kill(child, signal.SIGSTOP)
+    os.waitpid(child, os.WUNTRACED)
+
+    async def all_calls() -> None:
+        one = gate(concurrency=4, timeout_s=30.0)
+        async with asyncio.timeout(90):
+            await asyncio.gather(*(traffic.call(one, 1.0) for _ in range(8)))
+
+    try:
+        run(all_calls())
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert traffic.served.total() == 8
+    assert 25 < min(traffic.sent) < 35
 
 
 def test_a_gate_that_is_closed_while_it_holds_slots_frees_them(

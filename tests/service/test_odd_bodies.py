@@ -148,6 +148,25 @@ def test_what_litellm_can_not_convert_is_read(
     assert service.spent_usd == reply.cost_usd > 0
 
 
+ENDS = {
+    "openai": (("choices", 0, "finish_reason"), [None, "model_context_window_exceeded", "pause_turn", "a new word"]),
+    "anthropic": (("stop_reason",), [None, "model_context_window_exceeded", "pause_turn", "a new word"]),
+    "gemini": (("candidates", 0, "finishReason"), [None, "MALFORMED_FUNCTION_CALL", "OTHER", "A_NEW_WORD"]),
+}
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_reply_whose_end_is_not_known_arrives_as_unfinished(
+    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, provider: str
+) -> None:
+    path, words = ENDS[provider]
+    double.control(bodies={f"ends {word};": json.dumps(changed(WHOLE[provider], path, word)) for word in words})
+    llm = wired(provider)
+    found = open_service().ask([ask_for(llm, f"ends {word};") for word in words], silent)
+    assert [isinstance(one, Reply) and one.text for one in found] == ["a whole reply"] * 4
+    assert "stop" not in [isinstance(one, Reply) and one.finish_reason for one in found]
+
+
 @pytest.mark.parametrize("body", ['{"detail": "Not Found"}', "<html>log in</html>", "", "[]", '"text"', "data: [DONE]"])
 def test_what_is_no_reply_is_said_and_not_tried_again(
     double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, body: str

@@ -173,6 +173,31 @@ def test_a_strange_refusal_among_answered_requests_is_one_and_alone_it_ends_the_
     assert len(double.bill()["calls"]) == 4
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"object": "error", "message": "max_tokens must be at least 1, got -5.", "code": 400}),
+        (400, {"object": "error", "message": "The decoder prompt (length 5000) is longer than the model's 4096."}),
+        (400, openai(400, "it exceeds the available context size", type="exceed_context_size_error")),
+        (422, {"error": "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000", "error_type": "validation"}),
+        (400, openai("content_filter", "it was filtered", status=400)),
+        (400, openai("content_policy_violation", "no")),
+        (400, {"detail": "no"}),
+        (413, "<html>Request Entity Too Large</html>"),
+    ],
+    ids=["vLLM, a length", "vLLM, the prompt", "llama.cpp", "TGI", "Azure", "a filter", "a gateway", "a proxy"],
+)
+def test_one_prompt_that_a_server_refuses_in_its_own_way_is_one_failure_between_two_replies(
+    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, status: int, body: Any
+) -> None:
+    double.control(
+        bodies={"refused": body if isinstance(body, str) else json.dumps(body)}, statuses={"refused": status}
+    )
+    llm, service = wired("openai"), open_service()
+    found = [service.ask([ask_for(llm, prompt)], silent)[0] for prompt in ("fine", "refused", "fine too")]
+    assert [one.reason if isinstance(one, Failure) else "" for one in found] == ["", "refused", ""]
+
+
 def test_a_key_in_a_servers_words_reaches_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-0123456789-abcdefghij")
     for before in range(250, 300):

@@ -10,18 +10,21 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import InputError
+from llamaduo.service import buying, limits
 from llamaduo.service import journal as journals
-from llamaduo.service import limits
+from llamaduo.service.attempts import Reply
+from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.limits import Gate
 from llamaduo.service.liveness import stopped
+from llamaduo.service.requests import Request
 
 HOLDS = """
 import os, signal, sys, time
@@ -70,6 +73,50 @@ def neighbour(tmp_path: Path) -> Iterator[int]:
     child = stopped_child(sys.executable, "-c", code, str(tmp_path / "live"))
     yield child.pid
     end(child)
+
+
+ASKS = """
+import os, signal, sys
+from pathlib import Path
+from llamaduo.config import Price, ServiceLLM
+from llamaduo.service import loading
+from llamaduo.service.client import Service
+from llamaduo.service.journal import Journal
+from llamaduo.service.requests import Request
+loading.register(sys.argv[2], lambda *_: os.kill(os.getpid(), signal.SIGSTOP))
+llm = ServiceLLM(name="m", provider=sys.argv[2], model="m", max_tokens=64, price=Price(0.0, 0.0, "free"))
+service = Service(Journal(Path(sys.argv[1]) / "journal.sqlite"), run="study/another", budget_usd=None)
+service.ask([Request(llm, "a prompt", None, 0, "judge")], lambda *_: None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who is stopped")
+def test_a_run_says_which_stopped_process_it_waits_for(
+    llm: Callable[..., ServiceLLM],
+    open_service: Callable[..., Service],
+    ask_for: Callable[..., Request],
+    silent: Callable[[int, int], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(buying, "_SAY_S", 0.2)
+    fake = llm(lambda *_: "a reply")
+    child = stopped_child(sys.executable, "-c", ASKS, str(tmp_path), fake.provider)
+    given_up = threading.Timer(60, child.kill)
+    given_up.start()
+    told: list[str] = []
+
+    def heard(text: str) -> None:
+        told.append(text)
+        end(child)
+
+    service = open_service()
+    service.says = heard
+    (reply,) = service.ask([ask_for(fake, "a prompt")], silent)
+    given_up.cancel()
+    end(child)
+    assert isinstance(reply, Reply)
+    assert [f"process {child.pid}, which is stopped (kill -CONT" in text for text in told] == [True]
 
 
 @pytest.mark.parametrize("what", ["journal", "limits"])
