@@ -20,6 +20,7 @@ from llamaduo.records import Judged
 from llamaduo.redaction import redact
 from llamaduo.runs.folder import RunDir, read_state
 from llamaduo.runs.identity import refuse_others
+from llamaduo.runs.layout import START
 from llamaduo.runs.marks import absent, faults
 from llamaduo.runs.state import RunState
 from llamaduo.steps.steps import Steps
@@ -28,7 +29,7 @@ from llamaduo.steps.steps import Steps
 def close_the_loop(steps: Steps) -> str:
     """Go round until a rule says stop; fills `steps.history` and returns the rule's name."""
     steps.judge_beside("gate", steps.gate_split)
-    pool = steps.grow("start", [], steps.volume(0))
+    pool = steps.grow(START, [], steps.volume(0))
     adapter: Path | None = None
     while True:
         iteration = len(steps.history)

@@ -49,10 +49,11 @@ from llamaduo.compose import compose
 from llamaduo.config import Experiment
 from llamaduo.display import Display
 from llamaduo.environment import settle_libraries
+from llamaduo.files.writing import write_text
 from llamaduo.loop import run, run_folder
 from llamaduo.records import to_json
-from llamaduo.runs import folder as run_dir
-from llamaduo.runs.marks import CHECKSUMS
+from llamaduo.runs.folder import RunDir, _complete, read_rows
+from llamaduo.runs.layout import CHECKSUMS, marker
 from llamaduo.service import attempts, journal, loading, schema, transport
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
@@ -568,20 +569,20 @@ def marker_first() -> None:
     """Mark a list of records as complete, then write it, a line at a time."""
 
     def rows(_: Any, path: Path, kind: Any, make: Callable[[], Iterable[Any]]) -> Any:
-        if not run_dir._complete(path):
+        if not _complete(path):
             lines = [to_json(record) + "\n" for record in make()]
             text = "".join(lines).encode()
             digest = hashlib.sha256(text).hexdigest()
             with open(path, "w", encoding="utf-8") as file:
                 told = {"bytes": len(text), "sha256": digest, "seconds": 0.0}
-                run_dir.write_text(run_dir.marker(path), json.dumps(told))
+                write_text(marker(path), json.dumps(told))
                 for line in lines:
                     file.write(line)
                     file.flush()
                     os.fsync(file.fileno())
-        return run_dir.read_rows(path, kind)
+        return read_rows(path, kind)
 
-    run_dir.RunDir.rows = rows  # type: ignore[method-assign]
+    RunDir.rows = rows  # type: ignore[method-assign]
 
 
 MUTANTS: dict[str, Mutant] = {

@@ -31,6 +31,7 @@ from llamaduo.quote.hours import CHARACTERS_A_TOKEN
 from llamaduo.quote.quote import VERDICT_TOKENS
 from llamaduo.records import Example, Prediction, Verdict
 from llamaduo.runs.folder import RunDir
+from llamaduo.runs.layout import PREDICTIONS, VERDICTS
 from llamaduo.service.access import journal_path, open_service
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import tariff
@@ -161,7 +162,7 @@ class Audit:
         folder = self._made()
 
         def asked() -> dict[str, Any]:
-            verdicts = folder.rows(self.folder / "verdicts.jsonl", Verdict, lambda: self._judged([0, 1]))
+            verdicts = folder.rows(self.folder / VERDICTS, Verdict, lambda: self._judged([0, 1]))
             labelled: list[Verdict] = []
             if self._labelled:
                 labelled = folder.rows(self.folder / "labelled.jsonl", Verdict, lambda: self._judged([2]))
@@ -175,7 +176,7 @@ class Audit:
                 "judges": summary(verdicts, self._experiment.judge, self._labelled, labelled),
             }
 
-        folder.rows(self.folder / "predictions.jsonl", Prediction, lambda: self._probes)
+        folder.rows(self.folder / PREDICTIONS, Prediction, lambda: self._probes)
         found: dict[str, Any] = folder.tree(self.folder / "audit.json", asked)
         return found
 

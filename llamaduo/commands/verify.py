@@ -11,6 +11,7 @@ from llamaduo.commands.arguments import told_apart
 from llamaduo.display import plain_console
 from llamaduo.environment import settle_libraries
 from llamaduo.errors import DifferenceError, InputError
+from llamaduo.runs.layout import STATE, is_run
 from llamaduo.runs.record import read_runs
 from llamaduo.verify.archive import NAME, pack, unpacked
 from llamaduo.verify.compare import Verified, summary
@@ -43,7 +44,7 @@ def _places(place: Path) -> list[Path]:
     if not place.exists():
         raise InputError(f"{place}: no such folder or archive.")
     archived = sorted(file.parent for file in place.glob(f"*/{NAME}")) if place.is_dir() else []
-    return archived if archived and not (place / NAME).exists() and not any(place.glob("*/*/state.json")) else [place]
+    return archived if archived and not (place / NAME).exists() and not any(place.glob(f"*/*/{STATE}")) else [place]
 
 
 def _verify(place: Path, journal: Path | None, target: Path | None, console: Console) -> int:
@@ -63,7 +64,7 @@ def _verify(place: Path, journal: Path | None, target: Path | None, console: Con
 def _opened(place: Path, journal: Path | None) -> Iterator[tuple[Path, Path | None, bool]]:
     """Yield the folder of the runs, the journal, and whether they come out of an archive."""
     file = place if place.is_file() else place / NAME
-    if file.is_file() and not any(place.glob("*/state.json")) and not (place / "state.json").exists():
+    if file.is_file() and not any(place.glob(f"*/{STATE}")) and not is_run(place):
         with unpacked(file) as (folder, replies):
             yield folder, replies, True
     else:
@@ -71,6 +72,6 @@ def _opened(place: Path, journal: Path | None) -> Iterator[tuple[Path, Path | No
 
 
 def _pack(folder: Path, target: Path, found: Verified, console: Console) -> None:
-    root = folder.parent if (folder / "state.json").exists() else folder
+    root = folder.parent if is_run(folder) else folder
     size = pack(root, target, [run.folder for run in read_runs(folder)], found.keys, found.journals)
     console.print(f"{target}: {size:,} bytes, with {len(found.keys):,} replies.")

@@ -17,9 +17,6 @@ from typing import Any
 from llamaduo.config import Experiment, GateSplit
 from llamaduo.records import Example
 
-FILE = "data.json"
-"""What an account is called in a run's folder."""
-
 
 @dataclass(frozen=True)
 class LeftOut:

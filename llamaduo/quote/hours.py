@@ -23,6 +23,7 @@ from llamaduo.config import Assumptions, Backend, Experiment, GateSplit, is_pock
 from llamaduo.data.dataset import CoverageDataset, gate_rows
 from llamaduo.errors import LlamaduoError
 from llamaduo.records import Example
+from llamaduo.runs import layout
 from llamaduo.runs.record import RunRecord, read_runs
 from llamaduo.steps.growth import volume
 from llamaduo.studies.costs import speed
@@ -134,10 +135,10 @@ def _characters_a_token(runs: Sequence[RunRecord]) -> float | None:
     """Return the characters of all answers of some runs by their tokens, None where there are no answers."""
     characters = tokens = 0
     for run in runs:
-        for file in run.folder.glob("iterations/*/predictions.jsonl"):
-            if speed.answered_by_service_llm(file.parent):
+        for place in layout.places(run.folder):
+            if speed.answered_by_service_llm(place):
                 continue
-            answers = speed.read_answers(file)
+            answers = speed.read_answers(place / layout.PREDICTIONS)
             characters += sum(answers.characters)
             tokens += sum(answers.completion_tokens)
     return characters / tokens if characters and tokens else None

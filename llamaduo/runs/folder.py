@@ -13,25 +13,25 @@ machine, nobody removes those of another one, and an artifact that was completed
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from llamaduo.environment import network_file_system
 from llamaduo.errors import RunFolderError, ServiceError
+from llamaduo.files.writing import private, sync, write_bytes, write_text, writing
 from llamaduo.records import from_json, to_json
+from llamaduo.runs import layout, lock
+from llamaduo.runs.layout import CHECKSUMS, RECORD, marker, read_mark
 from llamaduo.runs.marks import (
-    CHECKSUMS,
-    RECORD,
     Look,
     checksums_text,
     contents,
@@ -39,9 +39,7 @@ from llamaduo.runs.marks import (
     faults,
     kept_fault,
     look,
-    marker,
     read_checksums,
-    read_mark,
 )
 from llamaduo.runs.state import RunState
 
@@ -60,52 +58,6 @@ class Again(Enum):
     """A model has made it, and what follows is about it: it is refused."""
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeError as error:
-        raise RunFolderError(f"{path}: can't be written ({error}); mend the text's encoding.") from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RunFolderError(
-            f"{path}: can't be written ({reason}). Free space or set runtime.results to another folder, then run again."
-        ) from error
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _private(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's content in one step: readers see the old text or the new one, never a part."""
-    with _writing(path):
-        write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file's content in one step."""
-    private = _private(path)
-    with _writing(path):
-        try:
-            with open(private, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(private, path)
-            _sync(path.parent)
-        finally:
-            private.unlink(missing_ok=True)
-
-
 def _complete(path: Path) -> bool:
     return marker(path).exists() and path.exists()
 
@@ -117,7 +69,7 @@ def _mark(path: Path, seconds: float) -> None:
 
 def mark_copy(path: Path, original: Path) -> None:
     """Mark a copy of an artifact, or of a part of one, with the seconds that the original took."""
-    _mark(path, float((read_mark(original) or {}).get("seconds", 0.0)))
+    _mark(path, layout.seconds(original))
 
 
 def _note_checksum(root: Path, path: Path, value: Any) -> None:
@@ -159,21 +111,9 @@ class RunDir:
 
     def __enter__(self) -> RunDir:
         self._made = [place for place in (self.path, *self.path.parents) if not place.exists()]
-        with _writing(self.path):
-            (self.path / "iterations").mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(self._lock, 200).decode(errors="replace").strip() or "unknown"
-            os.close(self._lock)
-            self._lock = None
-            raise RunFolderError(
-                f"{self.path}: another process ({holder}) works on this run. Wait for it, or stop it and run again."
-            ) from error
-        with _writing(self.path):
-            os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, f"pid {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        with writing(self.path):
+            (self.path / layout.ITERATIONS).mkdir(parents=True, exist_ok=True)
+            self._lock = lock.take(self.path)
             self._sweep()
         return self
 
@@ -184,7 +124,7 @@ class RunDir:
 
     def forget(self) -> None:
         """Leave nothing behind of a run that never began: it is new, and no artifact of it is complete."""
-        if self.path in self._made and not any(self.path.rglob("*.done")):
+        if self.path in self._made and not any(self.path.rglob(f"*{layout.DONE}")):
             shutil.rmtree(self.path, ignore_errors=True)
             with suppress(OSError):  # what others have put into a folder above keeps it
                 for place in self._made[1:]:
@@ -209,8 +149,8 @@ class RunDir:
 
     def iteration(self, number: int | str) -> Path:
         """Return the folder of an iteration: a number, or `start` or `test` for what lies outside of them."""
-        folder = self.path / "iterations" / (f"{number:02d}" if isinstance(number, int) else number)
-        with _writing(folder):
+        folder = layout.place(self.path, number)
+        with writing(folder):
             folder.mkdir(exist_ok=True)
         return folder
 
@@ -239,25 +179,25 @@ class RunDir:
 
     def _fill(self, path: Path, make: Callable[[Path], Record]) -> None:
         start = time.monotonic()
-        private = _private(path)
+        hidden = private(path)
         self._forget(path)
         try:
-            with _writing(path):
-                private.mkdir()
-            record = make(private)
-            with _writing(path):
-                (private / RECORD).write_text(to_json(record), encoding="utf-8")
-                for file in contents(private):
-                    _sync(file)
+            with writing(path):
+                hidden.mkdir()
+            record = make(hidden)
+            with writing(path):
+                (hidden / RECORD).write_text(to_json(record), encoding="utf-8")
+                for file in contents(hidden):
+                    sync(file)
             if not self._look(path).whole:
-                with _writing(path):
+                with writing(path):
                     shutil.rmtree(path, ignore_errors=True)
-                    os.replace(private, path)
-                    _sync(path.parent)
+                    os.replace(hidden, path)
+                    sync(path.parent)
                 _mark(path, time.monotonic() - start)
             self._adopt(path)
         finally:
-            shutil.rmtree(private, ignore_errors=True)
+            shutil.rmtree(hidden, ignore_errors=True)
 
     def _look(self, path: Path) -> Look:
         """Compare an artifact with its marks; what is whole gets those that it lacks or that are damaged."""
@@ -312,8 +252,8 @@ class RunDir:
     def _damaged(self, path: Path, fault: str) -> RunFolderError:
         return RunFolderError(
             f"{path}: damaged ({fault.rstrip('.')}). Bring back a copy of it; or remove {path.parent}, what was made "
-            "after it (later iterations, test) and state.json, and run again: it is made anew from there, judged at "
-            "the judges' price."
+            f"after it (later iterations, test) and {layout.STATE}, and run again: it is made anew from there, judged "
+            "at the judges' price."
         )
 
     def _adopt(self, path: Path) -> None:
@@ -327,11 +267,6 @@ class RunDir:
         for file in (path, path / RECORD):
             _note_checksum(self.path, file, None)
 
-    def seconds(self, *paths: Path) -> float:
-        """Return how long it took to make artifacts that are complete."""
-        marks = [read_mark(path) or {} for path in paths if marker(path).exists()]
-        return round(sum(float(mark.get("seconds", 0.0)) for mark in marks), 3)
-
     def read_state(self) -> RunState:
         """Return the state as last written, or a fresh one."""
         return read_state(self.path)
@@ -339,8 +274,8 @@ class RunDir:
     def write_state(self, state: RunState) -> None:
         """Replace `state.json`."""
         text = json.dumps(json.loads(to_json(state)), indent=1, ensure_ascii=False) + "\n"
-        with _writing(self.path / "state.json"):
-            write_kept(self.path / "state.json", text.encode())
+        with writing(self.path / layout.STATE):
+            write_kept(self.path / layout.STATE, text.encode())
 
 
 def read_state(path: Path, *, compared: bool = True) -> RunState:
@@ -348,7 +283,7 @@ def read_state(path: Path, *, compared: bool = True) -> RunState:
 
     Raises RunFolderError where it can't be read or, when `compared`, isn't what was last written.
     """
-    file = path / "state.json"
+    file = path / layout.STATE
     if not file.exists():
         return RunState()
     way_on = "remove it and run again: it is made again from the run's other files, and nothing is bought for it."

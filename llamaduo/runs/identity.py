@@ -22,9 +22,9 @@ from pathlib import Path
 from llamaduo.config import DataSource, Experiment, contents_of, is_pocket
 from llamaduo.errors import InputError
 from llamaduo.runs.folder import write_kept
+from llamaduo.runs.layout import IDENTITY
 from llamaduo.runs.marks import kept_fault
 
-NAME = "identity.json"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _READ_LATER = ("local_model.path", "local_model.tokenizer", "runtime.accelerate")
 """What a run reads again and again, and whoever verifies it needn't have."""
@@ -70,7 +70,7 @@ def _cached_commit(kind: str, name: str, revision: str | None) -> str | None:
 
 def recorded(folder: Path) -> dict[str, str]:
     """Return what a run's folder says of its models and data; nothing for a run of an earlier version."""
-    file = folder / NAME
+    file = folder / IDENTITY
     if not file.exists():
         return {}
     fault = kept_fault(file)
@@ -101,7 +101,7 @@ def remember(experiment: Experiment, folder: Path) -> None:
     """Write down what is known of models and data; raises InputError where one is another than the run began with."""
     known = refuse_others(experiment, folder)
     if known != recorded(folder):
-        write_kept(folder / NAME, f"{json.dumps(known, indent=1)}\n".encode())
+        write_kept(folder / IDENTITY, f"{json.dumps(known, indent=1)}\n".encode())
 
 
 def refuse_others(experiment: Experiment, folder: Path) -> dict[str, str]:

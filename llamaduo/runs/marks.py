@@ -1,4 +1,4 @@
-"""Marks: what tells that the files of a run are whole. They are read and compared here, and written by `run_dir`.
+"""Marks: what tells that the files of a run are whole. They are read and compared here, and written by `folder`.
 
     look(folder, folder / "iterations/00/verdicts.jsonl")      Look(whole=True)
     faults(folder)                                             {Path(".../scorecard.json"): "not what its marker ..."}
@@ -24,21 +24,23 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.files.contents import remembered
+from llamaduo.runs import layout
+from llamaduo.runs.layout import (
+    ADAPTER,
+    CHECKSUMS,
+    GROWN,
+    JUDGED,
+    RECORD,
+    START,
+    TEST,
+    marked,
+    marker,
+    place,
+    read_mark,
+)  # fmt: skip
 from llamaduo.runs.state import RunState
 
-CHECKSUMS = ".checksums.json"
 _MOST_ITERATIONS = 10_000
-ADAPTER, RECORD = "adapter", "record.json"
-_CHAINS = (
-    (ADAPTER, "predictions.jsonl", "verdicts.jsonl", "scorecard.json"),
-    ("synthesis.json", "synthetic.jsonl", "curation.json"),
-)
-"""Which artifacts of an iteration are made of which: each of those before it."""
-
-
-def marker(path: Path) -> Path:
-    """Return the marker of an artifact."""
-    return path.with_name(path.name + ".done")
 
 
 def contents(path: Path) -> list[Path]:
@@ -61,15 +63,6 @@ def _remembered_hash(path: Path) -> tuple[int, str]:
     """Return the same; what is large is read again only if it has changed since."""
     files = contents(path)
     return sum(file.stat().st_size for file in files), remembered(files, lambda: contents_hash(path)[1])
-
-
-def read_mark(path: Path) -> dict[str, Any] | None:
-    """Return what an artifact's marker holds, None for one that can't be read."""
-    try:
-        tree = json.loads(marker(path).read_text(encoding="utf-8"))
-        return tree if isinstance(tree, dict) and float(tree.get("seconds", 0.0)) >= 0 else None
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def read_checksums(root: Path) -> dict[str, Any] | None:
@@ -129,7 +122,7 @@ def look(root: Path, path: Path, *, quick: bool = False) -> Look:
 
 
 def _has_followers(path: Path) -> bool:
-    chain = next((chain for chain in _CHAINS if path.name in chain), ())
+    chain = next((chain for chain in (JUDGED, GROWN) if path.name in chain), ())
     after = chain[chain.index(path.name) + 1 :] if chain else ()
     return any(marker(path.with_name(name)).exists() for name in after)
 
@@ -156,7 +149,7 @@ def faults(root: Path, *, artifacts: bool = True) -> dict[Path, str]:
     known = read_checksums(root)
     found = {root / CHECKSUMS: "can't be read"} if known is None else {}
     known = known or {}
-    for path in sorted({*(root / name for name, of in known.items() if isinstance(of, dict)), *_marked(root)}):
+    for path in sorted({*(root / name for name, of in known.items() if isinstance(of, dict)), *marked(root)}):
         fault = _fault(root, path, known) if artifacts else _marker_fault(root, path, known)
         if fault:
             found[path] = fault
@@ -168,10 +161,6 @@ def faults(root: Path, *, artifacts: bool = True) -> dict[Path, str]:
     return found
 
 
-def _marked(root: Path) -> list[Path]:
-    return [path.with_name(path.name.removesuffix(".done")) for path in root.glob("iterations/*/*.done")]
-
-
 def absent(root: Path, state: RunState) -> dict[Path, str]:
     """Return which artifacts a finished run must have had and has not, whatever is left to tell of them.
 
@@ -179,24 +168,17 @@ def absent(root: Path, state: RunState) -> dict[Path, str]:
     """
     if state.status != "done" or state.stop_reason == "budget":
         return {}
-    numbers = [f"{number:02d}" for number in range(min(state.iterations, _MOST_ITERATIONS))]
-    beside = [(name, split) for name, splits in state.beside.items() for split in splits]
-    judged = [*numbers, *(name if split == "gate" else f"{split}_{name}" for name, split in beside)]
-    wanted = [(place, name) for place in [*judged, *["test"] * bool(state.test)] for name in _CHAINS[0][1:]]
-    adapters = [(place, ADAPTER) for place in numbers]
-    grown = [(place, name) for place in ("start", *numbers) for name in _CHAINS[1] if _any_marked(root, place)]
-    if any(_is_marked(root, *one) for one in adapters):
+    numbers = [place(root, number) for number in range(min(state.iterations, _MOST_ITERATIONS))]
+    beside = [place(root, layout.beside(name, split)) for name, splits in state.beside.items() for split in splits]
+    judged = [*numbers, *beside, *([place(root, TEST)] if state.test else [])]
+    wanted = [folder / name for folder in judged for name in JUDGED[1:]]
+    adapters = [folder / ADAPTER for folder in numbers]
+    if any(marker(path).exists() for path in adapters):
         wanted += adapters
-    gone = [root / "iterations" / place / name for place, name in wanted + grown if not _is_marked(root, place, name)]
-    return dict.fromkeys(gone, "it is gone, and so is its marker")
-
-
-def _is_marked(root: Path, place: str, name: str) -> bool:
-    return marker(root / "iterations" / place / name).exists()
-
-
-def _any_marked(root: Path, place: str) -> bool:
-    return any(_is_marked(root, place, name) for name in _CHAINS[1])
+    for folder in (place(root, START), *numbers):
+        grown = [folder / name for name in GROWN]
+        wanted += grown if any(marker(path).exists() for path in grown) else []
+    return {path: "it is gone, and so is its marker" for path in wanted if not marker(path).exists()}
 
 
 def _fault(root: Path, path: Path, known: Mapping[str, Any]) -> str:
@@ -228,5 +210,5 @@ def _record_fault(path: Path, known: list[str]) -> str:
 
 def unhashed(root: Path) -> int:
     """Return how many artifacts of a run have a marker without a sha256: those of early versions."""
-    marks = (read_mark(path) for path in _marked(root))
+    marks = (read_mark(path) for path in marked(root))
     return sum(mark is not None and "sha256" not in mark for mark in marks)

@@ -17,6 +17,7 @@ from typing import Any
 from llamaduo.config import Experiment, JudgeKind, plain
 from llamaduo.errors import InputError, not_there
 from llamaduo.files.folders import files_below
+from llamaduo.runs import layout
 from llamaduo.runs.folder import read_state, refuse_damaged
 from llamaduo.runs.saved_config import read_config, typed
 from llamaduo.runs.state import Iteration, RunState
@@ -52,6 +53,12 @@ class RunRecord:
         return self.history[best] if best is not None and best < len(self.history) else None
 
     @property
+    def reported_place(self) -> Path | None:
+        """Where the answers lie that the run is reported by: those of the test split, else of the chosen iteration."""
+        chosen = self.chosen
+        return layout.place(self.folder, layout.TEST if self.state.test else chosen.iteration) if chosen else None
+
+    @property
     def judges(self) -> tuple[str, ...]:
         """Who judged: the panel's names, or the metrics of `judge=reference`."""
         judge = self.experiment.judge
@@ -70,9 +77,9 @@ def read_runs(root: Path, *, compared: bool = True) -> list[RunRecord]:
     """
     if not root.is_dir():
         raise InputError(not_there(root, "folder"))
-    found = [file.parent for file in files_below(root, "state.json") if (file.parent / "config.yaml").exists()]
+    found = [file.parent for file in files_below(root, layout.STATE) if (file.parent / layout.CONFIG).exists()]
     if not found:
-        raise InputError(f"{root}: no run folder in it; a run has a config.yaml and a state.json.")
+        raise InputError(f"{root}: no run folder in it; a run has a {layout.CONFIG} and a {layout.STATE}.")
     return [_read_run(folder, root, compared=compared) for folder in found]
 
 
@@ -88,13 +95,18 @@ def read_tree(path: Path) -> dict[str, Any]:
     return tree
 
 
+def told_seconds(artifact: Path) -> float:
+    """Return the seconds that an artifact's marker tells of; raises InputError where it can't be read."""
+    return float(read_tree(layout.marker(artifact)).get("seconds", 0.0))
+
+
 def _read_run(folder: Path, root: Path, *, compared: bool) -> RunRecord:
     state = read_state(folder, compared=compared)
     if compared:
         refuse_damaged(folder)
-    config = read_config(folder / "config.yaml")
+    config = read_config(folder / layout.CONFIG)
     try:
-        environment = folder / "environment.json"
+        environment = folder / layout.ENVIRONMENT
         name = folder.name if folder == root else folder.relative_to(root).as_posix()
         record = RunRecord(
             folder,
@@ -117,7 +129,7 @@ def _scored(folder: Path, history: list[Iteration]) -> dict[int, dict[str, int]]
     """Return by iteration and score how many answers have it, from the scorecards."""
     found = {}
     for line in history:
-        path = folder / "iterations" / f"{line.iteration:02d}" / "scorecard.json"
+        path = layout.place(folder, line.iteration) / layout.SCORECARD
         if not path.exists():
             continue
         try:

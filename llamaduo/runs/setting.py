@@ -14,10 +14,10 @@ from typing import Any
 
 from llamaduo.config import Experiment, has_own_rubric, plain
 from llamaduo.environment import describe
+from llamaduo.runs import layout
 from llamaduo.runs.folder import write_kept
 from llamaduo.runs.marks import kept_fault
 
-_CONFIG, _ENVIRONMENT, _RUBRIC = "config.yaml", "environment.json", "judge_prompt.txt"
 _BEFORE_BRACE = re.compile(r"(\\*)\$\{")
 
 
@@ -26,7 +26,7 @@ def write_config(experiment: Experiment, folder: Path) -> None:
     from omegaconf import OmegaConf
 
     text = OmegaConf.to_yaml(OmegaConf.create(_literal(plain(experiment))))
-    write_kept(folder / _CONFIG, text.encode())
+    write_kept(folder / layout.CONFIG, text.encode())
 
 
 def _literal(tree: Any) -> Any:
@@ -40,7 +40,7 @@ def _literal(tree: Any) -> Any:
 
 def with_reasks_of(folder: Path, experiment: Experiment) -> Experiment:
     """Return the experiment with `service.reasks` as it once was for this run: what was read by it is part of it."""
-    stored = folder / _CONFIG
+    stored = folder / layout.CONFIG
     if kept_fault(stored):
         return experiment  # none is there, or what is there is named by who reads it next
     from omegaconf import OmegaConf
@@ -52,7 +52,7 @@ def with_reasks_of(folder: Path, experiment: Experiment) -> Experiment:
 
 def write_environment(experiment: Experiment, folder: Path) -> list[str]:
     """Write down where the run is made, unless that is there; return what to say of what was damaged."""
-    file = folder / _ENVIRONMENT
+    file = folder / layout.ENVIRONMENT
     fault = kept_fault(file)
     if not fault:
         return []
@@ -63,7 +63,7 @@ def write_environment(experiment: Experiment, folder: Path) -> list[str]:
 
 def rubric_copy(folder: Path) -> Path:
     """Return where a run's folder keeps its copy of the rubric."""
-    return folder / _RUBRIC
+    return folder / layout.RUBRIC
 
 
 def with_rubric_in(experiment: Experiment, folder: Path) -> Experiment:

@@ -22,9 +22,11 @@ from typing import Any
 
 from llamaduo.config import Experiment, WandbMode, plain
 from llamaduo.errors import InputError, ServiceError
+from llamaduo.files.writing import write_text
 from llamaduo.records import Prediction, Verdict, to_json
 from llamaduo.redaction import redact
-from llamaduo.runs.folder import read_rows, write_kept, write_text
+from llamaduo.runs import layout
+from llamaduo.runs.folder import read_rows, write_kept
 from llamaduo.runs.state import Iteration
 from llamaduo.runs.swept_keys import in_plan, shown
 
@@ -36,12 +38,12 @@ _SEND_PATIENCE_S = 120.0
 
 def write_metrics(folder: Path, history: Sequence[Iteration]) -> None:
     """Replace `metrics.jsonl`: one line an iteration."""
-    write_kept(folder / "metrics.jsonl", "".join(to_json(iteration) + "\n" for iteration in history).encode())
+    write_kept(folder / layout.METRICS, "".join(to_json(iteration) + "\n" for iteration in history).encode())
 
 
 def read_metrics(folder: Path) -> list[Iteration]:
     """Return the iterations of a run's `metrics.jsonl`; none if there is no such file."""
-    path = folder / "metrics.jsonl"
+    path = folder / layout.METRICS
     return read_rows(path, Iteration) if path.exists() else []
 
 
@@ -257,10 +259,10 @@ def _metrics(iteration: Iteration) -> dict[str, float | None]:
 
 def _answers_of(folder: Path, number: int, count: int) -> list[dict[str, Any]]:
     """Return sample answers of an iteration from its files; none where these are gone."""
-    here = folder / "iterations" / f"{number:02d}"
+    here = layout.place(folder, number)
     try:
-        predictions = read_rows(here / "predictions.jsonl", Prediction)
-        return _sample_answers(count, predictions, read_rows(here / "verdicts.jsonl", Verdict))
+        predictions = read_rows(here / layout.PREDICTIONS, Prediction)
+        return _sample_answers(count, predictions, read_rows(here / layout.VERDICTS, Verdict))
     except FileNotFoundError:
         return []
 

@@ -18,6 +18,7 @@ from llamaduo.data.dataset import CoverageDataset
 from llamaduo.display import Display, Progress, many_removed, place
 from llamaduo.records import Example
 from llamaduo.runs.folder import Again, RunDir
+from llamaduo.runs.layout import CURATION, SYNTHESIS, SYNTHETIC
 from llamaduo.service.client import Service
 from llamaduo.service.requests import Request
 from llamaduo.stages.curate import REASONS, Curated, Curator
@@ -83,7 +84,7 @@ class Growing:
             made.append(self._asked(where, pool, wanted))
             return plain(made[0][0])
 
-        asked = self._folder.tree(folder / "synthesis.json", bought, Again.same)
+        asked = self._folder.tree(folder / SYNTHESIS, bought, Again.same)
         self.cost_usd += asked["cost_usd"]
         self._requests += asked["requests"]
         raw = tuple(Example(**{**row, "messages": tuple(row["messages"])}) for row in asked.pop("examples"))
@@ -99,8 +100,8 @@ class Growing:
             rows = {"parsed": len(raw), "kept": len(curated().kept), "removed": plain(curated().removed)}
             return {"wanted": wanted, **asked, **rows}
 
-        kept = self._folder.rows(folder / "synthetic.jsonl", Example, lambda: curated().kept, Again.same)
-        counts = self._folder.tree(folder / "curation.json", funnel, Again.same)
+        kept = self._folder.rows(folder / SYNTHETIC, Example, lambda: curated().kept, Again.same)
+        counts = self._folder.tree(folder / CURATION, funnel, Again.same)
         if len(kept) < _FEW * wanted:
             self._display.note(_what_became_of(wanted, len(kept), counts))
         return kept

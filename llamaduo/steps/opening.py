@@ -11,7 +11,6 @@ from typing import Self
 
 from llamaduo.config import Backend, Experiment
 from llamaduo.data.coverage import load_coverage
-from llamaduo.data.dataset import FILE as ACCOUNT
 from llamaduo.data.dataset import Account, CoverageDataset, gate_rows
 from llamaduo.display import Display, headline
 from llamaduo.evidence import gate, reach
@@ -21,6 +20,7 @@ from llamaduo.local.vllm_server import program
 from llamaduo.records import Example, Verdict
 from llamaduo.runs import identity, setting
 from llamaduo.runs.folder import RunDir, write_kept
+from llamaduo.runs.layout import ACCOUNT
 from llamaduo.runs.state import Iteration, RunState
 from llamaduo.runs.tracking import Tracker
 from llamaduo.service.access import asked_llms, open_service

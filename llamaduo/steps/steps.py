@@ -21,8 +21,9 @@ from llamaduo.evidence.watch import Watch, judges_in_rounds
 from llamaduo.files.contents import home
 from llamaduo.local.job import AnswerJob
 from llamaduo.records import Adapter, Example, GateLook, Judged, Prediction, Scorecard, Verdict
-from llamaduo.runs import identity
+from llamaduo.runs import identity, layout
 from llamaduo.runs.folder import Again
+from llamaduo.runs.layout import PREDICTIONS, REST, SCORECARD, TEST, VERDICTS
 from llamaduo.runs.tracking import write_metrics
 from llamaduo.service.requests import Outcome
 from llamaduo.stages.infer import answering, infer, refuse_hopeless, refuse_unanswered
@@ -33,7 +34,6 @@ from llamaduo.steps.opening import OpenRun
 from llamaduo.training.fit import SKIPPED
 from llamaduo.training.job import TrainJob
 
-REST = "rest.jsonl"
 """Verdicts on what an iteration's judging had left out, asked for because a plateau depends on them."""
 
 
@@ -92,7 +92,7 @@ class Steps(OpenRun):
         """Answer the prompts of a split, K samples each: the model with this adapter, or who stands beside it."""
         served = answering(self.experiment, beside).served
         predictions = self._folder.rows(
-            self._folder.iteration(where) / "predictions.jsonl",
+            self._folder.iteration(where) / PREDICTIONS,
             Prediction,
             lambda: self._answered(where, examples, adapter, beside),
             Again.same if served else Again.never,
@@ -138,9 +138,9 @@ class Steps(OpenRun):
         An iteration's are asked about in rounds, until the gate's decision depends on nothing that is left.
         """
         if not isinstance(where, int) or not judges_in_rounds(self.experiment):
-            return self._verdicts(where, "verdicts.jsonl", predictions)
+            return self._verdicts(where, VERDICTS, predictions)
         watch = Watch.of(self.experiment, predictions, self._beside.get((Beside.service_llm, "gate")))
-        return self._verdicts(where, "verdicts.jsonl", predictions, watch.rounds, watch.enough)
+        return self._verdicts(where, VERDICTS, predictions, watch.rounds, watch.enough)
 
     def rest(self, number: int, predictions: Sequence[Prediction], verdicts: Sequence[Verdict]) -> list[Verdict]:
         """Return the verdicts on answers that were left out, one repeat each."""
@@ -198,7 +198,7 @@ class Steps(OpenRun):
         there = len(predictions), verdicts_there_are(predictions, config, self.experiment.runtime.seed)
         cut, near = self.experiment.loop.coverage_cut, clusters(predictions)
         made = partial(score, verdicts, coverage_cut=cut, clusters=near, there=there, dear=config.dear)
-        path = self._folder.iteration(where) / "scorecard.json"
+        path = self._folder.iteration(where) / SCORECARD
         return from_tree(self._folder.tree(path, lambda: plain(made()), Again.same))
 
     def look(
@@ -216,7 +216,7 @@ class Steps(OpenRun):
         """Answer and judge a split (`gate` or `test`) once by those who stand beside the iterations' models."""
         before = self.cost_usd()
         for name in beside(self.experiment):
-            where = name.value if split == "gate" else f"{split}_{name}"
+            where = layout.beside(name.value, split)
             predictions = self.infer(where, examples, None, name)
             self._beside[name, split] = verdicts = self.judge(where, predictions)
             self._state.beside.setdefault(name, {})[split] = plain(self.score(where, predictions, verdicts))
@@ -225,16 +225,13 @@ class Steps(OpenRun):
     def record(self, number: int, trained: Adapter, predictions: list[Prediction], verdicts: list[Verdict]) -> None:
         """Close an iteration: scorecard, metrics, state, W&B."""
         card = self.score(number, predictions, verdicts)
-        here, before = self._folder.iteration(number), self._folder.iteration(number - 1 if number else "start")
-        made = [here / name for name in ("adapter", "predictions.jsonl", "verdicts.jsonl", "scorecard.json")]
-        grown = [before / name for name in ("synthesis.json", "synthetic.jsonl", "curation.json")]
         iteration = iteration_of(
             number,
             trained,
             card,
             self.look("gate", predictions, verdicts),
             cost_usd=round(self.cost_usd() - self._beside_usd - sum(line.cost_usd for line in self.history), 10),
-            seconds=self._folder.seconds(*made, *grown),
+            seconds=layout.seconds(*layout.behind(self._folder.path, number)),
         )
         self.history.append(iteration)
         self.gains.know(number, verdicts)
@@ -258,12 +255,12 @@ class Steps(OpenRun):
         """Under `protocol=clean`, answer and judge the test split once, with the model that was chosen."""
         if chosen is None or self.experiment.protocol.gate_split is GateSplit.test:
             return None
-        predictions = self.infer("test", self.dataset.test, self.adapter(chosen))
-        verdicts = self.judge("test", predictions)
+        predictions = self.infer(TEST, self.dataset.test, self.adapter(chosen))
+        verdicts = self.judge(TEST, predictions)
         self.judge_beside("test", self.dataset.test)
         on_dev = self.history[chosen].gate
         seen = self.look("test", predictions, verdicts, on_dev["method"] if on_dev else None)
-        return Judged(predictions, verdicts, self.score("test", predictions, verdicts), seen)
+        return Judged(predictions, verdicts, self.score(TEST, predictions, verdicts), seen)
 
     def judged(self, number: int) -> Judged:
         """Return what is known of an iteration's answers at the gate."""

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamaduo.runs import layout
 from llamaduo.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def read_scores(path: Path) -> Scores:
         values[where, judge, repeat] = np.where(known, _numbers(columns[name]), np.nan)
         made[name] = values
     ids = np.array([prompts[at] for at in in_order])[answers // samples]
-    clusters = _clustered(ids, read_clusters(path.with_name("predictions.jsonl")))
+    clusters = _clustered(ids, read_clusters(path.with_name(layout.PREDICTIONS)))
     return Scores(ids, clusters, answers % samples, tuple(judges), made["similarity"], made["precision"])
 
 
@@ -169,8 +170,8 @@ def reported_scores(run: RunRecord) -> Scores | None:
 
     None, too, with dear judges, who saw some answers only: what the run recorded of both tiers together stands then.
     """
-    if run.chosen is None or run.experiment.judge.dear:
+    place = run.reported_place
+    if place is None or run.experiment.judge.dear:
         return None
-    folder = "test" if run.state.test else f"{run.chosen.iteration:02d}"
-    path = run.folder / "iterations" / folder / "verdicts.jsonl"
+    path = place / layout.VERDICTS
     return read_scores(path) if path.exists() else None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.config import FEW_SHOTS, Beside
+from llamaduo.runs import layout
 from llamaduo.runs.record import RunRecord
 
 
@@ -34,13 +35,13 @@ class StandIn:
 
 def stand_ins(run: RunRecord) -> list[StandIn]:
     """Return who was judged beside a run's models, on the split that the run is reported by: test, else the gate's."""
-    on, split, prefix = ("test", "test", "test_") if run.state.test else ("gate", run.split, "")
+    on, split = ("test", "test") if run.state.test else ("gate", run.split)
     found = []
     for name in Beside:
         card = run.state.beside.get(name, {}).get(on)
         if card:
             alone = replace(run, name=own_name(run.name, name), config=_alone(run.config, name))
-            verdicts = run.folder / "iterations" / f"{prefix}{name}" / "verdicts.jsonl"
+            verdicts = layout.place(run.folder, layout.beside(name, on)) / layout.VERDICTS
             found.append(StandIn(name, alone, split, card, verdicts))
     return found
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from llamaduo.errors import InputError
 from llamaduo.files.folders import files_below
+from llamaduo.runs.layout import STATE
 from llamaduo.studies.parts import Figure
 from llamaduo.studies.plots.grouping import split
 from llamaduo.studies.plots.lines import is_score
@@ -87,7 +88,7 @@ class Summaries:
         from llamaduo.studies.plots.figures import make_figures
         from llamaduo.studies.study import read_study
 
-        if not files_below(self.folder, "state.json"):
+        if not files_below(self.folder, STATE):
             return []
         return make_figures(read_study(self.folder))
 

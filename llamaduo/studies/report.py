@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table as Screen
 
 from llamaduo.display import iterations_table
-from llamaduo.runs.folder import write_bytes, write_text
+from llamaduo.files.writing import write_bytes, write_text
+from llamaduo.runs.layout import REPORT
 from llamaduo.runs.marks import unhashed
 from llamaduo.studies import tidy
 from llamaduo.studies.costs.cost_tables import cost_tables
@@ -110,11 +111,11 @@ def _write_pages(study: Study, tables: Sequence[Table], figures: Sequence[Figure
     """Write a page a run, and the study's unless the folder is itself a run's."""
     paths = []
     for run in study.runs:
-        paths.append(out / run.folder.relative_to(study.root) / "report.html")
+        paths.append(out / run.folder.relative_to(study.root) / REPORT)
         paths[-1].parent.mkdir(parents=True, exist_ok=True)
         write_text(paths[-1], run_page(run, study))
-    if out / "report.html" not in paths:
-        paths.append(out / "report.html")
+    if out / REPORT not in paths:
+        paths.append(out / REPORT)
         write_text(paths[-1], study_page(study, tables, figures))
     return paths
 

@@ -28,7 +28,7 @@ from typing import Any
 from llamaduo.config import Experiment, plain, who_answers
 from llamaduo.evidence.compare import ByPrompt, by_prompt, mean, means
 from llamaduo.evidence.resample import NOTHING, Measure
-from llamaduo.runs.folder import write_bytes, write_text
+from llamaduo.files.writing import write_bytes, write_text
 from llamaduo.runs.record import RunRecord
 from llamaduo.runs.state import Iteration
 from llamaduo.studies.answers import Scores

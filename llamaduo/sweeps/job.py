@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamaduo.errors import LlamaduoError
 from llamaduo.redaction import complain, print_plainly, redact_message
+from llamaduo.runs.layout import is_run
 from llamaduo.sweeps.plan import FAILED, INTERRUPTED, RUNNING, Note, write_note
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def run_one(experiment: Experiment, *, quiet: bool = False) -> RunState:
             try:
                 state = run(experiment, display=display)
             except BaseException:
-                if (folder / "state.json").exists():
+                if is_run(folder):
                     write_run_page(folder, quiet=True)  # what has ended the run comes first, and alone
                 raise
             write_run_page(folder)

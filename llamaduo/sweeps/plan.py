@@ -22,7 +22,7 @@ from typing import Any
 
 from llamaduo.config import Experiment, JudgeKind
 from llamaduo.errors import InputError
-from llamaduo.runs.folder import write_text
+from llamaduo.files.writing import write_text
 
 RUNNING, FAILED, INTERRUPTED = "running", "failed", "interrupted"
 
@@ -135,17 +135,6 @@ def forget_note(folder: Path) -> None:
 
 def _note(folder: Path) -> Path:
     return folder.parent / ".sweep" / "notes" / f"{folder.name}.json"
-
-
-def lives(pid: int) -> bool:
-    """Tell whether there is a process of this number on this machine."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        pass
-    return True
 
 
 @contextmanager

@@ -17,33 +17,29 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import socket
 import statistics
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.config import Experiment
 from llamaduo.errors import InputError, not_there
+from llamaduo.runs import layout
 from llamaduo.runs.folder import read_state, refuse_damaged
+from llamaduo.runs.layout import is_run
+from llamaduo.runs.lock import at_work, holder
 from llamaduo.runs.saved_config import plain_yaml, typed
 from llamaduo.runs.swept_keys import told_apart
 from llamaduo.studies.factors import apart
-from llamaduo.sweeps.plan import FAILED, Cell, lives, read_grid, read_note
+from llamaduo.sweeps.plan import FAILED, Cell, read_grid, read_note
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    pass
 
 DONE, RUNNING, WAITING, INTERRUPTED, LEFT_OVER = "done", "running", "waiting", "interrupted", "left over"
-_STAGES = (("adapter", "train"), ("predictions.jsonl", "infer"), ("verdicts.jsonl", "judge"))
-_HOLDER = re.compile(r"pid (\d+) on (.+)")
-_FRESH_S = 600.0
-"""A run on another machine whose folder has changed within this time counts as running."""
+_STAGES = ((layout.ADAPTER, "train"), (layout.PREDICTIONS, "infer"), (layout.VERDICTS, "judge"))
 _BASES = ("same model and task", "same model", "whole study")
 
 
@@ -125,7 +121,7 @@ def status(directory: str) -> Status:
 
 def _runs(root: Path) -> Iterator[tuple[Path, Cell | None]]:
     """Yield every run's folder, planned ones first and in the plan's order, each with its line of the plan."""
-    if (root / "state.json").exists():
+    if is_run(root):
         planned = {cell.run: cell for cell in read_grid(root.parent)}
         yield root, planned.get(root.name)
         return
@@ -136,7 +132,7 @@ def _runs(root: Path) -> Iterator[tuple[Path, Cell | None]]:
             met.add(os.path.realpath(study / name))
             yield study / name, cell
         for folder in _folders(study):
-            if (folder / "state.json").exists() and _first_met(folder, met):
+            if is_run(folder) and _first_met(folder, met):
                 yield folder, None
 
 
@@ -174,11 +170,11 @@ def _studies(folder: Path, met: set[str]) -> Iterator[Path]:
     if not _first_met(folder, met):
         return
     children = _folders(folder)
-    runs = {child.name for child in children if (child / "state.json").exists()}
+    runs = {child.name for child in children if is_run(child)}
     if runs or (folder / "grid.json").exists():
         yield folder
     for child in children:
-        if child.name not in runs and not (child / "iterations").is_dir():
+        if child.name not in runs and not (child / layout.ITERATIONS).is_dir():
             yield from _studies(child, met)
 
 
@@ -194,8 +190,8 @@ def _folders(folder: Path) -> list[Path]:
 def _cell(folder: Path, planned: Cell | None) -> CellStatus:
     task, model = (planned.task, planned.local_model) if planned else _named(folder)
     nothing = CellStatus(folder.name, folder.parent.name, task, model, WAITING, None, 0, None, None, None, 0.0, 0.0)
-    found = _begun(folder, nothing) if (folder / "state.json").exists() else _noted(folder, nothing)
-    if planned and planned.left_over and found.status in (WAITING, INTERRUPTED) and not _at_work(planned.sweep):
+    found = _begun(folder, nothing) if is_run(folder) else _noted(folder, nothing)
+    if planned and planned.left_over and found.status in (WAITING, INTERRUPTED) and not at_work(planned.sweep):
         return replace(found, status=LEFT_OVER)
     return found
 
@@ -204,15 +200,15 @@ def _begun(folder: Path, nothing: CellStatus) -> CellStatus:
     """Return where a run with a state stands; raises RunFolderError where what that is read from is damaged."""
     state = read_state(folder)
     refuse_damaged(folder, artifacts=False)
-    holder = None if state.status == DONE and state.stop_reason != "budget" else _holder(folder)
-    now = RUNNING if holder else {"running": INTERRUPTED}.get(state.status, state.status)
+    who = None if state.status == DONE and state.stop_reason != "budget" else holder(folder)
+    now = RUNNING if who else {"running": INTERRUPTED}.get(state.status, state.status)
     return replace(
         nothing,
         status=now,
         stop_reason=state.stop_reason if now == DONE else None,
         iterations=state.iterations,
         stage=_stage(folder, state.iterations) if now in (RUNNING, INTERRUPTED) else None,
-        where=holder,
+        where=who,
         error=state.error if now == FAILED else None,
         cost_usd=state.cost_usd,
         seconds=_seconds(folder),
@@ -226,16 +222,10 @@ def _noted(folder: Path, nothing: CellStatus) -> CellStatus:
         return nothing
     if note.result == FAILED:
         return replace(nothing, status=FAILED, error=note.error)
-    holder = f"pid {note.pid} on {note.host}"
-    if note.result == RUNNING and _at_work(holder):
-        return replace(nothing, status=RUNNING, stage="start", where=holder)
+    who = f"pid {note.pid} on {note.host}"
+    if note.result == RUNNING and at_work(who):
+        return replace(nothing, status=RUNNING, stage="start", where=who)
     return nothing
-
-
-def _at_work(holder: str) -> bool:
-    """Tell whether a process such as `pid 4711 on node3` lives; of another machine that isn't known, so it says no."""
-    told = _HOLDER.fullmatch(holder)
-    return told is not None and told[2] == socket.gethostname() and lives(int(told[1]))
 
 
 def _named(folder: Path) -> tuple[str, str]:
@@ -252,76 +242,34 @@ def _config(folder: Path) -> dict[str, Any]:
     from yaml import YAMLError
 
     try:
-        found = plain_yaml(folder / "config.yaml")
+        found = plain_yaml(folder / layout.CONFIG)
     except (OSError, ValueError, YAMLError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _holder(folder: Path) -> str | None:
-    """Return who works on a run, such as `pid 4711 on node3`; None if nobody does."""
-    try:
-        lock = folder / ".lock"
-        told = _HOLDER.fullmatch(lock.read_text(encoding="utf-8").strip())
-        if not told:
-            return None
-        pid, host = int(told[1]), told[2]
-        if host == socket.gethostname():
-            return told[0] if _has_open(pid, lock) else None
-        quiet = time.time() - _last_change(folder)
-        return f"{told[0]}, {quiet / 60:.0f} min ago" if quiet < _FRESH_S else None
-    except OSError:
-        return None
-
-
-def _has_open(pid: int, lock: Path) -> bool:
-    """Tell whether a process of this machine has the lock's file open, which it has for as long as it holds it."""
-    if not sys.platform.startswith("linux"):
-        return lives(pid)
-    wanted = os.stat(lock)
-    for handle in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found = os.stat(handle)
-        except OSError:
-            continue
-        if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-            return True
-    return False
-
-
-def _last_change(folder: Path) -> float:
-    """Return when anything in a run's folder was last written."""
-    places = [folder, folder / "iterations", *_folders(folder / "iterations")]
-    return max(place.stat().st_mtime for place in places if place.exists())
-
-
 def _stage(folder: Path, iteration: int) -> str:
     """Return the first stage of an iteration whose artifact has no marker; the test split comes after all of them."""
-    if (folder / "iterations" / "test").is_dir():
+    if layout.place(folder, layout.TEST).is_dir():
         return "test split"
-    here = folder / "iterations" / f"{iteration:02d}"
+    here = layout.place(folder, iteration)
     if iteration and not here.is_dir():
         return "synthesize"
-    if not here.is_dir() and not (folder / "iterations" / "start" / "synthetic.jsonl.done").exists():
+    if not here.is_dir() and not layout.marker(layout.place(folder, layout.START) / layout.SYNTHETIC).exists():
         return "start"
-    return next((stage for name, stage in _STAGES if not (here / f"{name}.done").exists()), "score")
+    return next((stage for name, stage in _STAGES if not layout.marker(here / name).exists()), "score")
 
 
 def _seconds(folder: Path) -> float:
     """Return the wall time of a run's complete iterations, and of its test split."""
     total = 0.0
     try:
-        for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        for line in (folder / layout.METRICS).read_text(encoding="utf-8").splitlines():
             total += float(json.loads(line)["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    for name in ("predictions.jsonl", "verdicts.jsonl"):
-        try:
-            marker = folder / "iterations" / "test" / f"{name}.done"
-            total += float(json.loads(marker.read_text(encoding="utf-8"))["seconds"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-    return round(total, 3)
+    test = layout.place(folder, layout.TEST)
+    return round(total + layout.seconds(test / layout.PREDICTIONS, test / layout.VERDICTS), 3)
 
 
 # estimating
@@ -365,65 +313,3 @@ def _time_left(cells: Sequence[CellStatus], at_once: int) -> tuple[float | None,
         round(max(sum(lefts) / at_once, *lefts), 3),
         f"medians of finished runs: {bases}; {at_once} at a time",
     )
-
-
-# showing
-
-
-def as_json(found: Status) -> str:
-    """Return the status as JSON, for machines."""
-    return json.dumps(asdict(found), indent=1, ensure_ascii=False)
-
-
-def rendered(found: Status) -> list[RenderableType]:
-    """Return the grid as a table, and what it comes to in words."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    several = len({cell.study for cell in found.cells}) > 1
-    swept = list(dict.fromkeys(name for cell in found.cells for name in cell.swept))
-    columns = [("run", "left"), *((name, "left") for name in swept), ("state", "left")]
-    for name, side in (*columns, ("it.", "right"), ("cost", "right"), ("time", "right")):
-        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("left", justify="right", no_wrap=True)
-    table.add_column("what", overflow="fold")
-    for cell in found.cells:
-        table.add_row(
-            f"{cell.study}/{cell.run}" if several else cell.run,
-            *(cell.swept.get(name, "") for name in swept),
-            cell.status,
-            str(cell.iterations),
-            f"${cell.cost_usd:.2f}",
-            _duration(cell.seconds),
-            "" if cell.status in (DONE, FAILED, LEFT_OVER) else _duration(cell.seconds_left),
-            _what(cell),
-        )
-    counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
-    shared = " (a reply that runs share counts in each)" if len(found.cells) > 1 and found.cost_usd else ""
-    cost = f"Cost so far ${found.cost_usd:.2f}{shared}"
-    lines = [f"{len(found.cells)} runs: {counts}. {cost}, {_duration(found.seconds)} of work."]
-    if found.seconds_left:
-        lines.append(f"About {_duration(found.seconds_left)} left ({found.basis}).")
-    elif found.seconds_left is None:
-        lines.append(f"Time left unknown: {found.basis}.")
-    return [table, "", *lines]
-
-
-def _what(cell: CellStatus) -> str:
-    if cell.status == DONE:
-        return f"stopped by {cell.stop_reason}"
-    if cell.status == RUNNING:
-        return f"{cell.stage} ({cell.where})"
-    if cell.status == INTERRUPTED:
-        return f"at {cell.stage}; the same command goes on"
-    if cell.status == LEFT_OVER:
-        return f"{'broken off at ' + cell.stage if cell.stage else 'never begun'}; the newest sweep doesn't ask for it"
-    return (cell.error or "").splitlines()[0] if cell.error else ""
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

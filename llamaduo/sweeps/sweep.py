@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 from llamaduo.display import plain_console, span
 from llamaduo.errors import ConfigError, InputError, LlamaduoError, ServiceError
 from llamaduo.loop import finished, run_folder
+from llamaduo.runs import layout
 from llamaduo.runs.folder import read_state
 from llamaduo.runs.swept_keys import told_apart
 from llamaduo.runs.tracking import read_metrics
@@ -43,14 +44,14 @@ from llamaduo.sweeps.plan import (
     add_to_grid,
     cell_of,
     forget_note,
-    lives,
     read_note,
 )
 
 if TYPE_CHECKING:
     from llamaduo.compose import Composed, Sweep
     from llamaduo.config import Experiment
-    from llamaduo.runs.state import RunState
+    from llamaduo.runs.lock import lives
+from llamaduo.runs.state import RunState
 
 CRASHED = "its process ended without a word: killed, or out of memory"
 _NOT_BEGUN = "it was not begun"
@@ -305,7 +306,7 @@ def _line(experiment: Experiment, state: RunState) -> Line:
 
 def _scored(folder: Path, iteration: int) -> str:
     """Return how many answers have a score in an iteration: what its means and intervals are over."""
-    card = json.loads((folder / "iterations" / f"{iteration:02d}" / "scorecard.json").read_text(encoding="utf-8"))
+    card = json.loads((layout.place(folder, iteration) / layout.SCORECARD).read_text(encoding="utf-8"))
     return f"{max(card[name]['n'] for name in ('similarity', 'precision')):,}"
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from llamaduo.errors import InputError
 from llamaduo.files.scratch import scratch_folder
-from llamaduo.runs.folder import write_bytes
+from llamaduo.files.writing import write_bytes
+from llamaduo.runs.layout import places
 from llamaduo.service.journal import Journal
 from llamaduo.service.ledger import export, take_in
 from llamaduo.verify.members import INSIDE, REPLIES, RUN_FILES, is_member, write_members
@@ -53,7 +54,7 @@ def pack(root: Path, file: Path, folders: Iterable[Path], keys: Collection[str],
 def _worth_keeping(folder: Path) -> Iterator[Path]:
     """Yield the files of a run that its numbers are made of."""
     yield from (folder / name for name in RUN_FILES if (folder / name).exists())
-    for place in sorted(folder.glob("iterations/*")):
+    for place in places(folder):
         paths = (place / name for name in sorted(INSIDE))
         yield from (path for path in paths if path.is_file())
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.config import Beside
-from llamaduo.data.dataset import FILE as ACCOUNT
 from llamaduo.redaction import one_line
+from llamaduo.runs import layout
+from llamaduo.runs.layout import ACCOUNT
 from llamaduo.runs.record import RunRecord
 
 _MOST_SHOWN = 20
@@ -38,13 +39,13 @@ class Verified:
 
 
 _COMPARED = {
-    "verdicts.jsonl": "verdicts",
-    "rest.jsonl": "verdicts",
-    "scorecard.json": "scorecards",
-    "synthesis.json": "syntheses",
-    "synthetic.jsonl": "synthetic rows",
-    "curation.json": "curations",
-    "predictions.jsonl": "predictions",
+    layout.VERDICTS: "verdicts",
+    layout.REST: "verdicts",
+    layout.SCORECARD: "scorecards",
+    layout.SYNTHESIS: "syntheses",
+    layout.SYNTHETIC: "synthetic rows",
+    layout.CURATION: "curations",
+    layout.PREDICTIONS: "predictions",
 }
 
 
@@ -70,14 +71,14 @@ def compare(record: RunRecord, derived: Path, kept: set[str], found: Verified) -
 
 def taken_as_stored(path: Path, kept: set[str]) -> bool:
     """Tell whether an artifact is a copy; the service LLM's answers are derived wherever its replies are there."""
-    derived = path.name == "predictions.jsonl" and path.parent.name.endswith(Beside.service_llm)
-    return path.name in kept and not (derived and "verdicts.jsonl" not in kept)
+    derived = path.name == layout.PREDICTIONS and path.parent.name.endswith(Beside.service_llm)
+    return path.name in kept and not (derived and layout.VERDICTS not in kept)
 
 
 def _artifacts(folder: Path) -> set[Path]:
     """Return the files of a run that are complete and can be compared, below its folder."""
-    paths = (path for name in _COMPARED for path in folder.glob(f"iterations/*/{name}"))
-    return {path.relative_to(folder) for path in paths if path.with_name(f"{path.name}.done").exists()}
+    paths = (path for name in _COMPARED for path in layout.marked(folder, name))
+    return {path.relative_to(folder) for path in paths if path.exists()}
 
 
 def compare_files(name: str, stored: Path, derived: Path, found: Verified) -> None:
@@ -120,37 +121,20 @@ def _short(value: Any) -> str:
 
 def _compare_metrics(record: RunRecord, derived: Path, found: Verified) -> None:
     """Compare the lines of metrics.jsonl; `seconds` with the sum of the stored markers."""
-    path = derived / "metrics.jsonl"
+    path = derived / layout.METRICS
     made = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    stored_path = record.folder / "metrics.jsonl"
+    stored_path = record.folder / layout.METRICS
     kept = stored_path.read_text(encoding="utf-8").splitlines() if stored_path.exists() else []
     done = record.state.status == "done"
     if len(kept) > len(made) or (done and len(kept) < len(made)):
-        found.differences.append(f"{record.name}/metrics.jsonl: {len(kept)} iterations stored, {len(made)} derived.")
+        found.differences.append(f"{record.name}/{layout.METRICS}: {len(kept)} iterations stored, {len(made)} derived.")
     for number, (text, line) in enumerate(zip(kept, made, strict=False)):
         stored = json.loads(text)
-        line["seconds"] = _seconds(record.folder, number)
+        line["seconds"] = layout.seconds(*layout.behind(record.folder, number))
         if stored != line:
             difference = _first_difference(text, json.dumps(line))
-            found.differences.append(f"{record.name}/metrics.jsonl:{number + 1}: {difference}.")
+            found.differences.append(f"{record.name}/{layout.METRICS}:{number + 1}: {difference}.")
         found.counts["lines of metrics"] += 1
-
-
-def _seconds(folder: Path, number: int) -> float:
-    """Return what the markers say an iteration took, its data's synthesis included."""
-    before = folder / "iterations" / (f"{number - 1:02d}" if number else "start")
-    names = ("adapter", "predictions.jsonl", "verdicts.jsonl", "scorecard.json")
-    grown = ("synthesis.json", "synthetic.jsonl", "curation.json")
-    markers = [folder / "iterations" / f"{number:02d}" / f"{name}.done" for name in names]
-    markers += [before / f"{name}.done" for name in grown]
-    return round(sum(_told_seconds(marker) for marker in markers if marker.exists()), 3)
-
-
-def _told_seconds(marker: Path) -> float:
-    try:
-        return float(json.loads(marker.read_text(encoding="utf-8"))["seconds"])
-    except (ValueError, KeyError, TypeError):
-        return 0.0  # that the marker can't be read is a difference of its own
 
 
 def _compare_state(record: RunRecord, derived: Path, found: Verified) -> None:
@@ -158,12 +142,12 @@ def _compare_state(record: RunRecord, derived: Path, found: Verified) -> None:
     if record.state.status != "done":
         found.unchecked[f"{record.name}: not finished ({record.state.status}); compared as far as it came."] = None
         return
-    stored = json.loads((record.folder / "state.json").read_text(encoding="utf-8"))
-    made = json.loads((derived / "state.json").read_text(encoding="utf-8"))
+    stored = json.loads((record.folder / layout.STATE).read_text(encoding="utf-8"))
+    made = json.loads((derived / layout.STATE).read_text(encoding="utf-8"))
     made["cost_usd"] = max(made["cost_usd"], stored["cost_usd"])
     if stored != made:
         difference = _first_difference(json.dumps(stored), json.dumps(made))
-        found.differences.append(f"{record.name}/state.json: {difference}.")
+        found.differences.append(f"{record.name}/{layout.STATE}: {difference}.")
     found.counts["states"] += 1
 
 

@@ -24,6 +24,7 @@ from llamaduo.errors import BudgetError, InputError, LlamaduoError, ServiceError
 from llamaduo.files.scratch import scratch_folder
 from llamaduo.loop import run, run_folder
 from llamaduo.records import COVERAGE, Adapter, Example, Prediction, Verdict
+from llamaduo.runs import layout
 from llamaduo.runs.folder import RunDir, mark_copy
 from llamaduo.runs.identity import read_later
 from llamaduo.runs.record import RunRecord
@@ -31,7 +32,7 @@ from llamaduo.runs.state import RunState
 from llamaduo.service.access import journal_path
 from llamaduo.service.journal import Journal
 from llamaduo.stages.infer import answering
-from llamaduo.steps.steps import REST, Steps
+from llamaduo.steps.steps import Steps
 from llamaduo.verify.compare import Verified, taken_as_stored
 from llamaduo.verify.stored_config import interpolations, isolate, stored_experiment, unopened
 
@@ -139,13 +140,13 @@ def _dataset(experiment: Experiment, record: RunRecord, found: Verified, *, whol
 
 def _kept(experiment: Experiment, *, with_data: bool, stored_verdicts: bool) -> set[str]:
     """Return the artifacts that are taken as stored."""
-    kept = {"adapter", "predictions.jsonl"}
+    kept = {layout.ADAPTER, layout.PREDICTIONS}
     if experiment.infer.served and not stored_verdicts:
-        kept.remove("predictions.jsonl")
+        kept.remove(layout.PREDICTIONS)
     if stored_verdicts:
-        kept |= {"verdicts.jsonl", REST, "synthesis.json"}
+        kept |= {layout.VERDICTS, layout.REST, layout.SYNTHESIS}
     if not with_data:
-        kept |= {"synthesis.json", "synthetic.jsonl", "curation.json"}
+        kept |= {*layout.GROWN}
     return kept
 
 
@@ -166,15 +167,13 @@ def _derive(
 
 def _copy(source: Path, target: Path, names: set[str]) -> None:
     """Copy artifacts of these names with their markers; of an adapter its record alone."""
-    for marker in source.glob("iterations/*/*.done"):
-        name = marker.name.removesuffix(".done")
-        if taken_as_stored(marker.parent / name, names) and (marker.parent / name).exists():
-            there = target / marker.parent.relative_to(source)
-            there.mkdir(parents=True, exist_ok=True)
-            copied = f"{name}/record.json" if name == "adapter" else name
-            (there / copied).parent.mkdir(exist_ok=True)
-            shutil.copyfile(marker.parent / copied, there / copied)
-            mark_copy(there / name, marker.parent / name)
+    for path in layout.marked(source):
+        if taken_as_stored(path, names) and path.exists():
+            there = target / path.relative_to(source)
+            copied = layout.RECORD if path.name == layout.ADAPTER else ""
+            (there / copied).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path / copied, there / copied)
+            mark_copy(there, path)
 
 
 def _stand_in(record: RunRecord) -> CoverageDataset:
@@ -182,11 +181,11 @@ def _stand_in(record: RunRecord) -> CoverageDataset:
 
     They are not looked at: synthetic rows are taken as stored, predictions hold their references.
     """
-    first = record.folder / "iterations" / "00" / "adapter" / "record.json"
+    first = layout.place(record.folder, 0) / layout.ADAPTER / layout.RECORD
     trained = Adapter(**json.loads(first.read_text(encoding="utf-8"))) if first.exists() else None
     count = trained.train_rows - trained.synthetic_rows if trained else 0
     if not 0 <= count <= _MOST_ROWS:
-        raise InputError(f"iterations/00/adapter/record.json: {count:,} coverage rows")
+        raise InputError(f"{first.relative_to(record.folder).as_posix()}: {count:,} coverage rows")
     row = Example("0" * 16, ({"role": "user", "content": ""},), "", generator=COVERAGE)
     return CoverageDataset((row,) * count, (), ())
 
@@ -227,9 +226,9 @@ class _Derived(Steps):
 
     def _end_without(self, where: int | str, name: str, *, needs_a_model: bool) -> None:
         """End the run as it ended if it never came to this artifact; what needs no model is derived if it was done."""
-        place = f"{where:02d}" if isinstance(where, int) else where
-        if (self._record.folder / "iterations" / place / f"{name}.done").exists():
+        if layout.marker(layout.place(self._record.folder, where) / name).exists():
             return
+        place = layout.named(where)
         if self._record.state.stop_reason == "budget":
             raise BudgetError(f"{place}/{name} was not bought.")
         if needs_a_model or self._record.state.status != "done":
@@ -237,21 +236,21 @@ class _Derived(Steps):
 
     def _trained_to(self, folder: Path, number: int, rows: list[Example], origin: Path | None) -> Adapter:
         """Train nothing."""
-        raise InputError(f"iterations/{number:02d}/adapter is missing, or its marker")
+        raise InputError(f"{layout.ITERATIONS}/{layout.named(number)}/{layout.ADAPTER} is missing, or its marker")
 
     def _answered(
         self, where: int | str, examples: tuple[Example, ...], adapter: Path | None, beside: Beside | None
     ) -> list[Prediction]:
         """Derive the answers of a server from its replies; let no model answer."""
         if not answering(self.experiment, beside).served:
-            place = f"{where:02d}" if isinstance(where, int) else where
-            raise InputError(f"iterations/{place}/predictions.jsonl is missing, or its marker")
+            place = layout.named(where)
+            raise InputError(f"{layout.ITERATIONS}/{place}/{layout.PREDICTIONS} is missing, or its marker")
         return super()._answered(where, examples, None, beside)
 
     def train(self, number: int, rows: list[Example], start_from: Path | None) -> Adapter:
         """Return the stored record."""
         if self.experiment.train.enabled:
-            self._end_without(number, "adapter", needs_a_model=True)
+            self._end_without(number, layout.ADAPTER, needs_a_model=True)
         return super().train(number, rows, start_from)
 
     def infer(
@@ -259,23 +258,23 @@ class _Derived(Steps):
     ) -> list[Prediction]:
         """Return the stored answers; those of a server are derived from its replies."""
         served = answering(self.experiment, beside).served
-        self._end_without(where, "predictions.jsonl", needs_a_model=not served)
+        self._end_without(where, layout.PREDICTIONS, needs_a_model=not served)
         return super().infer(where, examples, adapter, beside)
 
     def judge(self, where: int | str, predictions: list[Prediction]) -> list[Verdict]:
         """Derive the verdicts."""
-        self._end_without(where, "verdicts.jsonl", needs_a_model=False)
+        self._end_without(where, layout.VERDICTS, needs_a_model=False)
         return super().judge(where, predictions)
 
     def rest(self, number: int, predictions: Sequence[Prediction], verdicts: Sequence[Verdict]) -> list[Verdict]:
         """Derive the verdicts on what was left out at first."""
-        self._end_without(number, REST, needs_a_model=False)
+        self._end_without(number, layout.REST, needs_a_model=False)
         return super().rest(number, predictions, verdicts)
 
     def grow(self, where: int | str, pool: list[Example], volume: int) -> list[Example]:
         """Derive the new rows."""
         if volume > len(pool) and self.experiment.synthesis.enabled:
-            self._end_without(where, "synthesis.json", needs_a_model=False)
+            self._end_without(where, layout.SYNTHESIS, needs_a_model=False)
         return super().grow(where, pool, volume)
 
 

@@ -20,21 +20,23 @@ from typing import BinaryIO
 
 from llamaduo.errors import InputError
 from llamaduo.redaction import one_line
+from llamaduo.runs import layout
 
 REPLIES = "replies.jsonl"
 """The journal's rows, beside the run folders."""
 RUN_FILES = (
-    "config.yaml", "environment.json", "identity.json", "state.json", "metrics.jsonl", "judge_prompt.txt", "data.json",
+    layout.CONFIG, layout.ENVIRONMENT, layout.IDENTITY, layout.STATE, layout.METRICS, layout.RUBRIC, layout.ACCOUNT,
 )  # fmt: skip
 """What is archived of a run besides its artifacts."""
-ARTIFACTS = (
-    "predictions.jsonl", "verdicts.jsonl", "rest.jsonl", "scorecard.json", "synthesis.json", "synthetic.jsonl",
-    "curation.json",
-)  # fmt: skip
+ARTIFACTS = (*layout.JUDGED[1:], layout.REST, *layout.GROWN)
 """Files of an iteration; each has a marker. Of an adapter there are its marker and its record."""
-INSIDE = {f"{name}{end}" for name in ARTIFACTS for end in ("", ".done")} | {"adapter.done", "adapter/record.json"}
+INSIDE = {
+    *ARTIFACTS,
+    *(f"{name}{layout.DONE}" for name in (layout.ADAPTER, *ARTIFACTS)),
+    f"{layout.ADAPTER}/{layout.RECORD}",
+}
 """What may lie in an iteration's folder."""
-_PLACE = re.compile(r"iterations/[a-z0-9_]{1,40}/(.+)")
+_PLACE = re.compile(rf"{layout.ITERATIONS}/[a-z0-9_]{{1,40}}/(.+)")
 _DEEPEST = 4
 """Folders that a run's may lie in, its own included."""
 
@@ -45,7 +47,7 @@ _MOST_FOR_A_BYTE = 1000
 """Bytes that a byte of the archive may come to: rehearsals come to 20 to 26."""
 _ALWAYS = 64 << 20
 """Bytes that any archive may come to."""
-_LARGEST = {REPLIES: _MOST_BYTES, "config.yaml": 1 << 20}
+_LARGEST = {REPLIES: _MOST_BYTES, layout.CONFIG: 1 << 20}
 _LARGEST_LINES, _LARGEST_TREE = 512 << 20, 64 << 20
 """Bytes of any other member: of lines, which are read one by one, and of what is read as a whole."""
 _LONGEST_LINE = 16 << 20
@@ -68,7 +70,7 @@ def _run_of(name: str) -> str | None:
         inside = "/".join([*folders[depth:], last])
         place = _PLACE.fullmatch(inside)
         if inside in RUN_FILES or (place and place[1] in INSIDE):
-            plain = name.isprintable() and all(map(_is_plain, folders)) and "iterations" not in folders[:depth]
+            plain = name.isprintable() and all(map(_is_plain, folders)) and layout.ITERATIONS not in folders[:depth]
             return "/".join(folders[:depth]) if plain else None
     return None
 
@@ -99,7 +101,7 @@ def write_members(file: Path, folder: Path) -> None:
 def _refuse_incomplete(folder: Path, runs: set[str | None]) -> None:
     """Raise InputError for files of a run that no reader would take for one."""
     for run in sorted(filter(None, runs)):
-        for name in ("config.yaml", "state.json"):
+        for name in (layout.CONFIG, layout.STATE):
             if not (folder / run / name).is_file():
                 raise InputError(f"{_shown(run)} has no {name}")
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from llamaduo.files.folders import below
 from llamaduo.files.scratch import scratch_folder
+from llamaduo.runs.layout import ADAPTER, DONE, METRICS, REPORT, STATE
 from llamaduo.runs.marks import contents_hash, faults
 from llamaduo.runs.record import RunRecord, read_runs
 from llamaduo.studies.pages.bundle import inflated
@@ -51,11 +52,11 @@ def verify(root: Path, *, journal: Path | None = None, whole: bool = False) -> V
 
 def _verify_markers(record: RunRecord, found: Verified) -> None:
     """Compare size and checksum of every artifact with its marker."""
-    markers = (folder / name for folder, names in below(record.folder) for name in names if name.endswith(".done"))
+    markers = (folder / name for folder, names in below(record.folder) for name in names if name.endswith(DONE))
     for marker in sorted(markers):
-        path = marker.with_name(marker.name.removesuffix(".done"))
+        path = marker.with_name(marker.name.removesuffix(DONE))
         where = f"{record.name}/{path.relative_to(record.folder).as_posix()}"
-        if path.name == "adapter" and not any(path.glob("*.safetensors")):
+        if path.name == ADAPTER and not any(path.glob("*.safetensors")):
             found.unchecked["adapters: their weights are not here."] = None
             continue
         if not path.exists():
@@ -70,7 +71,7 @@ def _verify_markers(record: RunRecord, found: Verified) -> None:
             found.differences.append(f"{record.name}/{path.relative_to(record.folder).as_posix()}: {fault}.")
 
 
-_DERIVED = ("state.json", "metrics.jsonl")
+_DERIVED = (STATE, METRICS)
 """Files that are compared with derived ones."""
 
 
@@ -94,7 +95,7 @@ def verify_report(folder: Path, beside: Path, found: Verified) -> None:
     with scratch_folder() as scratch:
         made = scratch / folder.resolve().name
         written = {path.relative_to(made) for path in write_report(read_study(folder), made)}
-        pages = {name for name in written if name.name == "report.html" and not (beside / name).exists()}
+        pages = {name for name in written if name.name == REPORT and not (beside / name).exists()}
         if pages:
             found.unchecked[f"pages: {len(pages):,} are not here."] = None
         stored = {path.relative_to(beside) for kind in ("tables", "figures") for path in beside.glob(f"{kind}/*.*")}

@@ -18,7 +18,7 @@ from sample_records import example
 
 from llamaduo.config import Backend, Experiment, Growth, conf_dir, model_location
 from llamaduo.data.dataset import CoverageDataset
-from llamaduo.quote import hours as gpu_time
+from llamaduo.quote import hours
 from llamaduo.quote.hours import Rates, Work, measured_rates, parameters, rendered, work
 
 GIVEN = Rates((100.0, 200.0), (10.0, 20.0), 4.0, "given.")
@@ -73,12 +73,12 @@ class TestHours:
 class TestEstimate:
     def test_it_takes_size_peak_and_bandwidth(self, compose_experiment: Callable[..., Experiment]) -> None:
         real = compose_experiment("preset=service", "local_model=llama3_8b", "service.replay=true", "serving=l4")
-        rates = gpu_time._assumed(real)
+        rates = hours._assumed(real)
         assert rates is not None
         assert rates.train == pytest.approx([share * 121e12 / 6 / 8_030_261_248 for share in (0.2, 0.4)])
         assert rates.answer == pytest.approx([share * 8 * 300e9 / 2 / 8_030_261_248 for share in (0.2, 0.6)])
         real.train.gradient_checkpointing = False
-        faster = gpu_time._assumed(real)
+        faster = hours._assumed(real)
         assert faster is not None
         assert faster.train[0] == pytest.approx(1.5 * rates.train[0])
         for told in ("L4", "8.0B", "6 FLOP", "20% to 40% of 121 TFLOPS", "300 GB/s"):

@@ -20,7 +20,8 @@ from llamaduo.config import Experiment
 from llamaduo.errors import InputError, LlamaduoError, RunFolderError
 from llamaduo.loop import finished, run, run_folder
 from llamaduo.runs.folder import read_state
-from llamaduo.runs.marks import CHECKSUMS, faults, marker
+from llamaduo.runs.layout import CHECKSUMS, marker
+from llamaduo.runs.marks import faults
 from llamaduo.runs.record import read_runs
 from llamaduo.service.client import Service
 from llamaduo.service.journal import default_path

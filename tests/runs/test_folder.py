@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,9 +24,10 @@ from hypothesis import strategies as st
 from sample_records import example, iteration, prediction
 
 from llamaduo.errors import RunFolderError
+from llamaduo.files.writing import write_text
 from llamaduo.records import Adapter, Example, Prediction, from_json, to_json
-from llamaduo.runs import folder as run_dir
-from llamaduo.runs.folder import RunDir, read_rows, read_state, write_text
+from llamaduo.runs import layout
+from llamaduo.runs.folder import RunDir, read_rows, read_state
 from llamaduo.runs.state import Iteration, RunState
 
 ADAPTER = Adapter("adapter", 8, 0, 30, 1234, 0.5)
@@ -106,7 +108,7 @@ class TestArtifacts:
         assert marker["bytes"] == path.stat().st_size
         assert marker["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
         assert 0 <= marker["seconds"] < 5
-        assert folder.seconds(path, path.parent / "nothing") == marker["seconds"]
+        assert layout.seconds(path, path.parent / "nothing") == marker["seconds"]
 
     @pytest.mark.parametrize("kind", ["rows", "tree", "folder"])
     def test_killed_between_rename_and_marker_is_made_again(
@@ -123,7 +125,7 @@ class TestArtifacts:
             raise KilledError
 
         with monkeypatch.context() as patch:
-            patch.setattr(run_dir, "_mark", killed)
+            patch.setattr("llamaduo.runs.folder._mark", killed)
             with pytest.raises(KilledError):
                 make()
         assert path.exists()
@@ -223,7 +225,7 @@ class TestWriteText:
         path = tmp_path / "a.txt"
         write_text(path, "0" * 100_000)
         code = (
-            "import itertools; from pathlib import Path; from llamaduo.runs.folder import write_text\n"
+            "import itertools; from pathlib import Path; from llamaduo.files.writing import write_text\n"
             "for n in itertools.count():\n"
             f"    write_text(Path({str(path)!r}), str(n % 10) * 100_000)\n"
             "    n or print('go', flush=True)\n"
@@ -421,8 +423,8 @@ class TestTwoMachines:
 
     @pytest.fixture
     def both(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RunDir, RunDir]]:
-        monkeypatch.setattr(run_dir.fcntl, "flock", lambda *_: None)
-        monkeypatch.setattr(run_dir, "network_file_system", lambda path: "lustre")
+        monkeypatch.setattr("fcntl.flock", lambda *_: None)
+        monkeypatch.setattr("llamaduo.runs.folder.network_file_system", lambda path: "lustre")
         with RunDir(tmp_path / "run") as one, RunDir(tmp_path / "run") as other:
             yield one, other
 
@@ -455,7 +457,7 @@ class TestTwoMachines:
         self, both: tuple[RunDir, RunDir], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         one, _ = both
-        mine = one.path / f".a.{run_dir.socket.gethostname()}.1.tmp"
+        mine = one.path / f".a.{socket.gethostname()}.1.tmp"
         theirs = one.path / ".a.elsewhere.1.tmp"
         for left in (mine, theirs):
             left.touch()

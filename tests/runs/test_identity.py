@@ -13,7 +13,8 @@ from fakes import JUDGED_BY_SCRIPT, SMALL, quick_infer, quick_stages, quick_trai
 from llamaduo.config import Experiment, fingerprint
 from llamaduo.errors import InputError
 from llamaduo.loop import finished, run, run_folder
-from llamaduo.runs.identity import NAME, identity
+from llamaduo.runs.identity import identity
+from llamaduo.runs.layout import IDENTITY
 from llamaduo.verify.verify import verify
 
 __all__ = ["quick_stages"]
@@ -184,7 +185,7 @@ class TestHub:
 
         monkeypatch.setattr("llamaduo.steps.steps.train", loaded)
         run(experiment, display=quiet())
-        told = json.loads((run_folder(experiment) / NAME).read_text())
+        told = json.loads((run_folder(experiment) / IDENTITY).read_text())
         assert told == {"local_model.path": f"commit {OLD}"}
 
     def test_a_pinned_commit_can_not_move(self, compose_experiment: Compose, hub: Callable[[str, str], None]) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from llamaduo.commands.status import as_json, rendered
 from llamaduo.errors import InputError
 from llamaduo.records import to_json
 from llamaduo.runs.folder import RunDir
 from llamaduo.runs.state import RunState
 from llamaduo.sweeps.plan import FAILED, RUNNING, Cell, Note, add_to_grid, read_grid, write_note
-from llamaduo.sweeps.status import CellStatus, Status, as_json, rendered, status
+from llamaduo.sweeps.status import CellStatus, Status, status
 
 
 def planned(run: str, task: str = "coding", model: str = "m") -> Cell:

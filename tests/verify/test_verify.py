@@ -26,7 +26,7 @@ from llamaduo.cli import main
 from llamaduo.config import Experiment
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.loop import run, run_folder
-from llamaduo.runs.marks import CHECKSUMS
+from llamaduo.runs.layout import CHECKSUMS
 from llamaduo.service.journal import default_path
 from llamaduo.verify.archive import NAME, pack, unpacked
 from llamaduo.verify.compare import Verified

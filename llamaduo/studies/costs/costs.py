@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from llamaduo.config import Assumptions, Launch
 from llamaduo.errors import ConfigError
 from llamaduo.evidence.break_even import Migration
+from llamaduo.runs.layout import PREDICTIONS
 from llamaduo.runs.record import RunRecord
 from llamaduo.service.prices import Tariff, tariff
 from llamaduo.studies.costs import speed
@@ -204,11 +205,10 @@ def _speed(answered: Sequence[speed.Work], assumed: Assumptions) -> tuple[float 
 
 def _reported_answers(run: RunRecord) -> speed.Answers | None:
     """Return the answers that the run is reported by."""
-    if run.chosen is None:
+    place = run.reported_place
+    if place is None:
         return None
-    folder = "test" if run.state.test else f"{run.chosen.iteration:02d}"
-    path = run.folder / "iterations" / folder / "predictions.jsonl"
-    answers = speed.read_answers(path)
+    answers = speed.read_answers(place / PREDICTIONS)
     return answers if answers.prompt_ids else None
 
 

@@ -10,7 +10,7 @@ with the time to load the model, so a rate is lower than what the GPU does when 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,8 @@ from statistics import fmean
 from llamaduo.config import Beside
 from llamaduo.errors import InputError
 from llamaduo.records import ANSWERED
-from llamaduo.runs.record import read_tree
+from llamaduo.runs import layout
+from llamaduo.runs.record import read_tree, told_seconds
 
 
 @dataclass(frozen=True)
@@ -94,21 +95,22 @@ def _answer(line: str) -> tuple[str, int, int, int, int] | None:
 
 
 def training(folder: Path) -> list[Work]:
-    """Return what each iteration's training did; iterations without a marker are left out."""
-    return [Work(_trained_on(marker), seconds) for marker, seconds in _markers(folder, "adapter.done")]
+    """Return what each iteration's training did; iterations without a marker are left out.
+
+    Adapters may be gone, as they are from an archive: their seconds count, their tokens are not known.
+    """
+    return [Work(_trained_on(path), told_seconds(path)) for path in layout.marked(folder, layout.ADAPTER)]
 
 
-def _trained_on(marker: Path) -> int:
-    record = marker.with_suffix("") / "record.json"
+def _trained_on(adapter: Path) -> int:
+    record = adapter / layout.RECORD
     return int(read_tree(record).get("tokens", 0)) if record.exists() else 0
 
 
 def answering(folder: Path) -> list[Work]:
     """Return what answering did in each iteration and for the test split."""
-    return [
-        Work(sum(read_answers(marker.with_suffix("")).completion_tokens), seconds)
-        for marker, seconds in _markers(folder, "predictions.jsonl.done")
-    ]
+    found = (path for path in layout.marked(folder, layout.PREDICTIONS) if not answered_by_service_llm(path.parent))
+    return [Work(sum(read_answers(path).completion_tokens), told_seconds(path)) for path in found]
 
 
 def rate(works: Sequence[Work]) -> float | None:
@@ -117,14 +119,3 @@ def rate(works: Sequence[Work]) -> float | None:
     if not measured:
         return None
     return sum(work.tokens for work in measured) / sum(work.seconds for work in measured)
-
-
-def _markers(folder: Path, name: str) -> Iterator[tuple[Path, float]]:
-    """Yield the markers of an artifact, those of all iterations, with the seconds they tell of.
-
-    The artifact itself may be gone, as adapters are from an archive: its seconds count, its tokens are not known.
-    """
-    for marker in sorted(folder.glob(f"iterations/*/{name}")):
-        if answered_by_service_llm(marker.parent):
-            continue
-        yield marker, float(read_tree(marker).get("seconds", 0.0))

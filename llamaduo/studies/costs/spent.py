@@ -15,7 +15,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamaduo.runs.record import RunRecord, read_tree
+from llamaduo.runs import layout
+from llamaduo.runs.record import RunRecord, read_tree, told_seconds
 from llamaduo.runs.state import Iteration
 from llamaduo.stages.curate import REASONS
 
@@ -45,7 +46,7 @@ def data_flow(run: RunRecord) -> list[Flow]:
     """Return the flow of each iteration, and of one that was begun."""
     found = []
     for number in range(len(run.history) + 1):
-        grown = _grown(run.folder / "iterations" / (f"{number - 1:02d}" if number else "start"))
+        grown = _grown(layout.place(run.folder, layout.before(number)))
         trained = run.history[number] if number < len(run.history) else None
         if grown or trained:
             found.append(Flow(number, grown, trained))
@@ -53,7 +54,7 @@ def data_flow(run: RunRecord) -> list[Flow]:
 
 
 def _grown(folder: Path) -> dict[str, int] | None:
-    path = folder / "curation.json"
+    path = folder / layout.CURATION
     if not path.exists():
         return None
     tree = read_tree(path)
@@ -92,10 +93,10 @@ class Spending:
 
 def spending(run: RunRecord) -> Spending:
     """Return what became of the run's money; raises InputError where a file can't be read."""
-    grown = [_usd(path) for folder in _folders(run) if (path := _grown_by(folder))]
+    grown = [_usd(path) for folder in layout.places(run.folder) if (path := _grown_by(folder))]
     judging: dict[str, list[float]] = {}
-    for folder in _folders(run):
-        card = folder / "scorecard.json"
+    for folder in layout.places(run.folder):
+        card = folder / layout.SCORECARD
         judges = read_tree(card).get("judges") or {} if card.exists() else {}
         for name, scores in judges.items():
             judging.setdefault(name, []).append(scores.get("cost_usd") or 0.0)
@@ -106,13 +107,9 @@ def spending(run: RunRecord) -> Spending:
     )
 
 
-def _folders(run: RunRecord) -> list[Path]:
-    return sorted(run.folder.glob("iterations/*"))
-
-
 def _grown_by(folder: Path) -> Path | None:
     """Return the file that tells what synthesis cost: `curation.json` is much shorter than what was written."""
-    files = (folder / "curation.json", folder / "synthesis.json")
+    files = (folder / layout.CURATION, folder / layout.SYNTHESIS)
     return next((file for file in files if file.exists()), None)
 
 
@@ -121,24 +118,24 @@ def _usd(path: Path) -> float:
 
 
 _STAGES = {
-    "adapter": "fine-tuning",
-    "predictions.jsonl": "answering",
-    "verdicts.jsonl": "judging",
-    "rest.jsonl": "judging",
-    "scorecard.json": "scoring",
-    "synthesis.json": "synthesising data",
-    "synthetic.jsonl": "curating data",
-    "curation.json": "curating data",
+    layout.ADAPTER: "fine-tuning",
+    layout.PREDICTIONS: "answering",
+    layout.VERDICTS: "judging",
+    layout.REST: "judging",
+    layout.SCORECARD: "scoring",
+    layout.SYNTHESIS: "synthesising data",
+    layout.SYNTHETIC: "curating data",
+    layout.CURATION: "curating data",
 }
 
 
 def seconds(run: RunRecord) -> dict[str, float]:
     """Return seconds by stage, the test split's included; empty for a run without markers."""
     found: dict[str, float] = {}
-    for folder in ["start", *(f"{line.iteration:02d}" for line in run.history), "test"]:
+    everywhere: list[int | str] = [layout.START, *(line.iteration for line in run.history), layout.TEST]
+    for where in everywhere:
         for artifact, stage in _STAGES.items():
-            marker = run.folder / "iterations" / folder / f"{artifact}.done"
-            if marker.exists():
-                spent = float(read_tree(marker).get("seconds", 0.0))
-                found[stage] = found.get(stage, 0.0) + spent
+            path = layout.place(run.folder, where) / artifact
+            if layout.marker(path).exists():
+                found[stage] = found.get(stage, 0.0) + told_seconds(path)
     return found

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamaduo.runs.layout import PREDICTIONS, VERDICTS
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -50,14 +52,14 @@ class Packed:
 
 def pack(folder: Path) -> Packed | None:
     """Return the answers in an iteration's folder; raises OSError or ValueError where they can't be read."""
-    path = folder / "predictions.jsonl"
+    path = folder / PREDICTIONS
     if not path.exists() or path.stat().st_size == 0:
         return None
     answers = _read(path, _ANSWER)
     columns, ids = _of_answers(answers)
     judges: list[str] = []
     repeats = 0
-    verdicts = folder / "verdicts.jsonl"
+    verdicts = folder / VERDICTS
     if verdicts.exists() and verdicts.stat().st_size:
         judged, judges, repeats = _of_verdicts(_read(verdicts, _VERDICT), columns, ids)
         columns |= judged

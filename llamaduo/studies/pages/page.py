@@ -5,8 +5,8 @@
     study_page(study, tables, figures)
 
 A page needs no network and no second file: templates, style sheet and scripts lie in `templates/` and are written into
-it, and its content security policy lets nothing else run or load. Answers go in packed (see packing) and reach the
-document as text alone. The same folders give the same bytes; `packing.inflated` makes pages of two machines comparable.
+it, and its content security policy lets nothing else run or load. Answers go in packed (see bundle) and reach the
+document as text alone. The same folders give the same bytes; `bundle.inflated` makes pages of two machines comparable.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import Any
 from urllib.parse import quote
 
 from llamaduo.config import Beside, Judge
-from llamaduo.data.dataset import FILE as ACCOUNT
 from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
+from llamaduo.files.writing import write_text
 from llamaduo.redaction import complain, redact
-from llamaduo.runs.folder import write_text
+from llamaduo.runs import layout
+from llamaduo.runs.layout import ACCOUNT, REPORT, TEST
 from llamaduo.runs.record import RunRecord, read_runs, read_tree
 from llamaduo.stages.curate import REASONS
 from llamaduo.studies.answers import Scores, reported_scores
@@ -48,7 +49,7 @@ def write_run_page(folder: Path, *, quiet: bool = False) -> None:
     """Write a run's `report.html`; a page that can't be made is a line on stderr at most, never an error of the run."""
     try:
         (run,) = read_runs(folder)
-        write_text(folder / "report.html", run_page(run))
+        write_text(folder / REPORT, run_page(run))
     except Exception as error:  # a picture of the results may fail without hurting them
         told = " ".join(str(error).split())
         if quiet:
@@ -70,7 +71,7 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = " ".join(str(error).split())
         raise InputError(f"{run.folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error
-    up = _link(study.root / "report.html", run.folder) if study and study.root != run.folder else None
+    up = _link(study.root / REPORT, run.folder) if study and study.root != run.folder else None
     values = (
         _told(run, scores, study.row(run.name) if study else None)
         | spent
@@ -137,7 +138,7 @@ def _told(run: RunRecord, scores: Scores | None, row: Row | None) -> dict[str, A
         "cheap": _cheap(run.experiment.judge),
         "settings": _settings(run.config, leave_out=_OF_THIS_MACHINE),
         "environment": _settings(run.environment),
-        "first_shown": f"{run.chosen.iteration:02d}" if run.chosen else "",
+        "first_shown": layout.named(run.chosen.iteration) if run.chosen else "",
     }
 
 
@@ -236,7 +237,7 @@ def _line(run: RunRecord, who: Mapping[str, Any], row: Mapping[str, Any] | None,
     return {
         "run": run,
         "who": who,
-        "link": _link(run.folder / "report.html", root),
+        "link": _link(run.folder / REPORT, root),
         "outcome": outcome(run),
         "row": row,
         "seconds": sum(line.seconds for line in run.history),
@@ -250,13 +251,13 @@ def _link(target: Path, start: Path) -> str:
 
 def _sections(run: RunRecord) -> list[dict[str, Any]]:
     """Return the packed answers of each iteration, then of the test split."""
-    folders = sorted((path.name for path in (run.folder / "iterations").glob("*") if path.name.isdigit()), key=int)
+    folders = sorted((path.name for path in layout.places(run.folder) if path.name.isdigit()), key=int)
     found: list[dict[str, Any]] = []
-    for name in [*folders, "test"]:
-        packed = pack(run.folder / "iterations" / name)
+    for name in [*folders, TEST]:
+        packed = pack(layout.place(run.folder, name))
         if packed:
-            label = "test split" if name == "test" else f"iteration {int(name)}"
-            before = found[-1]["name"] if found and name != "test" else ""
+            label = "test split" if name == TEST else f"iteration {int(name)}"
+            before = found[-1]["name"] if found and name != TEST else ""
             found.append({"name": name, "label": label, "before": before, "packed": packed})
     return found
 

@@ -24,7 +24,7 @@ from llamaduo.errors import InputError
 from llamaduo.runs.record import RunRecord, read_runs
 from llamaduo.runs.saved_config import typed
 from llamaduo.studies.costs.spent import data_flow, seconds, spending
-from llamaduo.studies.pages import bundle as packing
+from llamaduo.studies.pages import bundle
 from llamaduo.studies.pages.curves import curve
 from llamaduo.studies.pages.page import outcome, run_page, study_page, write_run_page
 from llamaduo.studies.parts import Cell, Figure, Table
@@ -241,13 +241,13 @@ def test_the_same_folder_gives_the_same_page_wherever_it_lies(folder: Path, tmp_
 def test_pages_that_another_zlib_packed_compare_equal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = the_run(folder)
     page = run_page(run)
-    monkeypatch.setattr(packing, "_LEVEL", 9)
+    monkeypatch.setattr(bundle, "_LEVEL", 9)
     other = run_page(run)
     assert other != page
-    assert packing.inflated(other) == packing.inflated(page)
+    assert bundle.inflated(other) == bundle.inflated(page)
     path = folder / "iterations" / "00" / "predictions.jsonl"
     rewrite(path, [row | {"text": "another"} for row in rows(path)])
-    assert packing.inflated(run_page(run)) != packing.inflated(page)
+    assert bundle.inflated(run_page(run)) != bundle.inflated(page)
 
 
 def test_what_tells_of_this_machine_and_secrets_stay_out(
