@@ -153,7 +153,7 @@ def _refuse(skipped: Sequence[Skipped], count: int, config: Train) -> None:
 
 
 def _identity(job: TrainJob, read: Sequence[Rows], count: int) -> str:
-    """Return a hash of what decides how a training on `count` devices goes: rows, those of dev, and settings."""
+    """Return a hash of what decides how a training on `count` devices goes: rows, those of dev, loss and settings."""
     settings, runtime = plain(replace(job.config, checkpoint_s=0.0, too_long=TooLong.drop)), job.runtime
     origin = (job.start_from / "adapter_model.safetensors").read_bytes() if job.start_from else b""
     of = [
@@ -164,7 +164,7 @@ def _identity(job: TrainJob, read: Sequence[Rows], count: int) -> str:
         runtime.attention,
         hashlib.sha256(origin).hexdigest(),
     ]
-    digest = hashlib.sha256(json.dumps([*of, count], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([*of, job.loss, count], sort_keys=True).encode())
     for rows in read:
         for array in (rows.ids, rows.starts, rows.prompts):
             digest.update(array.tobytes())

@@ -24,6 +24,7 @@ from llamaduo.runs.folder import read_rows
 from llamaduo.training.devices import Devices
 from llamaduo.training.fit import SKIPPED, _identity, train
 from llamaduo.training.job import TrainJob
+from llamaduo.training.loss import LOSSES, ResponseLoss
 
 MODEL = LocalModel(name="pocket_llama", path="pocket:llama", context=512)
 RUNTIME = Runtime(threads=1, device="cpu")
@@ -223,6 +224,21 @@ def test_continuing_starts_from_the_last_adapter(tmp_path: Path) -> None:
         progress=lambda done, total: None,
     )
     assert second.loss < 1.2 * first.loss
+
+
+def test_a_job_names_what_is_made_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    class Watched(ResponseLoss):
+        def __call__(self, network: Any, rows: Any) -> Any:
+            asked.append(len(rows))
+            return super().__call__(network, rows)
+
+    monkeypatch.setitem(LOSSES, "watched", Watched)
+    config = Train(learning_rate=1e-3, max_length=512, epochs=1, min_steps=1)
+    job = TrainJob(tmp_path, MODEL, config, RUNTIME, loss="watched")
+    trained = train(job, examples("closed_qa", 4), progress=lambda done, total: None)
+    assert sum(asked) == trained.train_rows == 4
 
 
 @pytest.mark.parametrize("quantization", ["nf4"])
