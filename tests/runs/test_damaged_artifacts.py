@@ -23,7 +23,7 @@ from llamaduo.runs.folder import read_state
 from llamaduo.runs.layout import CHECKSUMS, marker
 from llamaduo.runs.marks import faults
 from llamaduo.runs.record import read_runs
-from llamaduo.service.client import Service
+from llamaduo.service.buying import Buyer
 from llamaduo.service.journal import default_path
 from llamaduo.sweeps.job import run_one
 
@@ -178,7 +178,7 @@ def nothing_bought(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> N
     async def bought(*_: object) -> object:
         raise AssertionError("a call was made for what is paid already")
 
-    monkeypatch.setattr(Service, "_complete", bought)
+    monkeypatch.setattr(Buyer, "_complete", bought)
     monkeypatch.setattr("llamaduo.studies.pages.page.write_run_page", lambda folder, **_: None)
 
 
