@@ -17,7 +17,16 @@ from importlib import import_module
 
 from llamaduo.commands.signals import interrupt_on_signals, lasting_output
 from llamaduo.errors import ConfigError, InputError, LlamaduoError
-from llamaduo.redaction import complain, literal_key, name_secret, plain_output, redact_message, refusal, show_traceback
+from llamaduo.redaction import (
+    complain,
+    literal_key,
+    name_secret,
+    plain_output,
+    redact_logs,
+    redact_message,
+    refusal,
+    show_traceback,
+)
 
 HELP = """\
 llamaduo moves a prompt that works on a service LLM to a small local LLM, and proves that it moved.
@@ -144,6 +153,7 @@ def _dispatch(arguments: list[str]) -> int:
     if rest[:1] in ([word] for word in _ASKS_FOR_HELP) and command not in _HAVE_USAGE:
         print(HELP, end="")
         return 0
+    redact_logs()
     module = import_module(f"llamaduo.commands.{command.replace('-', '_')}")
     if command in _HAVE_USAGE and {*_ASKS_FOR_HELP} & {*rest}:
         print(module.USAGE)

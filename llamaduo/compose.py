@@ -31,12 +31,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from llamaduo.checks import problems
 from llamaduo.config import Experiment
 from llamaduo.errors import ConfigError
 from llamaduo.files.scratch import scratch_folder
 from llamaduo.overrides.explained import explained, no_option, refuse_unknown
-from llamaduo.overrides.grammar import read, refuse_sweeps, swept
+from llamaduo.overrides.grammar import given, read, refuse_sweeps
 from llamaduo.overrides.hydra_settings import refuse_settings
 from llamaduo.overrides.loader import hydra_over_conf
 from llamaduo.overrides.settled import settle
@@ -149,10 +148,11 @@ def _composed(hydra: Hydra, parser: argparse.ArgumentParser, args: argparse.Name
 
 
 def _refuse_missing_options(hydra: Hydra, overrides: Sequence[str]) -> None:
-    """Raise ConfigError for an option that is swept over and not there, before anything is composed."""
+    """Raise ConfigError for an option that is not there, before anything is composed; launchers may lack a package."""
     repository = hydra.config_loader.repository  # type: ignore[attr-defined]  # the only loader has one
-    for group, option in swept(overrides):
-        if repository.group_exists(group) and not repository.config_exists(f"{group}/{option}"):
+    for group, option in given(overrides):
+        known = group.startswith("hydra/") or not repository.group_exists(group)
+        if not known and not repository.config_exists(f"{group}/{option}"):
             raise ConfigError(no_option(group, option, repository.get_group_options(group)))
 
 
@@ -297,6 +297,8 @@ def _paths(tree: Any, prefix: str = "") -> Iterator[str]:
 
 def checked(configs: Iterable[DictConfig]) -> list[Experiment]:
     """Return the experiments; raises ConfigError with the problems of all of them."""
+    from llamaduo.checks import problems
+
     experiments = [to_experiment(config) for config in configs]
     found: dict[str, None] = {}
     for experiment in experiments:

@@ -20,7 +20,11 @@ work, what to do. `cli.main` prints it without a traceback.
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PICKLE = "pickle can run code when it is read, so it is refused"
 """Why weights have to be safetensors."""
@@ -28,7 +32,7 @@ PICKLE = "pickle can run code when it is read, so it is refused"
 
 def not_there(path: Path | str, wanted: str) -> str:
     """Return why a path is not the `file` or the `folder` that is wanted there."""
-    if not Path(path).exists():
+    if not os.path.exists(path):
         return f"{path}: no such {wanted}."
     other, where = ("folder", "in it") if wanted == "file" else ("file", "that holds it")
     return f"{path}: this is a {other}; name the {wanted} {where}."

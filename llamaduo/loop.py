@@ -11,17 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from llamaduo.config import Beside, Experiment, fingerprint, plain
+from llamaduo.config import Beside, Experiment, plain
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError, ConfigError, InputError
 from llamaduo.evidence.stop import best
 from llamaduo.evidence.verdict import FALLBACK, SWITCH, verdict
 from llamaduo.records import Judged
 from llamaduo.redaction import redact
-from llamaduo.runs.folder import RunDir, read_state
-from llamaduo.runs.identity import refuse_others
+from llamaduo.runs.finished import finished, run_folder
+from llamaduo.runs.folder import RunDir
 from llamaduo.runs.layout import START
-from llamaduo.runs.marks import absent, faults
 from llamaduo.runs.state import RunState
 from llamaduo.steps.steps import Steps
 
@@ -126,21 +125,3 @@ def _chosen(steps: Steps, reason: str) -> int | None:
     if not steps.history:
         return None
     return len(steps.history) - 1 if reason == "passed" else best(steps.history, steps.gains.gain)
-
-
-def run_folder(experiment: Experiment) -> Path:
-    """Return where a run lies: `<results>/<study>/<name>-<fingerprint>`."""
-    return Path(experiment.runtime.results) / experiment.study / f"{experiment.name}-{fingerprint(experiment)}"
-
-
-def finished(experiment: Experiment) -> RunState | None:
-    """Return the state of a run that has nothing left to do, or None; one that the budget stopped may go on.
-
-    One with damaged files has something left to do. Raises InputError where its models or data are others by now.
-    """
-    folder = run_folder(experiment)
-    state = read_state(folder)
-    if state.status != "done" or state.stop_reason == "budget":
-        return None
-    refuse_others(experiment, folder)
-    return None if faults(folder) or absent(folder, state) else state

@@ -7,20 +7,18 @@ with plain_output(): ...            whatever is printed is clean, and no termina
 
 from __future__ import annotations
 
-import base64
-import json
-import logging
 import os
 import re
 import sys
 import threading
-import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from types import TracebackType
-from typing import IO, Any
-from urllib.parse import quote
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import logging
+    from types import TracebackType
 
 _USUAL = frozenset(
     ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
@@ -87,6 +85,10 @@ def _forms(secrets: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _written(value: str) -> Iterable[str]:
+    import base64
+    import json
+    from urllib.parse import quote
+
     raw = value.encode(errors="surrogateescape")
     encoded_forms = {quote(raw, safe=""), quote(raw)}
     small = {re.sub("%..", lambda found: found[0].lower(), form) for form in encoded_forms}
@@ -128,6 +130,9 @@ def refusal(where: str, variable: str) -> str:
 
 def redact_logs() -> None:
     """Redact every log record at its birth, and every traceback that ends the program."""
+    import logging
+    import traceback
+
     make = logging.getLogRecordFactory()
     if getattr(make, "redacts", False):
         return
@@ -160,6 +165,8 @@ def show_traceback(error: BaseException) -> None:
 
 
 def _redacted_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    import traceback
+
     sys.stderr.write(redact_message("".join(traceback.format_exception(kind, error, trace))))
 
 
@@ -189,25 +196,35 @@ _SHAPES = {
     ),
 }
 """By a text that is in every key of the shape: what it is called, and the shape."""
-_COMPILED = {mark: (name, re.compile(shape, re.ASCII | re.DOTALL)) for mark, (name, shape) in _SHAPES.items()}
+
+
+@cache
+def _shape(mark: str) -> re.Pattern[str]:
+    return re.compile(_SHAPES[mark][1], re.ASCII | re.DOTALL)
+
+
+def _found(text: str) -> Iterator[tuple[str, re.Match[str]]]:
+    """Yield every shape that a text has a key of: what it is called, and the key."""
+    for mark, (name, _) in _SHAPES.items():
+        if mark in text and (match := _shape(mark).search(text)):
+            yield name, match
 
 
 def shape_in(text: str) -> str | None:
     """Return what a key in a text is called; None without one."""
-    return next((name for mark, (name, shape) in _COMPILED.items() if mark in text and shape.search(text)), None)
+    return next((name for name, _ in _found(text)), None)
 
 
 def key_in(text: str) -> str | None:
     """Return a key that is in a text; None without one."""
-    found = (shape.search(text) for mark, (_, shape) in _COMPILED.items() if mark in text)
-    return next((match[0] for match in found if match), None)
+    return next((match[0] for _, match in _found(text)), None)
 
 
 def without_keys(text: str) -> str:
     """Return a text with `[key]` in place of everything that has a key's shape."""
-    for mark, (_, shape) in _COMPILED.items():
+    for mark in _SHAPES:
         if mark in text:
-            text = shape.sub("[key]", text)
+            text = _shape(mark).sub("[key]", text)
     return text
 
 
@@ -251,7 +268,7 @@ class _Printed:
 
 @contextmanager
 def plain_output() -> Iterator[None]:
-    """Print nothing but text while this lasts, and no key: neither by us nor in tracebacks, logs and warnings."""
+    """Print nothing but text while this lasts, and no key."""
     before = sys.stdout, sys.stderr
     try:
         print_plainly()
@@ -262,7 +279,6 @@ def plain_output() -> Iterator[None]:
 
 def print_plainly() -> None:
     """Print nothing but text from here on, and no key."""
-    redact_logs()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

@@ -50,8 +50,9 @@ from llamaduo.config import Experiment
 from llamaduo.display import Display
 from llamaduo.environment import settle_libraries
 from llamaduo.files.writing import write_text
-from llamaduo.loop import run, run_folder
+from llamaduo.loop import run
 from llamaduo.records import to_json
+from llamaduo.runs.finished import run_folder
 from llamaduo.runs.folder import RunDir, _complete, read_rows
 from llamaduo.runs.layout import CHECKSUMS, marker
 from llamaduo.service import attempts, journal, loading, schema, transport

@@ -13,7 +13,8 @@ from wire_double import Double, serving
 from llamaduo.config import Experiment, Price
 from llamaduo.data.coverage import load_coverage
 from llamaduo.errors import ServiceError
-from llamaduo.loop import run, run_folder
+from llamaduo.loop import run
+from llamaduo.runs.finished import run_folder
 
 Compose = Callable[..., Experiment]
 

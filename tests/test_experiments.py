@@ -23,9 +23,9 @@ from omegaconf import OmegaConf
 from llamaduo.cli import main
 from llamaduo.compose import checked, compose
 from llamaduo.config import Experiment, conf_dir, fingerprint
-from llamaduo.loop import run_folder
 from llamaduo.quote.hours import work
 from llamaduo.records import Verdict
+from llamaduo.runs.finished import run_folder
 from llamaduo.runs.folder import read_state
 from llamaduo.runs.tracking import read_metrics
 from llamaduo.steps.growth import synthesis_requests, volume

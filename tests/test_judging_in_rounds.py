@@ -13,8 +13,9 @@ import pytest
 from fakes import JUDGED_BY_SCRIPT, quick_stages, quiet, rows_of, script_judge, verdict
 
 from llamaduo.config import Experiment
-from llamaduo.loop import run, run_folder
+from llamaduo.loop import run
 from llamaduo.records import Verdict
+from llamaduo.runs.finished import run_folder
 from llamaduo.runs.folder import read_rows
 from llamaduo.verify.compare import summary
 from llamaduo.verify.verify import verify

@@ -21,7 +21,8 @@ from llamaduo.config import Experiment
 from llamaduo.data.coverage import load_coverage
 from llamaduo.display import Display
 from llamaduo.errors import ConfigError, InputError, ServiceError
-from llamaduo.loop import finished, run, run_folder
+from llamaduo.loop import run
+from llamaduo.runs.finished import finished, run_folder
 from llamaduo.runs.folder import read_state
 from llamaduo.runs.state import RunState
 

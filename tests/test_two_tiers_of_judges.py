@@ -15,9 +15,10 @@ from llamaduo.checks import problems
 from llamaduo.config import Experiment, fingerprint
 from llamaduo.errors import ServiceError
 from llamaduo.evidence.two_tier import chosen
-from llamaduo.loop import run, run_folder
+from llamaduo.loop import run
 from llamaduo.quote.quote import quote
 from llamaduo.records import Verdict
+from llamaduo.runs.finished import run_folder
 from llamaduo.runs.folder import read_rows
 from llamaduo.studies.pages.page import run_page
 from llamaduo.studies.report import report
@@ -194,6 +195,6 @@ def test_unused_it_changes_no_name_and_no_file(compose_experiment: Compose) -> N
 def test_what_can_not_work_is_refused(
     compose_experiment: Compose, monkeypatch: pytest.MonkeyPatch, changed: list[str], said: str
 ) -> None:
-    monkeypatch.setattr("llamaduo.compose.problems", lambda _: [])
+    monkeypatch.setattr("llamaduo.checks.problems", lambda _: [])
     found = problems(compose_experiment(*TWO_TIERS, *changed))
     assert [line for line in found if said in line], found

@@ -12,7 +12,8 @@ from fakes import JUDGED_BY_SCRIPT, SMALL, quick_stages, quiet, script_judge, ve
 
 from llamaduo.config import Experiment, fingerprint
 from llamaduo.errors import ServiceError
-from llamaduo.loop import run, run_folder
+from llamaduo.loop import run
+from llamaduo.runs.finished import run_folder
 from llamaduo.runs.folder import read_state
 from llamaduo.service.unusable import quoted
 from llamaduo.verify.verify import verify

@@ -47,12 +47,13 @@ def refuse_sweeps(arguments: Sequence[str]) -> None:
             raise ConfigError(several(*argument.removeprefix("++").split("=", 1)))
 
 
-def swept(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield (key, value) of every text that a sweep gives to a key."""
+def given(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield (key, value) of every text that is given to a key, by a sweep or alone."""
     for argument in arguments:
         found = _parsed(argument)
-        values = getattr(found.value(), "list", ()) if found is not None and found.is_sweep_override() else ()
-        yield from ((found.key_or_group, value) for value in values if found and isinstance(value, str))
+        if found is not None and not found.is_delete():
+            values = getattr(found.value(), "list", ()) if found.is_sweep_override() else (found.value(),)
+            yield from ((found.key_or_group, value) for value in values if isinstance(value, str))
 
 
 def unread(argument: str) -> ConfigError:

@@ -19,8 +19,8 @@ from llamaduo.data.dataset import CoverageDataset, gate_rows
 from llamaduo.data.shots import with_nearest
 from llamaduo.evidence.two_tier import seen_of
 from llamaduo.evidence.watch import judges_in_rounds
-from llamaduo.loop import run_folder
 from llamaduo.records import Example, Prediction
+from llamaduo.runs.finished import run_folder
 from llamaduo.service import answers
 from llamaduo.service.bodies import most_tokens
 from llamaduo.service.journal import Journal

@@ -19,9 +19,9 @@ from llamaduo.config import Experiment
 from llamaduo.data.coverage import load_coverage
 from llamaduo.data.dataset import CoverageDataset, gate_rows
 from llamaduo.evidence import reach
-from llamaduo.loop import finished
 from llamaduo.quote.calls import Line, Lines, count_answers, count_judging, count_synthesis, rounds
 from llamaduo.quote.hours import CHARACTERS_A_TOKEN, Work, measured_rates, work
+from llamaduo.runs.finished import finished
 from llamaduo.service.access import journal_path
 from llamaduo.service.bodies import most_tokens
 from llamaduo.service.journal import Journal

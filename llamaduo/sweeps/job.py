@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamaduo.errors import LlamaduoError
-from llamaduo.redaction import complain, print_plainly, redact_message
+from llamaduo.redaction import complain, print_plainly, redact_logs, redact_message
 from llamaduo.runs.layout import is_run
 from llamaduo.sweeps.plan import FAILED, INTERRUPTED, RUNNING, Note, write_note
 
 if TYPE_CHECKING:
     from llamaduo.config import Experiment
+    from llamaduo.display import Display
     from llamaduo.runs.state import RunState
 
 GRACE_S = 60.0
@@ -44,9 +45,8 @@ def run_one(experiment: Experiment, *, quiet: bool = False) -> RunState:
     """Run one experiment, show it and write its page; a finished one is shown without loading anything heavy."""
     from llamaduo.display import Display, pocket_label
     from llamaduo.environment import settle_libraries
-    from llamaduo.loop import finished, run, run_folder
+    from llamaduo.runs.finished import finished, run_folder
     from llamaduo.runs.tracking import read_metrics
-    from llamaduo.studies.pages.page import write_run_page
 
     settle_libraries()
     folder = run_folder(experiment)
@@ -56,14 +56,23 @@ def run_one(experiment: Experiment, *, quiet: bool = False) -> RunState:
             lines = [*pocket_label(experiment), f"{folder} is finished already; this is its result."]
             display.start(lines, read_metrics(folder))
         else:
-            try:
-                state = run(experiment, display=display)
-            except BaseException:
-                if is_run(folder):
-                    write_run_page(folder, quiet=True)  # what has ended the run comes first, and alone
-                raise
-            write_run_page(folder)
+            state = _run(experiment, folder, display)
         display.finish(state, str(folder))
+    return state
+
+
+def _run(experiment: Experiment, folder: Path, display: Display) -> RunState:
+    """Run what is not finished, and write its page whatever becomes of it."""
+    from llamaduo.loop import run
+    from llamaduo.studies.pages.page import write_run_page
+
+    try:
+        state = run(experiment, display=display)
+    except BaseException:
+        if is_run(folder):
+            write_run_page(folder, quiet=True)  # what has ended the run comes first, and alone
+        raise
+    write_run_page(folder)
     return state
 
 
@@ -101,7 +110,7 @@ class Work:
 
     def _attempt(self, experiment: Experiment, *, quiet: bool) -> None:
         """Run the cell, and note what becomes of it."""
-        from llamaduo.loop import run_folder
+        from llamaduo.runs.finished import run_folder
 
         folder = run_folder(experiment)
 
@@ -140,6 +149,7 @@ class _Job:
         return job
 
     def __init__(self, work: Work) -> None:
+        redact_logs()
         print_plainly()
         with suppress(OSError):
             os.chdir(work.folder)

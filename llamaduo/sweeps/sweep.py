@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING
 
 from llamaduo.display import plain_console, span
 from llamaduo.errors import ConfigError, InputError, LlamaduoError, ServiceError
-from llamaduo.loop import finished, run_folder
 from llamaduo.runs import layout
+from llamaduo.runs.finished import finished, run_folder
 from llamaduo.runs.folder import read_state
 from llamaduo.runs.swept_keys import told_apart
 from llamaduo.runs.tracking import read_metrics

@@ -22,9 +22,10 @@ from llamaduo.data.dataset import Account, CoverageDataset
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError, InputError, LlamaduoError, ServiceError
 from llamaduo.files.scratch import scratch_folder
-from llamaduo.loop import run, run_folder
+from llamaduo.loop import run
 from llamaduo.records import COVERAGE, Adapter, Example, Prediction, Verdict
 from llamaduo.runs import layout
+from llamaduo.runs.finished import run_folder
 from llamaduo.runs.folder import RunDir, mark_copy
 from llamaduo.runs.identity import read_later
 from llamaduo.runs.record import RunRecord

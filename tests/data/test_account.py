@@ -13,8 +13,9 @@ from fakes import quick_stages
 
 from llamaduo.config import Experiment
 from llamaduo.display import Display
-from llamaduo.loop import run, run_folder
+from llamaduo.loop import run
 from llamaduo.quote.quote import quote
+from llamaduo.runs.finished import run_folder
 from llamaduo.studies.pages.page import write_run_page
 from llamaduo.verify.archive import pack
 

@@ -24,9 +24,10 @@ from llamaduo.local import vllm_answers, vllm_server
 from llamaduo.local.job import AnswerJob
 from llamaduo.local.model import load_chat
 from llamaduo.local.vllm_server import arguments, program
-from llamaduo.loop import run, run_folder
+from llamaduo.loop import run
 from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example, Prediction, prompt_id
+from llamaduo.runs.finished import run_folder
 from llamaduo.service.answers import repeat_number
 from llamaduo.stages.infer import infer
 

@@ -18,7 +18,8 @@ from fakes import JUDGED_BY_SCRIPT, SMALL, quick_stages, quiet, rows_of, script_
 from llamaduo.cli import main
 from llamaduo.config import Experiment
 from llamaduo.errors import InputError, LlamaduoError, RunFolderError
-from llamaduo.loop import finished, run, run_folder
+from llamaduo.loop import run
+from llamaduo.runs.finished import finished, run_folder
 from llamaduo.runs.folder import read_state
 from llamaduo.runs.layout import CHECKSUMS, marker
 from llamaduo.runs.marks import faults

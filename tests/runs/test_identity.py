@@ -12,7 +12,8 @@ from fakes import JUDGED_BY_SCRIPT, SMALL, quick_infer, quick_stages, quick_trai
 
 from llamaduo.config import Experiment, fingerprint
 from llamaduo.errors import InputError
-from llamaduo.loop import finished, run, run_folder
+from llamaduo.loop import run
+from llamaduo.runs.finished import finished, run_folder
 from llamaduo.runs.identity import identity
 from llamaduo.runs.layout import IDENTITY
 from llamaduo.verify.verify import verify

@@ -18,9 +18,10 @@ from llamaduo.cli import main
 from llamaduo.compose import compose
 from llamaduo.config import Experiment, fingerprint
 from llamaduo.errors import ConfigError, InputError
-from llamaduo.loop import run, run_folder
+from llamaduo.loop import run
 from llamaduo.quote.quote import quote
 from llamaduo.records import Verdict
+from llamaduo.runs.finished import run_folder
 from llamaduo.runs.folder import read_rows
 from llamaduo.runs.setting import rubric_copy
 from llamaduo.service import rubric

@@ -15,8 +15,9 @@ from llamaduo.config import Experiment, Infer, LocalModel, TooLong, Train, model
 from llamaduo.data.dataset import Account, CoverageDataset
 from llamaduo.errors import InputError
 from llamaduo.local.model import load_chat
-from llamaduo.loop import run, run_folder
+from llamaduo.loop import run
 from llamaduo.records import Example, prompt_id
+from llamaduo.runs.finished import run_folder
 from llamaduo.stages.check import check
 
 __all__ = ["quick_stages"]

@@ -11,7 +11,7 @@ import pytest
 from fakes import quiet
 
 from llamaduo.config import Experiment
-from llamaduo.loop import run_folder
+from llamaduo.runs.finished import run_folder
 from llamaduo.runs.folder import RunDir
 from llamaduo.runs.state import RunState
 from llamaduo.steps.steps import Steps

@@ -29,8 +29,8 @@ from llamaduo.data import coverage
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.errors import ConfigError, InputError
 from llamaduo.evidence import reach
-from llamaduo.loop import run_folder
 from llamaduo.records import to_json
+from llamaduo.runs.finished import run_folder
 from llamaduo.runs.state import RunState
 from llamaduo.sweeps.job import Work
 from llamaduo.sweeps.plan import FAILED, INTERRUPTED, RUNNING, Note, read_grid, read_note, write_note

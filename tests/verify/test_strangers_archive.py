@@ -21,7 +21,8 @@ from fakes import JUDGED_BY_SCRIPT, SMALL, quick_infer, quick_train, quiet, rows
 
 from llamaduo.cli import main
 from llamaduo.config import Experiment
-from llamaduo.loop import run, run_folder
+from llamaduo.loop import run
+from llamaduo.runs.finished import run_folder
 from llamaduo.verify import members
 from llamaduo.verify.archive import NAME, pack, unpacked
 from llamaduo.verify.verify import verify

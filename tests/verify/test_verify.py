@@ -25,7 +25,8 @@ from fakes import JUDGED_BY_SCRIPT, SMALL, quick_stages, quiet, rows_of, script_
 from llamaduo.cli import main
 from llamaduo.config import Experiment
 from llamaduo.errors import InputError, ServiceError
-from llamaduo.loop import run, run_folder
+from llamaduo.loop import run
+from llamaduo.runs.finished import run_folder
 from llamaduo.runs.layout import CHECKSUMS
 from llamaduo.service.journal import default_path
 from llamaduo.verify.archive import NAME, pack, unpacked
