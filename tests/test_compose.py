@@ -197,10 +197,6 @@ class TestComposedOnce:
         composed("task=coding")
         assert len(composings) == 1
 
-    def test_a_typo(self, composings: list[list[str]]) -> None:
-        error_of("task=codin")
-        assert len(composings) == 1
-
     def test_a_sweep_and_each_of_its_runs_launching_included(self, composings: list[list[str]]) -> None:
         found = composed("-m", "task=coding,closed_qa", "train.lora_r=4,8")
         assert len(composings) == 1 + 4
@@ -377,6 +373,7 @@ def test_composing_imports_nothing_heavy() -> None:
         (("train.epoch=3",), "train.epoch: there is no such key. Did you mean train.epochs"),
         (("-m", "train.epoch=3,4"), "train.epoch: there is no such key. Did you mean train.epochs"),
         (("-m", "train.epoch=3", "train.lora_r=4,8"), "train.epoch: there is no such key. Did you mean train.epochs"),
+        (("task=codin",), "task=codin: there is no such option. Did you mean coding?"),
         (("-m", "task=codin,coding"), "task=codin: there is no such option. Did you mean coding?"),
     ],
 )
