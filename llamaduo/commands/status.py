@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llamaduo.commands.arguments import told_apart
 from llamaduo.display import plain_console
 from llamaduo.sweeps.plan import FAILED
-from llamaduo.sweeps.status import DONE, INTERRUPTED, LEFT_OVER, RUNNING, CellStatus, Status, status
+from llamaduo.sweeps.status import DONE, INTERRUPTED, LEFT_OVER, RUNNING, RunStatus, Status, status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -70,7 +70,7 @@ def rendered(found: Status) -> list[RenderableType]:
     return [table, "", *lines]
 
 
-def _what(cell: CellStatus) -> str:
+def _what(cell: RunStatus) -> str:
     if cell.status == DONE:
         return f"stopped by {cell.stop_reason}"
     if cell.status == RUNNING:

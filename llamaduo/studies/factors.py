@@ -74,7 +74,7 @@ def setting(row: Row) -> tuple[Any, ...]:
     return key(row | {OTHER: row.get(OTHER)}, names)
 
 
-def swept(rows: Sequence[Row]) -> list[str]:
+def varying(rows: Sequence[Row]) -> list[str]:
     """Return the columns needed to tell runs apart, the study first if it is one of them.
 
     A column that goes with others (an alpha that is always twice the rank) is left out, the later one of the two. The

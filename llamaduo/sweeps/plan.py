@@ -28,7 +28,7 @@ RUNNING, FAILED, INTERRUPTED = "running", "failed", "interrupted"
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlannedRun:
     """A run that a sweep has asked for."""
 
     run: str
@@ -66,10 +66,10 @@ class Note:
     """Process id of the sweep that it belongs to."""
 
 
-def cell_of(run: str, overrides: Sequence[str], experiment: Experiment, configuration: str, sweep: str) -> Cell:
+def cell_of(run: str, overrides: Sequence[str], experiment: Experiment, configuration: str, sweep: str) -> PlannedRun:
     """Return a line of the plan, of a sweep (a process) of a configuration (a file's name)."""
     judge = experiment.judge
-    return Cell(
+    return PlannedRun(
         run=run,
         overrides=list(overrides),
         task=experiment.task.name,
@@ -83,7 +83,7 @@ def cell_of(run: str, overrides: Sequence[str], experiment: Experiment, configur
     )
 
 
-def add_to_grid(study: Path, cells: Sequence[Cell]) -> None:
+def add_to_grid(study: Path, cells: Sequence[PlannedRun]) -> None:
     """Put a sweep's cells into a study's plan; those of the same folder are replaced.
 
     Those of other sweeps stay. Of an earlier sweep of the same configuration, they are left over from now on.
@@ -99,11 +99,11 @@ def add_to_grid(study: Path, cells: Sequence[Cell]) -> None:
         write_text(study / "grid.json", json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_grid(study: Path) -> list[Cell]:
+def read_grid(study: Path) -> list[PlannedRun]:
     """Return the plan of a study, in the order in which it was asked for; none if it never was a sweep."""
     path = study / "grid.json"
     try:
-        return [Cell(**cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+        return [PlannedRun(**cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

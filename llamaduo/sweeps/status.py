@@ -33,7 +33,7 @@ from llamaduo.runs.lock import at_work, holder
 from llamaduo.runs.saved_config import plain_yaml, typed
 from llamaduo.runs.swept_keys import told_apart
 from llamaduo.studies.factors import apart
-from llamaduo.sweeps.plan import FAILED, Cell, read_grid, read_note
+from llamaduo.sweeps.plan import FAILED, PlannedRun, read_grid, read_note
 
 if TYPE_CHECKING:
     pass
@@ -44,7 +44,7 @@ _BASES = ("same model and task", "same model", "whole study")
 
 
 @dataclass(frozen=True)
-class CellStatus:
+class RunStatus:
     """Where one run stands."""
 
     run: str
@@ -80,7 +80,7 @@ class Status:
     """Where the runs below a folder stand."""
 
     folder: str
-    cells: tuple[CellStatus, ...]
+    cells: tuple[RunStatus, ...]
     counts: dict[str, int]
     cost_usd: float
     """Sum over runs: a reply that several runs share, as the same synthesis, was paid once and counts in each."""
@@ -119,7 +119,7 @@ def status(directory: str) -> Status:
 # reading
 
 
-def _runs(root: Path) -> Iterator[tuple[Path, Cell | None]]:
+def _runs(root: Path) -> Iterator[tuple[Path, PlannedRun | None]]:
     """Yield every run's folder, planned ones first and in the plan's order, each with its line of the plan."""
     if is_run(root):
         planned = {cell.run: cell for cell in read_grid(root.parent)}
@@ -144,7 +144,7 @@ def _first_met(folder: Path, met: set[str]) -> bool:
     return new
 
 
-_Run = tuple[Path, Cell | None]
+_Run = tuple[Path, PlannedRun | None]
 
 
 def _swept(runs: Sequence[_Run]) -> list[tuple[_Run, dict[str, str]]]:
@@ -187,16 +187,16 @@ def _folders(folder: Path) -> list[Path]:
     return [Path(path) for _, path in folders]
 
 
-def _cell(folder: Path, planned: Cell | None) -> CellStatus:
+def _cell(folder: Path, planned: PlannedRun | None) -> RunStatus:
     task, model = (planned.task, planned.local_model) if planned else _named(folder)
-    nothing = CellStatus(folder.name, folder.parent.name, task, model, WAITING, None, 0, None, None, None, 0.0, 0.0)
+    nothing = RunStatus(folder.name, folder.parent.name, task, model, WAITING, None, 0, None, None, None, 0.0, 0.0)
     found = _begun(folder, nothing) if is_run(folder) else _noted(folder, nothing)
     if planned and planned.left_over and found.status in (WAITING, INTERRUPTED) and not at_work(planned.sweep):
         return replace(found, status=LEFT_OVER)
     return found
 
 
-def _begun(folder: Path, nothing: CellStatus) -> CellStatus:
+def _begun(folder: Path, nothing: RunStatus) -> RunStatus:
     """Return where a run with a state stands; raises RunFolderError where what that is read from is damaged."""
     state = read_state(folder)
     refuse_damaged(folder, artifacts=False)
@@ -215,7 +215,7 @@ def _begun(folder: Path, nothing: CellStatus) -> CellStatus:
     )
 
 
-def _noted(folder: Path, nothing: CellStatus) -> CellStatus:
+def _noted(folder: Path, nothing: RunStatus) -> RunStatus:
     """Return where a cell without a state stands: what the note of its last attempt says."""
     note = read_note(folder)
     if note is None:
@@ -275,7 +275,7 @@ def _seconds(folder: Path) -> float:
 # estimating
 
 
-def _with_time_left(cells: Sequence[CellStatus]) -> list[CellStatus]:
+def _with_time_left(cells: Sequence[RunStatus]) -> list[RunStatus]:
     """Fill in how long each run will still take, by the finished runs that are most like it."""
     finished: dict[tuple[str, ...], list[float]] = {}
     for cell in cells:
@@ -286,11 +286,11 @@ def _with_time_left(cells: Sequence[CellStatus]) -> list[CellStatus]:
     return [_estimated(cell, medians) for cell in cells]
 
 
-def _kinds(cell: CellStatus) -> tuple[tuple[str, ...], ...]:
+def _kinds(cell: RunStatus) -> tuple[tuple[str, ...], ...]:
     return (cell.study, cell.local_model, cell.task), (cell.study, cell.local_model), (cell.study,)
 
 
-def _estimated(cell: CellStatus, medians: dict[tuple[str, ...], float]) -> CellStatus:
+def _estimated(cell: RunStatus, medians: dict[tuple[str, ...], float]) -> RunStatus:
     if cell.status == DONE:
         return replace(cell, seconds_left=0.0)
     for kind, basis in zip(_kinds(cell), _BASES, strict=True):
@@ -299,7 +299,7 @@ def _estimated(cell: CellStatus, medians: dict[tuple[str, ...], float]) -> CellS
     return cell
 
 
-def _time_left(cells: Sequence[CellStatus], at_once: int) -> tuple[float | None, str]:
+def _time_left(cells: Sequence[RunStatus], at_once: int) -> tuple[float | None, str]:
     """Return the seconds that the study will still take, and what that rests on."""
     open_cells = [cell for cell in cells if cell.status in (RUNNING, WAITING, INTERRUPTED)]
     if not open_cells:

@@ -39,8 +39,8 @@ from llamaduo.sweeps.plan import (
     FAILED,
     INTERRUPTED,
     RUNNING,
-    Cell,
     Note,
+    PlannedRun,
     add_to_grid,
     cell_of,
     forget_note,
@@ -112,7 +112,7 @@ def _refuse_one_folder_for_two(cells: Sequence[Experiment], overrides: Sequence[
 def _plan(cells: Sequence[Experiment], sweep: Sweep) -> None:
     """Write `grid.json` of every study of the sweep."""
     who = f"pid {os.getpid()} on {socket.gethostname()}"
-    studies: dict[Path, list[Cell]] = {}
+    studies: dict[Path, list[PlannedRun]] = {}
     for experiment, texts in zip(cells, sweep.overrides, strict=True):
         folder = run_folder(experiment)
         studies.setdefault(folder.parent, []).append(cell_of(folder.name, texts, experiment, sweep.configuration, who))

@@ -17,7 +17,7 @@ import pytest
 
 from llamaduo import cli
 from llamaduo.cli import main
-from llamaduo.sweeps.plan import Cell, add_to_grid
+from llamaduo.sweeps.plan import PlannedRun, add_to_grid
 from tests.made_runs import make_run
 
 NO_ROBOTS = Path(__file__).parents[3] / "shared/data/no_robots_coding.jsonl"
@@ -75,7 +75,9 @@ def test_a_reader_that_goes_away_is_no_fault(
     arguments: tuple[str, ...], buffered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", "" if buffered else "1")
-    add_to_grid(Path("results/s"), [Cell(f"run{n}", [], "coding", "m", None, ["j"], "clean", 8) for n in range(2000)])
+    add_to_grid(
+        Path("results/s"), [PlannedRun(f"run{n}", [], "coding", "m", None, ["j"], "clean", 8) for n in range(2000)]
+    )
     command = [sys.executable, "-m", "llamaduo", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -103,7 +105,7 @@ def test_a_full_disk_behind_stdout_is_one_line_when_all_is_done(arguments: tuple
     if arguments[0] == "report":
         make_run(Path("results/s/a"))
     else:
-        add_to_grid(Path("results/s"), [Cell("a", [], "coding", "m", None, ["j"], "clean", 8)])
+        add_to_grid(Path("results/s"), [PlannedRun("a", [], "coding", "m", None, ["j"], "clean", 8)])
     with open("/dev/full", "w", encoding="utf-8") as full:
         command = [sys.executable, "-m", "llamaduo", *arguments]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from llamaduo.runs.swept_keys import in_plan, shown, told_apart
 from llamaduo.runs.tracking import Target, _settings
-from llamaduo.sweeps.plan import Cell, add_to_grid
+from llamaduo.sweeps.plan import PlannedRun, add_to_grid
 
 
-def planned(run: str, *overrides: str) -> Cell:
-    return Cell(run, list(overrides), "coding", "m", None, ["j"], "clean", 8)
+def planned(run: str, *overrides: str) -> PlannedRun:
+    return PlannedRun(run, list(overrides), "coding", "m", None, ["j"], "clean", 8)
 
 
 def test_only_keys_in_which_runs_differ_tell_them_apart() -> None:

@@ -18,12 +18,12 @@ from llamaduo.errors import InputError
 from llamaduo.records import to_json
 from llamaduo.runs.folder import RunDir
 from llamaduo.runs.state import RunState
-from llamaduo.sweeps.plan import FAILED, RUNNING, Cell, Note, add_to_grid, read_grid, write_note
-from llamaduo.sweeps.status import CellStatus, Status, status
+from llamaduo.sweeps.plan import FAILED, RUNNING, Note, PlannedRun, add_to_grid, read_grid, write_note
+from llamaduo.sweeps.status import RunStatus, Status, status
 
 
-def planned(run: str, task: str = "coding", model: str = "m") -> Cell:
-    return Cell(run, [f"task={task}"], task, model, None, ["j"], "clean", 8)
+def planned(run: str, task: str = "coding", model: str = "m") -> PlannedRun:
+    return PlannedRun(run, [f"task={task}"], task, model, None, ["j"], "clean", 8)
 
 
 def made(study: Path, run: str, state: RunState, seconds: float | None = None) -> Path:
@@ -35,7 +35,7 @@ def made(study: Path, run: str, state: RunState, seconds: float | None = None) -
     return folder
 
 
-def of(found: Status, run: str) -> CellStatus:
+def of(found: Status, run: str) -> RunStatus:
     return next(cell for cell in found.cells if cell.run == run)
 
 
@@ -219,7 +219,7 @@ def test_five_hundred_cells(tmp_path: Path) -> None:
 
 
 def test_what_was_swept_is_in_columns() -> None:
-    cells = [Cell(f"m-coding-0000000{r}", [f"train.lora_r={r}", "a=1"], "coding", "m", None, ["j"], "clean", r)
+    cells = [PlannedRun(f"m-coding-0000000{r}", [f"train.lora_r={r}", "a=1"], "coding", "m", None, ["j"], "clean", r)
              for r in (4, 8)]  # fmt: skip
     add_to_grid(Path("results/s"), cells)
     found = status("results")

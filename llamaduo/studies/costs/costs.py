@@ -23,7 +23,7 @@ from llamaduo.runs.record import RunRecord
 from llamaduo.service.prices import Tariff, tariff
 from llamaduo.studies.costs import speed
 from llamaduo.studies.costs.amounts import Amount, amounts, scaled
-from llamaduo.studies.costs.spent import spending
+from llamaduo.studies.costs.by_stage import spending
 from llamaduo.studies.study import Study
 from llamaduo.studies.tidy import identity
 

@@ -30,7 +30,7 @@ from llamaduo.runs.layout import ACCOUNT, REPORT, TEST
 from llamaduo.runs.record import RunRecord, read_runs, read_tree
 from llamaduo.stages.curate import REASONS
 from llamaduo.studies.answers import Scores, reported_scores
-from llamaduo.studies.costs.spent import SHARES, data_flow, seconds, spending
+from llamaduo.studies.costs.by_stage import SHARES, data_flow, seconds, spending
 from llamaduo.studies.factors import OTHER, identities
 from llamaduo.studies.pages.bundle import SCORES, pack
 from llamaduo.studies.pages.curves import curve, gate_of, series

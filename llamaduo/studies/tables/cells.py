@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from llamaduo.evidence.compare import ByPrompt, by_prompt, cut, difference, holm, mean, p_value, together, widened
 from llamaduo.evidence.resample import NOTHING, Measure
-from llamaduo.studies.factors import REPEATS, identities, in_order, key, setting, shown, swept
+from llamaduo.studies.factors import REPEATS, identities, in_order, key, setting, shown, varying
 from llamaduo.studies.parts import Cell
 from llamaduo.studies.study import Study
 from llamaduo.studies.tidy import Row, training_sd
@@ -189,7 +189,7 @@ def usual_n(found: Iterable[Measure]) -> tuple[int, int] | None:
 
 def row_names(rows: Sequence[Row], *columns: str) -> list[str]:
     """Return the columns that name the rows of a table: what is swept, without its columns and without repeats."""
-    names = [name for name in swept(rows) if name not in (*REPEATS, *columns)]
+    names = [name for name in varying(rows) if name not in (*REPEATS, *columns)]
     return names or ["local_model"]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llamaduo.studies.factors import NAMES, REPEATS, contexts, identities, swept
+from llamaduo.studies.factors import NAMES, REPEATS, contexts, identities, varying
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.study import Study
 from llamaduo.studies.tables.cells import BOLD, INTERVALS, SCORES, Candidates, Scored, best, count, label, number
@@ -26,7 +26,7 @@ Levels = dict[Any, list[str]]
 def factor_tables(study: Study, scored: Scored) -> Iterator[Table]:
     """Yield the tables of a study's factors; none for a factor that never varies within one setting."""
     rows = identities(study)
-    names = swept(rows)
+    names = varying(rows)
     done = [row for row in rows if scored.row(row["run"])]
     for factor in names:
         if factor in ("task", "local_model", "judges", "study", *REPEATS):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from llamaduo.display import pocket_note
 from llamaduo.evidence.resample import NOTHING, Measure
 from llamaduo.runs.record import RunRecord
-from llamaduo.studies.factors import NAMES, contexts, identities, swept
+from llamaduo.studies.factors import NAMES, contexts, identities, varying
 from llamaduo.studies.parts import Cell, Table
 from llamaduo.studies.published import Published, published_scores, published_wins
 from llamaduo.studies.study import Study
@@ -189,7 +189,7 @@ def wins_table(study: Study, scored: Scored) -> Iterator[Table]:
 def _comparisons(study: Study, scored: Scored) -> Iterator[tuple[str, dict[str, list[str]], str, str]]:
     """Yield task, runs of each model, judge and score of every comparison that the study makes between models."""
     rows = [row for row in identities(study) if row["method"] == "fine-tuned" and scored.row(row["run"])]
-    for levels in contexts(rows, swept(rows), "local_model").values():
+    for levels in contexts(rows, varying(rows), "local_model").values():
         runs = {model: [row["run"] for row in found] for model, found in levels.items()}
         (first, *_) = levels.values()
         judges = first[0]["judges"].split(" + ")

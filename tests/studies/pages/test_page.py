@@ -23,7 +23,7 @@ from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
 from llamaduo.runs.record import RunRecord, read_runs
 from llamaduo.runs.saved_config import typed
-from llamaduo.studies.costs.spent import data_flow, seconds, spending
+from llamaduo.studies.costs.by_stage import data_flow, seconds, spending
 from llamaduo.studies.pages import bundle
 from llamaduo.studies.pages.curves import curve
 from llamaduo.studies.pages.page import outcome, run_page, study_page, write_run_page

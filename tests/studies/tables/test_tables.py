@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from llamaduo.evidence.scorecard import score
 from llamaduo.records import Verdict
 from llamaduo.runs.folder import read_rows
-from llamaduo.studies.factors import OTHER, contexts, identities, setting, swept
+from llamaduo.studies.factors import OTHER, contexts, identities, setting, varying
 from llamaduo.studies.notebook import listing
 from llamaduo.studies.pages.page import study_page
 from llamaduo.studies.parts import Cell, Table
@@ -282,7 +282,7 @@ def test_swept_columns_that_go_with_others_are_left_out() -> None:
     rows = [{"study": "s", "task": "t", "local_model": "m", "lora_r": r, "lora_alpha": 2 * r, "seed": s, "judges": "j"}
             for r in (4, 8) for s in (1, 2)]  # fmt: skip
     full = [dict.fromkeys((*IDENTITY, "judges")) | row for row in rows]
-    assert swept(full) == ["lora_r", "seed"]
+    assert varying(full) == ["lora_r", "seed"]
     assert list(contexts(full, ["lora_r", "seed"], "lora_r")) == [()]
 
 
@@ -291,7 +291,7 @@ def test_swept_columns_that_go_with_others_are_left_out() -> None:
 def test_swept_columns_tell_apart_what_all_columns_tell_apart(values: list[tuple[int | None, ...]]) -> None:
     names = ("task", "lora_r", "seed")
     rows = [dict.fromkeys((*IDENTITY, "judges")) | dict(zip(names, value, strict=True)) for value in values]
-    kept = swept(rows)
+    kept = varying(rows)
     assert len({tuple(row[name] for name in kept) for row in rows}) == len(set(values))
 
 
@@ -547,7 +547,7 @@ def test_runs_that_are_alike_in_all_columns_are_told_apart_by_the_rest_of_their_
     study = read_study(Path("s"))
     rows = identities(study)
     assert [row[OTHER] for row in rows] == ["train.weight_decay=0.0", "train.weight_decay=0.1"]
-    assert swept(rows) == [OTHER]
+    assert varying(rows) == [OTHER]
     assert len({setting(row) for row in rows}) == 2
     overview = tables()["runs"]
     assert [row[overview.header.index("other settings")].text for row in overview.rows] == [row[OTHER] for row in rows]
