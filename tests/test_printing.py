@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import logging
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from fakes import quick_stages
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +23,7 @@ from llamaduo.cli import main
 from llamaduo.display import Display, plain_console
 from llamaduo.redaction import plain_output, printable
 
+__all__ = ["quick_stages"]
 KEY = "sk-canary-0aG7Zk4TwE2x9Lm"
 
 
@@ -122,6 +127,35 @@ def test_a_command_prints_on_any_terminal(encoding: str) -> None:
     assert b"donn" in done.stderr
     assert b"fault of llamaduo's" not in done.stderr
     assert b"\x1b" not in done.stderr
+
+
+def _nobody(number: int) -> None:
+    raise KeyError(f"getpwuid(): uid not found: {number}")
+
+
+@pytest.mark.usefixtures("quick_stages")
+@pytest.mark.parametrize("where", ["on an ASCII terminal", "on a full disk", "into a closed pipe", "without a home"])
+def test_a_whole_run_comes_to_its_end_wherever_it_prints(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: io.TextIOWrapper = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    if where == "on a full disk":
+        if not Path("/dev/full").exists():
+            pytest.skip("there is no /dev/full")
+        shown = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w", encoding="utf-8")
+    elif where == "into a closed pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+        shown = os.fdopen(writing, "w", encoding="utf-8")
+    elif where == "without a home":
+        monkeypatch.setattr("pwd.getpwuid", _nobody)
+        for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "LLAMADUO_HOME"):
+            monkeypatch.delenv(name, raising=False)
+    with contextlib.suppress(OSError), shown:
+        monkeypatch.setattr(sys, "stdout", shown)
+        main(["run", "preset=smoke", "loop.max_iterations=1", "study=donn\u00e9es"])
+    states = [json.loads(path.read_text())["status"] for path in tmp_path.glob("results/*/*/state.json")]
+    assert states == ["done"]
 
 
 class Unraisable(NamedTuple):

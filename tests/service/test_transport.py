@@ -6,14 +6,22 @@ import dataclasses
 import datetime
 import email.utils
 import json
-from collections.abc import Callable
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import certifi
 import httpx
 import pytest
 from litellm_faults import broken, fault, timeout
+from wire_double import Answer, OpenAI
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError, ServiceError, TransientError
@@ -93,6 +101,59 @@ def test_the_usual_variables_of_certificates_are_heeded_beside_ssl_cert_file(
     assert loading.trusted().cert_store_stats()["x509_ca"] == before
     monkeypatch.setenv(variable, str(own))
     assert loading.trusted().cert_store_stats()["x509_ca"] == before + 1
+
+
+class Encrypted(BaseHTTPRequestHandler):
+    """A server of OpenAI's format, whatever it is asked."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        body = json.dumps(OpenAI.answer(Answer("m", "from behind TLS", "stop", 3, 3, "1"))).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[str]:
+    """Return the address of a TLS server whose certificate is `own.pem`, and signed by nobody else."""
+    program = shutil.which("openssl") or pytest.skip("there is no openssl")
+    key, own = str(tmp_path / "key.pem"), str(tmp_path / "own.pem")
+    made = [program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key, "-out", own]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*made, *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own, key)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Encrypted)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+ASKS = """
+import asyncio, sys
+from llamaduo.config import ServiceLLM
+from llamaduo.service import transport
+for provider in ("openai", "hosted_vllm"):
+    llm = ServiceLLM("m", provider, "m", base_url=sys.argv[1], key_required=False, timeout_s=20.0)
+    print(asyncio.run(transport.call(llm, "a prompt", schema=None, seed=0)))
+"""
+
+
+def test_a_server_whose_certificate_requests_ca_bundle_names_is_trusted(encrypted: str, tmp_path: Path) -> None:
+    others = ("CURL_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy")
+    environment = {name: value for name, value in os.environ.items() if name not in others}
+    environment["REQUESTS_CA_BUNDLE"] = str(tmp_path / "own.pem")
+    command = [sys.executable, "-c", ASKS, encrypted]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    assert done.stdout.count("from behind TLS") == 2, done.stderr
 
 
 def test_a_key_that_is_not_required_may_be_missing() -> None:

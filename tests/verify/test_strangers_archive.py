@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import json
 import lzma
+import signal
 import struct
+import subprocess
+import sys
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -262,6 +266,30 @@ def test_an_untouched_one_is_sound(files: Files, tmp_path: Path, capsys: pytest.
     assert code == 0, printed
     mtime = extended({"mtime": "1.5", "path": "replies.jsonl"}, content=files.pop("replies.jsonl"))
     assert verified(packed(files, mtime), tmp_path, capsys)[0] == 0
+
+
+KILLED = """
+import os, signal, sys
+from llamaduo.commands import verify as command
+command.verify = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+from llamaduo.cli import main
+main(["verify", sys.argv[1]])
+"""
+
+
+def test_what_a_killed_verify_has_unpacked_is_gone_after_the_next_command(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    temporary, archive = tmp_path / "temporary", tmp_path / "theirs.tar.xz"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    archive.write_bytes(packed(files))
+    done = subprocess.run([sys.executable, "-c", KILLED, str(archive)], check=False, timeout=100)
+    assert done.returncode == -signal.SIGKILL
+    assert list(temporary.rglob("state.json"))  # it was at work
+    assert main(["verify", str(archive)]) == 0, capsys.readouterr().out
+    assert list(temporary.iterdir()) == []
 
 
 def _leaves(tree: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
