@@ -153,7 +153,7 @@ def test_a_whole_run_comes_to_its_end_wherever_it_prints(
             monkeypatch.delenv(name, raising=False)
     with contextlib.suppress(OSError), shown:
         monkeypatch.setattr(sys, "stdout", shown)
-        main(["run", "preset=smoke", "loop.max_iterations=1", "study=donn\u00e9es"])
+        main(["run", "preset=smoke", "loop.max_iterations=1", 'study="donn\u00e9es"'])
     states = [json.loads(path.read_text())["status"] for path in tmp_path.glob("results/*/*/state.json")]
     assert states == ["done"]
 
