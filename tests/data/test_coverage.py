@@ -502,3 +502,12 @@ def test_a_hubs_small_test_split_is_completed_from_its_training_split() -> None:
     assert_disjoint(dataset, 316)
     data.test_least = 0
     assert len(coverage._from_tables(tables, data).test) == 16
+
+
+def test_programs_load_an_experiments_data_by_the_name_that_they_know() -> None:
+    from llamaduo.compose import compose
+    from llamaduo.steps import load_data
+
+    composed = compose(["task=coding"])
+    assert composed is not None
+    assert len(load_data(composed.experiments[0]).train) > 0
