@@ -1,6 +1,6 @@
 # make run     set up, then run the whole loop offline (the pocket profile)
 # make test    set up, then run every test
-# make check   format, lint, types, import layers
+# make check   format, lint, types, import layers, the package's shape
 # make browser install Chromium for the tests of the pages, where it is missing (Debian, as root)
 # make proof   the slow proofs; figures go to docs/proof.md
 # make clean   remove the virtual environment and caches; results stay
@@ -29,6 +29,7 @@ check: .venv/ready
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python benchmarks/shape.py
 
 browser:
 	@command -v chromium chromium-browser google-chrome > /dev/null || \

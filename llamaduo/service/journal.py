@@ -24,7 +24,6 @@ import fcntl
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -37,7 +36,7 @@ from llamaduo.service import attempts
 from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short
 from llamaduo.service.liveness import Owner, alive, clear, stopped, who
 from llamaduo.service.one_host import claim, release
-from llamaduo.service.repair import copy_sound_rows, is_foreign, is_sound
+from llamaduo.service.repair import is_sound, salvaged
 from llamaduo.service.schema import (
     SELECT_REPLY,
     connect,
@@ -45,7 +44,6 @@ from llamaduo.service.schema import (
     is_empty,
     is_first,
     reply_is_sound,
-    version_in,
 )
 from llamaduo.service.stops import unstopped
 
@@ -328,29 +326,8 @@ class Journal:
             raise InputError(
                 f"journal {self.path}: it is damaged, and another process uses it: stop that one, then run again."
             )
-        with self.path.open("rb") as file:
-            newer = version_in(file.read(100))
-        if newer:
-            raise InputError(
-                f"journal {self.path}: it is damaged, and of format {newer}, which this llamaduo doesn't know: "
-                "it is left as it is; use the newer llamaduo that made it."
-            )
-        fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
-        counts = copy_sound_rows(self.path, fresh)
-        if not any(counts.values()) and is_foreign(self.path):
-            fresh.unlink()
-            raise InputError(f"journal {self.path}: it is no journal; set service.journal to another file.")
-        kept = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
-        for end in ("-wal", "-shm"):
-            if Path(f"{self.path}{end}").exists():
-                os.replace(f"{self.path}{end}", f"{kept}{end}")
-        os.link(self.path, kept)
-        os.replace(fresh, self.path)
+        self.notes.append(salvaged(self.path))
         self._share_again()
-        self.notes.append(
-            f"journal {self.path}: it was damaged; {counts['replies']:,} replies are sound and kept, the rest is "
-            f"bought again when it is needed. The damaged file: {kept.name}."
-        )
 
 
 def _share(path: Path) -> int:

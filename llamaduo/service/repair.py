@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llamaduo.errors import InputError
 from llamaduo.service.salvage import layouts, rows
 from llamaduo.service.schema import (
     ATTEMPT,
@@ -24,6 +27,7 @@ from llamaduo.service.schema import (
     request_key,
     schema_of,
     todays,
+    version_in,
 )
 
 
@@ -56,7 +60,7 @@ def _header_is_sound(path: Path) -> bool:
     return before_the_first_checkpoint or (header[:16] == magic and header[18:20] in (b"\1\1", b"\2\2"))
 
 
-def is_foreign(path: Path) -> bool:
+def _is_foreign(path: Path) -> bool:
     """Tell whether a file of which no row could be read was never a journal: no SQLite file, or one of other tables."""
     magic = todays()[1][:16]
     with path.open("rb") as file:
@@ -102,7 +106,7 @@ def _is_sum(value: Any) -> bool:
     return isinstance(value, int | float) and 0 <= value < math.inf
 
 
-def copy_sound_rows(damaged: Path, fresh: Path) -> dict[str, int]:
+def _copy_sound_rows(damaged: Path, fresh: Path) -> dict[str, int]:
     """Fill a new journal with the sound rows of a damaged one; return how many of each table.
 
     What SQLite can still read counts, and what lies on the pages; these are cut as SQLite cuts them, or as the header
@@ -151,3 +155,32 @@ def _by_sqlite(path: Path, table: str) -> Iterator[tuple[int, Sequence[Any]]]:
             wanted = ", ".join(name if name in there else "NULL" for name in _COLUMNS[table])
             for row in db.execute(f"SELECT rowid, id, {wanted} FROM {table}"):
                 yield row[0], row[1:]
+
+
+def salvaged(path: Path) -> str:
+    """Put every row of a journal that can be read and is sound into a new file, keep the old one beside it; say so.
+
+    Nobody else may use it meanwhile. Raises InputError for what is no journal, or a newer one.
+    """
+    with path.open("rb") as file:
+        newer = version_in(file.read(100))
+    if newer:
+        raise InputError(
+            f"journal {path}: it is damaged, and of format {newer}, which this llamaduo doesn't know: "
+            "it is left as it is; use the newer llamaduo that made it."
+        )
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    counts = _copy_sound_rows(path, fresh)
+    if not any(counts.values()) and _is_foreign(path):
+        fresh.unlink()
+        raise InputError(f"journal {path}: it is no journal; set service.journal to another file.")
+    kept = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
+    for end in ("-wal", "-shm"):
+        if Path(f"{path}{end}").exists():
+            os.replace(f"{path}{end}", f"{kept}{end}")
+    os.link(path, kept)
+    os.replace(fresh, path)
+    return (
+        f"journal {path}: it was damaged; {counts['replies']:,} replies are sound and kept, the rest is "
+        f"bought again when it is needed. The damaged file: {kept.name}."
+    )
