@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.file_config_source import FileConfigSource as HydrasFiles
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
@@ -76,8 +76,11 @@ def _paths(tree: Any, prefix: str = "") -> Iterator[str]:
         yield from _paths(value, f"{prefix}{name}.")
 
 
-class Files(FileConfigSource):
-    """Hydra's source of files, which parses none that comes to more than a configuration can."""
+class FileConfigSource(HydrasFiles):
+    """Hydra's source of files, which parses none that comes to more than a configuration can.
+
+    Hydra registers its own again as it launches, and passes it over beside one of the same name.
+    """
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Return a configuration; raises ConfigError for one that would fill the memory."""
@@ -93,8 +96,8 @@ class Files(FileConfigSource):
 
 
 def read_files_with_limits() -> None:
-    """Let Hydra read files by `Files`; its plugins have to be known already."""
-    SourcesRegistry.instance().types["file"] = Files
+    """Let Hydra read files by ours; its plugins have to be known already."""
+    SourcesRegistry.instance().types["file"] = FileConfigSource
 
 
 def refuse_search_path(entries: Iterable[Any]) -> None:
