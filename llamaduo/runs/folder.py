@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 from llamaduo.environment import network_file_system
 from llamaduo.errors import RunFolderError, ServiceError
+from llamaduo.files.regular import read, regular
 from llamaduo.files.writing import private, sync, write_bytes, write_text, writing
 from llamaduo.records import from_json, to_json
 from llamaduo.runs import layout, lock
@@ -245,7 +246,8 @@ class RunDir:
             f"{path}: damaged ({found.fault}); it is made again" + (", nothing is bought." * (again is Again.same))
         )
         self._forget(path)
-        marker(path).unlink(missing_ok=True)
+        with writing(path):
+            marker(path).unlink(missing_ok=True)
         write_text(path, text)
         _mark(path, float(mark.get("seconds", 0.0)))
 
@@ -260,7 +262,7 @@ class RunDir:
         """Keep a copy of an artifact's marker, and the sha256 of an adapter's record, which is read alone."""
         _note_checksum(self.path, path, read_mark(path))
         if path.is_dir():
-            _note_checksum(self.path, path / RECORD, [hashlib.sha256((path / RECORD).read_bytes()).hexdigest()])
+            _note_checksum(self.path, path / RECORD, [hashlib.sha256(read(path / RECORD)).hexdigest()])
 
     def _forget(self, path: Path) -> None:
         """Forget what an artifact was before: it is made anew."""
@@ -291,7 +293,7 @@ def read_state(path: Path, *, compared: bool = True) -> RunState:
     if fault:
         raise RunFolderError(f"{file}: damaged ({fault}); {way_on}")
     try:
-        return _checked_state(from_json(RunState, file.read_text(encoding="utf-8")))
+        return _checked_state(from_json(RunState, read(file).decode()))
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RunFolderError(f"{file}: can't be read ({error}); {way_on}") from error
 
@@ -322,7 +324,7 @@ def refuse_damaged(folder: Path, *, artifacts: bool = True) -> None:
 
 def _read(path: Path, parse: Callable[[str], Value]) -> Value:
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(read(path).decode())
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RunFolderError(
             f"{path}: can't be read ({error}); bring back a copy, or remove it and its marker."
@@ -332,10 +334,10 @@ def _read(path: Path, parse: Callable[[str], Value]) -> Value:
 def read_rows(path: Path, kind: type[Record]) -> list[Record]:
     """Return the records of a JSONL file; raises RunFolderError with the line that can't be read."""
     records = []
-    with open(path, encoding="utf-8") as file:
+    with open(regular(path), encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
                 records.append(from_json(kind, line))
-            except (ValueError, TypeError, AttributeError) as error:
+            except (ValueError, TypeError, AttributeError, RecursionError) as error:
                 raise RunFolderError(f"{path}:{number}: can't be read ({error}); move the run elsewhere.") from error
     return records

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from llamaduo.config import DataSource, Experiment, contents_of, is_pocket
 from llamaduo.errors import InputError
+from llamaduo.files.regular import read_json
 from llamaduo.runs.folder import write_kept
 from llamaduo.runs.layout import IDENTITY
 from llamaduo.runs.marks import kept_fault
@@ -75,7 +76,7 @@ def recorded(folder: Path) -> dict[str, str]:
         return {}
     fault = kept_fault(file)
     try:
-        tree = json.loads(file.read_text(encoding="utf-8"))
+        tree = read_json(file)
     except (OSError, ValueError) as error:
         tree, fault = None, fault or f"can't be read: {error}"
     if fault or not isinstance(tree, dict):

@@ -14,9 +14,11 @@ holds its size, its sha256 and the seconds that it took: {"bytes": 812, "sha256"
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
 from typing import Any
+
+from llamaduo.files.regular import read_json
 
 CONFIG, ENVIRONMENT, IDENTITY, ACCOUNT, RUBRIC = (
     "config.yaml", "environment.json", "identity.json", "data.json", "judge_prompt.txt"
@@ -84,9 +86,9 @@ def marked(folder: Path, name: str = "*") -> list[Path]:
 def read_mark(path: Path) -> dict[str, Any] | None:
     """Return what an artifact's marker holds, None for one that can't be read."""
     try:
-        tree = json.loads(marker(path).read_text(encoding="utf-8"))
-        return tree if isinstance(tree, dict) and float(tree.get("seconds", 0.0)) >= 0 else None
-    except (OSError, ValueError, TypeError):
+        tree = read_json(marker(path))
+        return tree if isinstance(tree, dict) and 0 <= float(tree.get("seconds", 0.0)) < math.inf else None
+    except (OSError, ValueError, TypeError, OverflowError):
         return None
 
 

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from llamaduo.errors import RunFolderError
+from llamaduo.files.regular import read
 from llamaduo.runs.layout import ITERATIONS, LOCK, places
 
 _HOLDER = re.compile(r"pid (\d+) on (.+)")
@@ -47,7 +48,7 @@ def holder(folder: Path) -> str | None:
     """
     try:
         lock = folder / LOCK
-        told = _HOLDER.fullmatch(lock.read_text(encoding="utf-8").strip())
+        told = _HOLDER.fullmatch(read(lock).decode(errors="replace").strip())
         if not told:
             return None
         pid, host = int(told[1]), told[2]
@@ -55,7 +56,7 @@ def holder(folder: Path) -> str | None:
             return told[0] if _has_open(pid, lock) else None
         quiet = time.time() - _last_change(folder)
         return f"{told[0]}, {quiet / 60:.0f} min ago" if quiet < _FRESH_S else None
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 

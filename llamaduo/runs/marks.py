@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.files.contents import remembered
+from llamaduo.files.regular import NO_FILE, no_files, read, read_json
 from llamaduo.runs import layout
 from llamaduo.runs.layout import (
     ADAPTER,
@@ -44,8 +45,9 @@ _MOST_ITERATIONS = 10_000
 
 
 def contents(path: Path) -> list[Path]:
-    """Return the files of an artifact: itself, or all in a folder."""
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    """Return the files of an artifact: itself, or all in a folder; none of a pipe, which nobody may ever write to."""
+    found = path.rglob("*") if path.is_dir() else [path]
+    return sorted(file for file in found if file.is_file())
 
 
 def contents_hash(path: Path) -> tuple[int, str]:
@@ -68,11 +70,11 @@ def _remembered_hash(path: Path) -> tuple[int, str]:
 def read_checksums(root: Path) -> dict[str, Any] | None:
     """Return what a run's `.checksums.json` holds; nothing if there is none, None for one that is damaged."""
     try:
-        tree = json.loads((root / CHECKSUMS).read_text(encoding="utf-8"))
+        tree = read_json(root / CHECKSUMS)
         return dict(tree["of"]) if tree["sha256"] == _of_tree(tree["of"]) else None
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -114,6 +116,8 @@ def look(root: Path, path: Path, *, quick: bool = False) -> Look:
         return Look(fault="its marker is gone, what was made of it is there" if gone else "its marker can't be read")
     if not path.exists():
         return Look(fault="it is gone, what tells of it is there", mark=mark)
+    if not (path.is_file() or path.is_dir()):
+        return Look(fault=NO_FILE, mark=mark)
     if "sha256" in mark:
         found = _remembered_hash(path) if quick else contents_hash(path)
         if found != (mark.get("bytes"), mark["sha256"]):
@@ -132,7 +136,7 @@ def kept_fault(path: Path) -> str:
     for _ in range(5):
         known = (read_checksums(path.parent) or {}).get(path.name)
         try:
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
+            found = hashlib.sha256(read(path)).hexdigest()
         except OSError as error:
             return f"can't be read: {error.strerror}"
         if known is None or found in known:
@@ -158,7 +162,7 @@ def faults(root: Path, *, artifacts: bool = True) -> dict[Path, str]:
         fault = _record_fault(path, known[name]) if path.name == RECORD else kept_fault(path)
         if fault:
             found[path] = fault
-    return found
+    return found | dict.fromkeys(no_files(root), NO_FILE)
 
 
 def absent(root: Path, state: RunState) -> dict[Path, str]:
@@ -203,9 +207,11 @@ def _marker_fault(root: Path, path: Path, known: Mapping[str, Any]) -> str:
 
 def _record_fault(path: Path, known: list[str]) -> str:
     """Compare an adapter's record, which is read without the weights."""
-    if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() in known:
-        return ""
-    return "not what training has left"
+    try:
+        same = not path.exists() or hashlib.sha256(read(path)).hexdigest() in known
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    return "" if same else "not what training has left"
 
 
 def unhashed(root: Path) -> int:

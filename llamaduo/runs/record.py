@@ -8,7 +8,6 @@ parsers: some 3 ms a run.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from llamaduo.config import Experiment, JudgeKind, plain
 from llamaduo.errors import InputError, not_there
 from llamaduo.files.folders import files_below
+from llamaduo.files.regular import read_json
 from llamaduo.runs import layout
 from llamaduo.runs.folder import read_state, refuse_damaged
 from llamaduo.runs.saved_config import read_config, typed
@@ -86,8 +86,8 @@ def read_runs(root: Path, *, compared: bool = True) -> list[RunRecord]:
 def read_tree(path: Path) -> dict[str, Any]:
     """Return the object in one JSON file of a run; raises InputError where it holds none."""
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        tree = read_json(path)
+    except (OSError, ValueError) as error:
         told = " ".join(str(error).split())
         raise InputError(f"{path}: damaged ({type(error).__name__}: {told}); move its run elsewhere.") from error
     if not isinstance(tree, dict):
@@ -133,7 +133,7 @@ def _scored(folder: Path, history: list[Iteration]) -> dict[int, dict[str, int]]
         if not path.exists():
             continue
         try:
-            card = json.loads(path.read_text(encoding="utf-8"))
+            card = read_json(path)
             found[line.iteration] = {name: int(card[name]["n"]) for name in ("similarity", "precision")}
         except (ValueError, TypeError, LookupError, OSError, ArithmeticError, RecursionError) as error:
             raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); move the run elsewhere.") from error

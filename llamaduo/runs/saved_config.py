@@ -20,6 +20,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from llamaduo.config import MISSING, Data, Gate, Infer, Judge, Loop, Runtime, ServiceLLM, Task, Train
 from llamaduo.errors import InputError
+from llamaduo.files.regular import regular
 from llamaduo.files.yaml_limits import MOST, refuse_too_much
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ def plain_yaml(path: Path) -> Any:
     """Return what a YAML file holds; raises ValueError where it isn't of the kind that a run writes."""
     import yaml
 
-    with open(path, encoding="utf-8") as file:
+    with open(regular(path), encoding="utf-8") as file:
         text = file.read(MOST + 1)
     refuse_too_much(text, aliases=False)
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (a safe one, in C)

@@ -7,9 +7,10 @@ in_plan(Path("results/runs/pocket_llama-coding-1a2b3c4d"))      the same of one 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+
+from llamaduo.files.regular import read_json
 
 
 def told_apart(overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
@@ -23,7 +24,7 @@ def told_apart(overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
 def in_plan(folder: Path) -> dict[str, str]:
     """Return what tells a run apart in its study's plan; nothing where there is none that can be read."""
     try:
-        cells = json.loads((folder.parent / "grid.json").read_text(encoding="utf-8"))["cells"]
+        cells = read_json(folder.parent / "grid.json")["cells"]
         plan = {str(cell["run"]): [str(text) for text in cell["overrides"]] for cell in cells}
     except (OSError, ValueError, LookupError, TypeError):
         return {}

@@ -22,6 +22,7 @@ from typing import Any
 
 from llamaduo.config import Experiment, WandbMode, plain
 from llamaduo.errors import InputError, ServiceError
+from llamaduo.files.regular import read_json
 from llamaduo.files.writing import write_text
 from llamaduo.records import Prediction, Verdict, to_json
 from llamaduo.redaction import redact
@@ -141,7 +142,7 @@ class _Sent:
     def __init__(self, folder: Path, target: Target) -> None:
         self._path, self._target = folder / "wandb.json", str(target)
         try:
-            self._all: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
+            self._all: dict[str, Any] = read_json(self._path)
             known = self._all.get(self._target, {})
             self.steps: list[int] = list(known.get("steps", []))
             self.tables: str | None = known.get("tables")

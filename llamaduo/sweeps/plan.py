@@ -22,6 +22,7 @@ from typing import Any
 
 from llamaduo.config import Experiment, JudgeKind
 from llamaduo.errors import InputError
+from llamaduo.files.regular import read_json
 from llamaduo.files.writing import write_text
 
 RUNNING, FAILED, INTERRUPTED = "running", "failed", "interrupted"
@@ -103,7 +104,7 @@ def read_grid(study: Path) -> list[PlannedRun]:
     """Return the plan of a study, in the order in which it was asked for; none if it never was a sweep."""
     path = study / "grid.json"
     try:
-        return [PlannedRun(**cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+        return [PlannedRun(**cell) for cell in read_json(path)["cells"]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -122,7 +123,7 @@ def write_note(folder: Path, note: Note) -> None:
 def read_note(folder: Path) -> Note | None:
     """Return what became of a cell when it was last begun; None if no sweep has begun it."""
     try:
-        found: dict[str, Any] = json.loads(_note(folder).read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(_note(folder))
         return Note(**found)
     except (OSError, ValueError, TypeError):
         return None

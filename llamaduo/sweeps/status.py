@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamaduo.config import Experiment
 from llamaduo.errors import InputError, not_there
+from llamaduo.files.regular import read
 from llamaduo.runs import layout
 from llamaduo.runs.folder import read_state, refuse_damaged
 from llamaduo.runs.layout import is_run
@@ -264,9 +265,9 @@ def _seconds(folder: Path) -> float:
     """Return the wall time of a run's complete iterations, and of its test split."""
     total = 0.0
     try:
-        for line in (folder / layout.METRICS).read_text(encoding="utf-8").splitlines():
+        for line in read(folder / layout.METRICS).decode().splitlines():
             total += float(json.loads(line)["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         pass
     test = layout.place(folder, layout.TEST)
     return round(total + layout.seconds(test / layout.PREDICTIONS, test / layout.VERDICTS), 3)

@@ -12,7 +12,6 @@ Ctrl-C and SIGTERM end the jobs before the sweep: on this machine in peace, on a
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from llamaduo.display import plain_console, span
 from llamaduo.errors import ConfigError, InputError, LlamaduoError, ServiceError
+from llamaduo.files.regular import read_json
 from llamaduo.runs import layout
 from llamaduo.runs.finished import finished, run_folder
 from llamaduo.runs.folder import read_state
@@ -306,7 +306,7 @@ def _line(experiment: Experiment, state: RunState) -> Line:
 
 def _scored(folder: Path, iteration: int) -> str:
     """Return how many answers have a score in an iteration: what its means and intervals are over."""
-    card = json.loads((layout.place(folder, iteration) / layout.SCORECARD).read_text(encoding="utf-8"))
+    card = read_json(layout.place(folder, iteration) / layout.SCORECARD)
     return f"{max(card[name]['n'] for name in ('similarity', 'precision')):,}"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.config import Beside
+from llamaduo.files.regular import read_json
 from llamaduo.redaction import one_line
 from llamaduo.runs import layout
 from llamaduo.runs.layout import ACCOUNT
@@ -142,8 +143,8 @@ def _compare_state(record: RunRecord, derived: Path, found: Verified) -> None:
     if record.state.status != "done":
         found.unchecked[f"{record.name}: not finished ({record.state.status}); compared as far as it came."] = None
         return
-    stored = json.loads((record.folder / layout.STATE).read_text(encoding="utf-8"))
-    made = json.loads((derived / layout.STATE).read_text(encoding="utf-8"))
+    stored = read_json(record.folder / layout.STATE)
+    made = read_json(derived / layout.STATE)
     made["cost_usd"] = max(made["cost_usd"], stored["cost_usd"])
     if stored != made:
         difference = _first_difference(json.dumps(stored), json.dumps(made))
@@ -159,12 +160,12 @@ def _compare_account(record: RunRecord, derived: Path, found: Verified) -> None:
     name, file, made = f"{record.name}/{ACCOUNT}", record.folder / ACCOUNT, derived / ACCOUNT
     if not file.exists():
         return  # earlier versions wrote none
-    stored = json.loads(file.read_text(encoding="utf-8"))
+    stored = read_json(file)
     left, used = stored["left_out"], dict(stored["used"])
     if stored["read"] != sum(used.values()) + sum(one["rows"] for one in left):
         found.differences.append(f"{name}: what is used and left out does not come to the {stored['read']} rows read.")
     if made.exists():
-        ours = json.loads(made.read_text(encoding="utf-8"))
+        ours = read_json(made)
         count, notes = len(ours["left_out"]), len(ours["notes"])
         used["train"] += sum(one["rows"] for one in left[count:])
         theirs = {**stored, "used": used, "left_out": left[:count], "notes": stored["notes"][:notes]}

@@ -10,7 +10,6 @@ run: a derivation can't train, answers come from a journal alone, and an artifac
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -21,6 +20,7 @@ from llamaduo.data.coverage import load_coverage
 from llamaduo.data.dataset import Account, CoverageDataset
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError, InputError, LlamaduoError, ServiceError
+from llamaduo.files.regular import read_json
 from llamaduo.files.scratch import scratch_folder
 from llamaduo.loop import run
 from llamaduo.records import COVERAGE, Adapter, Example, Prediction, Verdict
@@ -183,7 +183,7 @@ def _stand_in(record: RunRecord) -> CoverageDataset:
     They are not looked at: synthetic rows are taken as stored, predictions hold their references.
     """
     first = layout.place(record.folder, 0) / layout.ADAPTER / layout.RECORD
-    trained = Adapter(**json.loads(first.read_text(encoding="utf-8"))) if first.exists() else None
+    trained = Adapter(**read_json(first)) if first.exists() else None
     count = trained.train_rows - trained.synthetic_rows if trained else 0
     if not 0 <= count <= _MOST_ROWS:
         raise InputError(f"{first.relative_to(record.folder).as_posix()}: {count:,} coverage rows")

@@ -13,12 +13,12 @@ loaded.
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from pathlib import Path
 
 from llamaduo.files.folders import below
+from llamaduo.files.regular import NO_FILE, no_files, read_json
 from llamaduo.files.scratch import scratch_folder
 from llamaduo.runs.layout import ADAPTER, DONE, METRICS, REPORT, STATE
 from llamaduo.runs.marks import contents_hash, faults
@@ -38,6 +38,10 @@ def verify(root: Path, *, journal: Path | None = None, whole: bool = False) -> V
     """
     found = Verified()
     for record in read_runs(root, compared=False):
+        if odd := no_files(record.folder):
+            names = (f"{record.name}/{path.relative_to(record.folder).as_posix()}" for path in odd)
+            found.differences += [f"{name}: {NO_FILE}." for name in names]
+            continue
         try:
             _verify_markers(record, found)
             with derived(record, journal, found, whole=whole) as made:
@@ -78,9 +82,9 @@ _DERIVED = (STATE, METRICS)
 def _told(marker: Path) -> tuple[int, str] | None:
     """Return the bytes and the sha256 that a marker holds, None for one that can't be read."""
     try:
-        tree = json.loads(marker.read_text(encoding="utf-8"))
+        tree = read_json(marker)
         return int(tree["bytes"]), str(tree["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 

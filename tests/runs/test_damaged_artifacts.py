@@ -6,6 +6,7 @@ and never shows a number that the run didn't come to. Training and answering are
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
@@ -317,3 +318,61 @@ def test_what_is_gone_with_its_marker_is_missed_without_its_copy(
     assert "is finished already" not in capsys.readouterr().out
     after = contents(folder)
     assert all(_same(file, after.get(file, b""), content) for file, content in before.items())
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def deep(path: Path) -> None:
+    path.write_text("[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "put"),
+    [
+        ("iterations/01/scorecard.json", a_pipe),
+        ("iterations/01/scorecard.json.done", a_pipe),
+        ("state.json", a_pipe),
+        ("iterations/01/adapter/record.json", a_folder),
+        ("iterations/00/synthesis.json.done", deep),
+        (CHECKSUMS, deep),
+        (CHECKSUMS, a_pipe),
+    ],
+)
+def test_what_is_no_file_or_nested_deeply_is_damage(
+    name: str, put: Callable[[Path], None], experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_folder(experiment) / name
+    put(path)
+    assert main(["report", str(run_folder(experiment))]) == 2
+    told = name.removesuffix(".done").replace("adapter/record.json", "adapter")
+    assert told in capsys.readouterr().err
+    assert main(["verify", str(run_folder(experiment))]) in (2, 4)
+    said = capsys.readouterr()
+    assert told in said.out + said.err
+    assert main(["status", str(run_folder(experiment).parent)]) in (0, 2)
+    refused = ""
+    try:
+        run(experiment, display=quiet())
+    except LlamaduoError as error:
+        refused = str(error)
+    assert not refused or told in refused
+
+
+def test_status_reads_whatever_a_strangers_files_hold(
+    experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(experiment)
+    (folder / CHECKSUMS).unlink()
+    deep(folder / "config.yaml")
+    (folder / ".lock").write_bytes(b"\xff")
+    (folder / "metrics.jsonl").write_text('{"seconds": 1' + "0" * 400 + "}\n")
+    assert main(["status", str(folder.parent)]) == 0
+    assert folder.name in capsys.readouterr().out
