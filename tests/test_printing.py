@@ -21,7 +21,7 @@ from rich.text import Text
 
 from llamaduo.cli import main
 from llamaduo.display import Display, plain_console
-from llamaduo.redaction import plain_output, printable
+from llamaduo.redaction import plain_output, printable, redact_logs
 
 __all__ = ["quick_stages"]
 KEY = "sk-canary-0aG7Zk4TwE2x9Lm"
@@ -172,7 +172,7 @@ def test_no_key_is_printed_whoever_prints_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-
+    redact_logs()  # as a command does before it is loaded
     with plain_output():
         print(KEY)
         print(KEY, file=sys.stderr)
