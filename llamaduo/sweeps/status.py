@@ -183,7 +183,9 @@ def _folders(folder: Path) -> list[Path]:
     """Return the folders in one, those behind symbolic links last."""
     with os.scandir(folder) as found:
         folders = sorted(
-            (entry.is_symlink(), entry.path) for entry in found if entry.is_dir() and not entry.name.startswith(".")
+            (entry.is_symlink(), entry.path)
+            for entry in found
+            if os.path.isdir(entry.path) and not entry.name.startswith(".")
         )
     return [Path(path) for _, path in folders]
 

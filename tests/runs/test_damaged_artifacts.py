@@ -373,6 +373,7 @@ def test_status_reads_whatever_a_strangers_files_hold(
     (folder / CHECKSUMS).unlink()
     deep(folder / "config.yaml")
     (folder / ".lock").write_bytes(b"\xff")
+    (folder.parent / "loop").symlink_to("loop")
     (folder / "metrics.jsonl").write_text('{"seconds": 1' + "0" * 400 + "}\n")
     assert main(["status", str(folder.parent)]) == 0
     assert folder.name in capsys.readouterr().out
