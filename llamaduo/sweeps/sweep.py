@@ -31,6 +31,7 @@ from llamaduo.files.regular import read_json
 from llamaduo.runs import layout
 from llamaduo.runs.finished import finished, run_folder
 from llamaduo.runs.folder import read_state
+from llamaduo.runs.lock import lives
 from llamaduo.runs.swept_keys import told_apart
 from llamaduo.runs.tracking import read_metrics
 from llamaduo.sweeps.cluster import jobs_broken_off
@@ -50,8 +51,7 @@ from llamaduo.sweeps.plan import (
 if TYPE_CHECKING:
     from llamaduo.compose import Composed, Sweep
     from llamaduo.config import Experiment
-    from llamaduo.runs.lock import lives
-from llamaduo.runs.state import RunState
+    from llamaduo.runs.state import RunState
 
 CRASHED = "its process ended without a word: killed, or out of memory"
 _NOT_BEGUN = "it was not begun"
