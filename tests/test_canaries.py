@@ -379,9 +379,9 @@ QUICK = """
 import sys
 from fakes import quick_infer, quick_train
 from llamaduo.steps import steps
-from llamaduo.service import client
+from llamaduo.service import buying
 steps.train, steps.infer = quick_train, quick_infer
-client._LONGEST_WAIT = 0.0
+buying._LONGEST_WAIT = 0.0
 from llamaduo.cli import main
 sys.exit(main())
 """

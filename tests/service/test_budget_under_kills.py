@@ -32,7 +32,7 @@ from killing import forked, preload
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import BudgetError, ServiceError
-from llamaduo.service import attempts, client, loading
+from llamaduo.service import attempts, buying, loading
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.requests import Request
@@ -157,7 +157,7 @@ def _much(rng: random.Random, most: int) -> int:
 
 
 class _Hurried:
-    """asyncio for the client alone, whose waits between tries are short."""
+    """asyncio for the buyer alone, whose waits between tries are short."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(asyncio, name)
@@ -173,8 +173,8 @@ def _work(given: Case, place: Path, process: int, life: int) -> int:
     litellm = loading.load_litellm()
     loading.register(PROVIDER, lambda *_: "")  # needs no key
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": _behind_litellm(given, run, rng, bill)}]
-    client.asyncio = _Hurried()  # type: ignore[attr-defined]
-    client._LOOK_AGAIN_S = 0.02  # type: ignore[misc]
+    buying.asyncio = _Hurried()  # type: ignore[attr-defined]
+    buying._LOOK_AGAIN_S = 0.02  # type: ignore[misc]
     service = Service(
         Journal(place / "journal.sqlite"),
         run=run,
