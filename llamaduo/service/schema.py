@@ -135,9 +135,12 @@ def is_empty(path: Path) -> bool:
 
 
 def _logs(path: Path) -> list[Path]:
-    """Return the logs beside a file that hold part of what it stands for."""
-    found = (Path(f"{path}{end}") for end in ("-wal", "-journal"))
-    return [log for log in found if log.exists() and log.stat().st_size]
+    """Return the logs beside a file that hold part of what it stands for; another process may just remove one."""
+    found = []
+    for log in (Path(f"{path}-wal"), Path(f"{path}-journal")):
+        with contextlib.suppress(FileNotFoundError):
+            found += [log] if log.stat().st_size else []
+    return found
 
 
 def _newer(version: int) -> str:

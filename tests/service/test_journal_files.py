@@ -17,7 +17,7 @@ from llamaduo.errors import InputError
 from llamaduo.service.attempts import count_again
 from llamaduo.service.journal import Journal
 from llamaduo.service.ledger import export, spend, take_in, verify
-from llamaduo.service.schema import VERSION, connect
+from llamaduo.service.schema import VERSION, connect, is_empty
 
 TEXTS = [text_of(number) for number in range(ROWS)]
 
@@ -298,3 +298,10 @@ def test_sums_are_derived_though_damage_left_half_a_character_in_a_name(path: Pa
     count_again(db)
     assert {scope for (scope,) in db.execute("SELECT scope FROM spent")} == {"a", "a/?"}
     db.close()
+
+
+def test_a_log_that_another_process_removes_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.touch()
+    monkeypatch.setattr(Path, "exists", lambda _, **__: True)  # as it was a moment ago
+    assert is_empty(path)
