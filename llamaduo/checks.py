@@ -30,11 +30,10 @@ from llamaduo.config import (
 from llamaduo.environment import gpus
 from llamaduo.errors import PICKLE, InputError, not_there
 from llamaduo.files import data_path
+from llamaduo.pocket.tasks import TASKS
 from llamaduo.redaction import literal_key, name_secret, refusal
 from llamaduo.service import rubric, settings
 from llamaduo.service.prices import ended, is_price
-
-_POCKET_TASKS = ("classification", "closed_qa", "coding", "summarization")
 
 
 def problems(experiment: Experiment) -> list[str]:
@@ -96,8 +95,8 @@ def _name_problems(path: str, name: str) -> list[str]:
 
 def _data_problems(experiment: Experiment) -> list[str]:
     data, found = experiment.data, []
-    if data.source is DataSource.pocket and experiment.task.name not in _POCKET_TASKS:
-        found.append(f"task.name={experiment.task.name}: data=pocket has {', '.join(_POCKET_TASKS)} only.")
+    if data.source is DataSource.pocket and experiment.task.name not in TASKS:
+        found.append(f"task.name={experiment.task.name}: data=pocket has {', '.join(sorted(TASKS))} only.")
     if data.source is DataSource.file:
         if not data.path:
             found.append("data=file needs data.path=FILE.")

@@ -364,6 +364,7 @@ ONE_BY_ONE: list[tuple[dict[str, Any], str]] = [
     ({"data.source": DataSource.file, "data.path": "nothing.jsonl", **NO_SERVICE}, "data.path=nothing.jsonl: no such"),
     ({"data.source": DataSource.file, "data.path": ".", **NO_SERVICE}, "data.path=.: a folder without data files"),
     ({"data.source": DataSource.hub, "data.path": "a/b", **NO_SERVICE}, "data.revision is missing"),
+    ({"task.name": "poems"}, "task.name=poems: data=pocket has classification, closed_qa, coding, summarization only."),
     ({"data.dev_fraction": 0.5, "data.test_fraction": 0.5}, "leave no rows to train on"),
     ({"data.dev_rows": 0}, "protocol=clean gates on the dev split, which is empty"),
     ({"data.dev_rows": None, "data.dev_fraction": 0.0}, "protocol=clean gates on the dev split, which is empty"),

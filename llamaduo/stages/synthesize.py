@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from llamaduo.config import ServiceLLM, Synthesis
+from llamaduo.config import ServiceLLM, Synthesis, SynthesisPrompt
 from llamaduo.errors import ServiceError
 from llamaduo.records import Example, prompt_id
 from llamaduo.service.asking_again import again_if
@@ -127,7 +127,7 @@ def requests(
     `first_request` is the number of requests made by earlier rounds: it keeps requests with the same seed pair apart.
     """
     count = -(-wanted // config.pairs_per_request)
-    schema = PAIRS_SCHEMA if config.prompt.value == "default" else None
+    schema = None if config.prompt is SynthesisPrompt.paper else PAIRS_SCHEMA
     made = []
     for number in range(first_request, first_request + count):
         owner = seeds[_draw(number, len(seeds), seed)]

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llamaduo.config import SynthesisPrompt
 from llamaduo.pocket import teacher
 from llamaduo.service import prompts
 from llamaduo.service.prompts import PAIRS_SCHEMA, VERDICT_SCHEMA, judge_prompt, synthesis_prompt, template_hash
 
-NAMES = ("judge_blind", "judge_paper", "synthesis_default", "synthesis_paper")
+NAMES = ("judge_blind", "judge_paper", *(f"synthesis_{prompt.value}" for prompt in SynthesisPrompt))
 
 
 def blind(instruction: str = "do it", reference: str = "done", candidate: str = "did") -> str:

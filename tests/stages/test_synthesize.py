@@ -270,8 +270,8 @@ def test_the_chosen_prompt_is_sent(prompt: SynthesisPrompt, llm: LLM, synthesize
     synthesized(llm(program), 1, config=config)
     (sent,) = seen
     assert "The topic is Coding" in sent["prompt"]
-    assert ("Write 7 new pairs" in sent["prompt"]) == (prompt is SynthesisPrompt.default)
-    assert ("response_format" in sent) == (prompt is SynthesisPrompt.default)
+    assert ("Write 7 new pairs" in sent["prompt"]) == (prompt is not SynthesisPrompt.paper)
+    assert ("response_format" in sent) == (prompt is not SynthesisPrompt.paper)
 
 
 def test_progress_reaches_the_number_of_requests(llm: LLM, open_service: Callable[..., Service]) -> None:
