@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamaduo.data.chat import Chat
 from llamaduo.errors import InputError
+from llamaduo.files.writing import sync
 from llamaduo.records import END_MARK, TOO_LONG, Example, Skipped
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def _write(rows: Rows, path: Path, key: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(private, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         private.unlink(missing_ok=True)
 
@@ -250,14 +251,6 @@ def _checksum(told: dict[str, Any], *content: memoryview) -> str:
     for part in content:
         digest.update(part)
     return digest.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _trim(folder: Path) -> None:

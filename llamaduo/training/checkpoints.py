@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.errors import RunFolderError
+from llamaduo.files.writing import sync
 
 _KEPT = 2
 
@@ -72,10 +73,10 @@ class Checkpoints:
             state["sha256"] = _digest(private / "tensors.safetensors")
             (private / "state.json").write_text(json.dumps(state), encoding="utf-8")
             for path in (private / "tensors.safetensors", private / "state.json", private):
-                _sync(path)
+                sync(path)
             shutil.rmtree(place, ignore_errors=True)
             os.replace(private, place)
-            _sync(self._folder)
+            sync(self._folder)
         except (OSError, SafetensorError) as error:
             raise RunFolderError(
                 f"{place}: the checkpoint can't be written ({error}); free space, then run again."
@@ -91,11 +92,3 @@ class Checkpoints:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -112,7 +112,7 @@ def _die_while_saving(number: int) -> None:
 
         return or_die
 
-    module._sync = counted(module._sync)
+    module.sync = counted(module.sync)
     module._digest = counted(module._digest)
     module.os = type("Os", (), {"replace": staticmethod(counted(os.replace)), **_same("open", "fsync", "close")})
     module.os.getpid, module.os.O_RDONLY = os.getpid, os.O_RDONLY
