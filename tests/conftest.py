@@ -27,7 +27,6 @@ from llamaduo.environment import settle_libraries
 from llamaduo.service import buying, loading
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
-from llamaduo.service.requests import Request
 
 settle_libraries()  # as a command does: what loads torch spins no threads
 ROOT = Path(__file__).parents[1]
@@ -150,21 +149,3 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(buying, "asyncio", Hurried())
     return taken
-
-
-@pytest.fixture
-def ask_for() -> Callable[..., Request]:
-    """Return a function that makes a request: `ask_for(llm, "prompt")`."""
-
-    def request(
-        llm: ServiceLLM, prompt: str = "p", repeat: int = 0, schema: dict[str, Any] | None = None, stage: str = "judge"
-    ) -> Request:
-        return Request(llm, prompt, schema, repeat, stage)
-
-    return request
-
-
-@pytest.fixture(scope="session")
-def silent() -> Callable[[int, int], None]:
-    """Return progress that nobody looks at."""
-    return lambda done, total: None

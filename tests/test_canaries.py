@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
+from asking import silent
 from wire_double import KINDS, PROVIDERS, Double, Settings, serving
 
 from llamaduo import redaction
@@ -139,7 +140,6 @@ def test_no_fault_leaves_a_trace(
     double: Double,
     provider: str,
     tmp_path: Path,
-    silent: Progress,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
@@ -176,7 +176,7 @@ def test_no_fault_leaves_a_trace(
 
 @pytest.mark.parametrize("key", [CANARIES["OPENAI_API_KEY"], "lm-studio"])
 def test_a_servers_words_are_kept_whatever_is_in_them(
-    double: Double, key: str, tmp_path: Path, silent: Progress, monkeypatch: pytest.MonkeyPatch
+    double: Double, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     monkeypatch.setenv("PARTITION_KEY", "similarity-of-2024-eu")

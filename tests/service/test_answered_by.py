@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
+from asking import Open, Wired, ask_for, silent
 from wire_double import Answer, Double, OpenAI
 
-from llamaduo.config import ServiceLLM
 from llamaduo.service import answered_by
 from llamaduo.service.answered_by import is_another
-from llamaduo.service.client import Service
-from llamaduo.service.requests import Request
 
 
 @pytest.mark.parametrize(
@@ -38,11 +35,7 @@ def test_another_model_is_another_name(asked: str, answered: str, another: bool)
 
 
 def test_replies_of_another_model_are_counted_new_and_stored_ones_alike(
-    double: Double,
-    wired: Callable[..., ServiceLLM],
-    open_service: Callable[..., Service],
-    ask_for: Callable[..., Request],
-    silent: Callable[[int, int], None],
+    double: Double, wired: Wired, open_service: Open
 ) -> None:
     other = OpenAI.answer(Answer("m", "text", "stop", 3, 3, "1")) | {"model": "cheap-mini"}
     double.control(bodies={"fallback": json.dumps(other)})
@@ -60,12 +53,7 @@ def test_replies_of_another_model_are_counted_new_and_stored_ones_alike(
 
 
 def test_replies_that_another_litellm_has_asked_for_are_counted_and_its_version_told(
-    double: Double,
-    open_service: Callable[..., Service],
-    ask_for: Callable[..., Request],
-    silent: Callable[[int, int], None],
-    monkeypatch: pytest.MonkeyPatch,
-    wired: Callable[..., ServiceLLM],
+    double: Double, open_service: Open, monkeypatch: pytest.MonkeyPatch, wired: Wired
 ) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "the-key")
     llm = replace(wired("openai"), name="it", provider="mistral")

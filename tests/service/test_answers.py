@@ -7,23 +7,22 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asking import Open, Wired, silent
 from sample_records import example
 from wire_double import Double
 
-from llamaduo.config import Backend, Infer, LocalModel, Runtime, ServiceLLM
+from llamaduo.config import Backend, Infer, LocalModel, Runtime
 from llamaduo.errors import ServiceError
 from llamaduo.local.job import AnswerJob
 from llamaduo.records import Example, Prediction, prompt_id
 from llamaduo.service.answers import repeat_number
-from llamaduo.service.client import Service
 from llamaduo.stages.infer import infer
 
-Wired = Callable[..., ServiceLLM]
 Answered = Callable[..., list[Prediction]]
 
 
 @pytest.fixture
-def answered(wired: Wired, open_service: Callable[..., Service], silent: Callable[[int, int], None]) -> Answered:
+def answered(wired: Wired, open_service: Open) -> Answered:
     """Return a function that lets the server behind the double answer."""
 
     def found(

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asking import Open, Wired, silent
 from wire_double import Double
 
 from llamaduo.config import Price, ServiceLLM
@@ -28,11 +29,6 @@ from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.prompts import VERDICT_SCHEMA
 from llamaduo.service.requests import Failure, Outcome, Request
-
-Wired = Callable[..., ServiceLLM]
-Open = Callable[..., Service]
-AskFor = Callable[..., Request]
-Silent = Callable[[int, int], None]
 
 HALF = Price(5.0, 20.0, "a test", batch_input=2.5, batch_output=10.0)
 _FORK = multiprocessing.get_context("fork")
@@ -75,7 +71,7 @@ ECHOES = [f"echo: row {n}" for n in range(10)]
 
 
 def test_a_batch_costs_half_and_a_live_run_finds_its_replies(
-    double: Double, batched: Wired, open_service: Open, silent: Silent
+    double: Double, batched: Wired, open_service: Open
 ) -> None:
     double.control(batch_polls=3)
     service = open_service()
@@ -96,9 +92,7 @@ def test_a_batch_costs_half_and_a_live_run_finds_its_replies(
     assert created(double) == 1
 
 
-def test_what_was_bought_live_is_not_put_into_a_batch(
-    double: Double, batched: Wired, open_service: Open, silent: Silent
-) -> None:
+def test_what_was_bought_live_is_not_put_into_a_batch(double: Double, batched: Wired, open_service: Open) -> None:
     open_service().ask(asked(batched(batch=False), 4), silent)
     assert texts(open_service().ask(asked(batched()), silent)) == ECHOES
     assert Counter(line["batch"] is None for line in double.bill()["billed"]) == {True: 4, False: 6}
@@ -107,7 +101,7 @@ def test_what_was_bought_live_is_not_put_into_a_batch(
 
 
 def test_an_unknown_price_of_batches_counts_as_the_full_price(
-    double: Double, batched: Wired, open_service: Open, silent: Silent
+    double: Double, batched: Wired, open_service: Open
 ) -> None:
     service = open_service()
     service.ask(asked(batched(price=Price(5.0, 20.0, "a test"))), silent)
@@ -125,7 +119,7 @@ def test_an_unknown_price_of_batches_counts_as_the_full_price(
     ],
 )
 def test_a_row_of_a_batch_says_what_a_live_call_would(
-    double: Double, batched: Wired, open_service: Open, silent: Silent, tmp_path: Path, fields: dict[str, Any]
+    double: Double, batched: Wired, open_service: Open, tmp_path: Path, fields: dict[str, Any]
 ) -> None:
     request = Request(batched(**fields), "a prompt: \u00e4 \u2028", VERDICT_SCHEMA, 3, "judge")
     open_service().ask([request], silent)
@@ -139,7 +133,7 @@ def test_a_row_of_a_batch_says_what_a_live_call_would(
 
 
 def test_of_an_expired_batch_the_rows_that_are_done_are_kept_and_the_rest_is_asked_live(
-    double: Double, batched: Wired, open_service: Open, silent: Silent
+    double: Double, batched: Wired, open_service: Open
 ) -> None:
     double.control(batch_outcome="expired", batch_share=0.4)
     service = open_service()
@@ -162,7 +156,7 @@ def test_of_an_expired_batch_the_rows_that_are_done_are_kept_and_the_rest_is_ask
     ],
 )
 def test_without_fallback_what_a_batch_did_not_bring_is_no_reply_until_the_next_run(
-    double: Double, batched: Wired, open_service: Open, silent: Silent, settings: dict[str, Any], done: int | None
+    double: Double, batched: Wired, open_service: Open, settings: dict[str, Any], done: int | None
 ) -> None:
     double.control(**settings)
     llm = batched(batch_fallback=False)
@@ -179,7 +173,7 @@ def test_without_fallback_what_a_batch_did_not_bring_is_no_reply_until_the_next_
 
 @pytest.mark.parametrize("settings", [{"batch_outcome": "failed"}, {"batch_error_share": 0.5}])
 def test_with_fallback_it_is_asked_live(
-    double: Double, batched: Wired, open_service: Open, silent: Silent, settings: dict[str, Any]
+    double: Double, batched: Wired, open_service: Open, settings: dict[str, Any]
 ) -> None:
     double.control(**settings)
     assert texts(open_service().ask(asked(batched()), silent)) == ECHOES
@@ -202,13 +196,7 @@ def test_with_fallback_it_is_asked_live(
     ],
 )
 def test_faults_of_its_endpoints_are_tried_again_and_make_no_second_batch(
-    double: Double,
-    batched: Wired,
-    open_service: Open,
-    silent: Silent,
-    endpoint: str,
-    script: list[str],
-    requests: int,
+    double: Double, batched: Wired, open_service: Open, endpoint: str, script: list[str], requests: int
 ) -> None:
     lost = {"POST /v1/batches": ["drop_before_headers"]} if endpoint == "GET /v1/batches" else {}
     double.control(endpoint_scripts=lost | {endpoint: script}, retry_after_s=0.02, hang_s=30.0)
@@ -220,7 +208,7 @@ def test_faults_of_its_endpoints_are_tried_again_and_make_no_second_batch(
 
 @pytest.mark.parametrize("status", ["400", "401"])
 def test_a_batch_that_is_refused_ends_the_stage_and_the_next_run_hands_it_in(
-    double: Double, batched: Wired, open_service: Open, silent: Silent, tmp_path: Path, status: str
+    double: Double, batched: Wired, open_service: Open, tmp_path: Path, status: str
 ) -> None:
     double.control(endpoint_scripts={"POST /v1/batches": [status]})
     first = Service(Journal(tmp_path / "journal.sqlite"), run="study/run", budget_usd=None)
@@ -250,14 +238,7 @@ STEPS = [
 
 @pytest.mark.parametrize(("step", "moment", "nth"), STEPS)
 def test_killed_at_any_step_it_goes_on_without_a_second_batch(
-    double: Double,
-    batched: Wired,
-    open_service: Open,
-    silent: Silent,
-    tmp_path: Path,
-    step: str,
-    moment: str,
-    nth: int,
+    double: Double, batched: Wired, open_service: Open, tmp_path: Path, step: str, moment: str, nth: int
 ) -> None:
     double.control(batch_polls=3)
     requests = asked(batched())
@@ -362,12 +343,7 @@ def worst(request: Request) -> float:
 
 @pytest.mark.parametrize("rows_that_fit", [2.5, 4.5, 11])
 def test_a_budget_bounds_what_a_batch_may_cost(
-    double: Double,
-    batched: Wired,
-    open_service: Open,
-    silent: Silent,
-    monkeypatch: pytest.MonkeyPatch,
-    rows_that_fit: float,
+    double: Double, batched: Wired, open_service: Open, monkeypatch: pytest.MonkeyPatch, rows_that_fit: float
 ) -> None:
     sizes: list[tuple[int, float]] = []
     real = batch_module.Batches._create
@@ -387,9 +363,7 @@ def test_a_budget_bounds_what_a_batch_may_cost(
     billed_once(double, 10)
 
 
-def test_a_budget_without_room_for_one_row_sends_none(
-    double: Double, batched: Wired, open_service: Open, silent: Silent
-) -> None:
+def test_a_budget_without_room_for_one_row_sends_none(double: Double, batched: Wired, open_service: Open) -> None:
     requests = asked(batched())
     with pytest.raises(BudgetError, match=r"loop\.budget_usd=.*: \$0\.0000 are spent, the next call could cost \$"):
         open_service(budget_usd=0.9 * worst(requests[0])).ask(requests, silent)
@@ -419,7 +393,7 @@ def row(request: Request, text: str = "a reply", **changes: Any) -> dict[str, An
     return {"custom_id": request.key, "response": {"status_code": 200, "body": body}, "error": None} | changes
 
 
-def test_a_reply_may_hold_any_character(batched: Wired, open_service: Open, silent: Silent, results: list[str]) -> None:
+def test_a_reply_may_hold_any_character(batched: Wired, open_service: Open, results: list[str]) -> None:
     requests = asked(batched(), 3)
     odd = ["one\u2028two", "\x85 \x0b \x1c", "\u00e4 \U0001f600 \ud800"]
     rows = [row(request, text) for request, text in zip(requests, odd, strict=True)]
@@ -428,7 +402,7 @@ def test_a_reply_may_hold_any_character(batched: Wired, open_service: Open, sile
 
 
 def test_a_row_that_was_carried_out_and_brings_nothing_readable_counts_at_its_worst(
-    batched: Wired, open_service: Open, silent: Silent, results: list[str]
+    batched: Wired, open_service: Open, results: list[str]
 ) -> None:
     requests = asked(batched(batch_fallback=False), 5)
     broken = {"status_code": 200, "body": {"choices": 7}}

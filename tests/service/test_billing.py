@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from asking import Open, Wired, ask_for, reply_of, silent
 from wire_double import Answer, Double, OpenAI
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
 from llamaduo.service import buying
-from llamaduo.service.attempts import Reply
 from llamaduo.service.billing import Allowed, Bill, bill_of
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
@@ -168,12 +168,7 @@ def test_a_price_says_until_when_it_holds_and_what_else_is_to_be_known() -> None
 
 @pytest.mark.parametrize("used", [640, 900_000_000])
 def test_a_server_that_claims_what_no_request_allows_gets_no_other_and_no_more_than_the_worst_case(
-    double: Double,
-    wired: Callable[..., ServiceLLM],
-    open_service: Callable[..., Service],
-    ask_for: Callable[..., Request],
-    silent: Callable[[int, int], None],
-    used: int,
+    double: Double, wired: Wired, open_service: Open, used: int
 ) -> None:
     double.control(bodies={"prompt": json.dumps(OpenAI.answer(Answer("m", "a reply", "stop", 30, used, "1")))})
     llm, service = wired("openai", concurrency=1), open_service(budget_usd=1e9)
@@ -186,16 +181,8 @@ def test_a_server_that_claims_what_no_request_allows_gets_no_other_and_no_more_t
 
 @pytest.mark.usefixtures("waits")
 @pytest.mark.parametrize("provider", ["openai", "anthropic"])
-def test_a_500_before_a_reply_counts_beside_it(
-    double: Double,
-    wired: Callable[..., ServiceLLM],
-    open_service: Callable[..., Service],
-    ask_for: Callable[..., Request],
-    silent: Callable[[int, int], None],
-    provider: str,
-) -> None:
+def test_a_500_before_a_reply_counts_beside_it(double: Double, wired: Wired, open_service: Open, provider: str) -> None:
     double.control(script=["500", "ok"])
     llm, service = wired(provider), open_service(budget_usd=10.0)
-    (reply,) = service.ask([ask_for(llm, "a prompt")], silent)
-    assert isinstance(reply, Reply)
+    reply = reply_of(service, ask_for(llm, "a prompt"))
     assert service.spent_usd >= reply.cost_usd + tariff(llm, {}).cost(0, llm.max_tokens)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import Open, Wired, reply_of, silent
 from wire_double import PROVIDERS, Double
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError
-from llamaduo.service.attempts import Reply
 from llamaduo.service.bodies import encoded, most_tokens, sending_of
-from llamaduo.service.client import Service
 from llamaduo.service.requests import Request
 
 SCHEMA = {"type": "object", "additionalProperties": False}
@@ -129,12 +127,7 @@ def test_the_address(provider: str, base: str | None, url: str) -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_what_arrives_is_that_body_and_no_header_of_a_library_changes_what_is_asked(
-    double: Double,
-    wired: Callable[..., ServiceLLM],
-    open_service: Callable[..., Service],
-    silent: Callable[[int, int], None],
-    tmp_path: Path,
-    provider: str,
+    double: Double, wired: Wired, open_service: Open, tmp_path: Path, provider: str
 ) -> None:
     double.control(keep_requests=True)
     models = {"openai": "gpt-6-luna", "anthropic": "claude-sonnet-5-5", "gemini": "gemini-3.8-flash"}
@@ -186,9 +179,8 @@ PLAIN = {
 )
 def test_a_server_gets_what_is_set_and_nothing_else(
     double: Double,
-    wired: Callable[..., ServiceLLM],
-    open_service: Callable[..., Service],
-    silent: Callable[[int, int], None],
+    wired: Wired,
+    open_service: Open,
     provider: str,
     model: str,
     given: dict[str, Any],
@@ -196,8 +188,7 @@ def test_a_server_gets_what_is_set_and_nothing_else(
 ) -> None:
     double.control(keep_requests=True)
     llm = wired(provider, model=model, parameters=given)
-    (reply,) = open_service().ask([Request(llm, "a prompt", None, 0, "judge")], silent)
-    assert isinstance(reply, Reply)
+    reply_of(open_service(), Request(llm, "a prompt", None, 0, "judge"))
     (call,) = double.bill()["calls"]
     body = {name: value for name, value in (PLAIN[provider] | sent).items() if value is not None}
     assert call["request"]["body"] == body

@@ -10,24 +10,19 @@ import asyncio
 import dataclasses
 import random
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import LLM, Open, ask_for, reply_of, silent
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import BudgetError, ServiceError
 from llamaduo.service import buying, transport
 from llamaduo.service.attempts import Attempt, Caps, Reply, Short, study_of
-from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
-from llamaduo.service.requests import Request
 
-LLM = Callable[..., ServiceLLM]
-Open = Callable[..., Service]
-AskFor = Callable[..., Request]
-Silent = Callable[[int, int], None]
 A_DOLLAR_A_WORD = Price(0.0, 1e6, "a test")
 
 
@@ -36,7 +31,7 @@ A_DOLLAR_A_WORD = Price(0.0, 1e6, "a test")
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_cap_holds_at_every_moment_under_concurrency(
-    seed: int, llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
+    seed: int, llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(seed)
     words = {f"prompt {n}": (worst := rng.randint(1, 20), rng.randint(1, worst)) for n in range(40)}
@@ -68,7 +63,7 @@ def test_the_cap_holds_at_every_moment_under_concurrency(
     assert spent == sum(paid for _, paid in words.values())  # each once
 
 
-def test_without_a_cap_nothing_waits_or_fails(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
+def test_without_a_cap_nothing_waits_or_fails(llm: LLM, open_service: Open) -> None:
     costly = llm(lambda *_: "two words", price=A_DOLLAR_A_WORD, max_tokens=10**6)
     service = open_service()
     service.ask([ask_for(costly, str(n)) for n in range(10)], silent)
@@ -76,7 +71,7 @@ def test_without_a_cap_nothing_waits_or_fails(llm: LLM, open_service: Open, ask_
 
 
 def test_a_call_that_fits_once_others_are_settled_waits_for_them(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
+    llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
     send = transport.call
@@ -95,9 +90,7 @@ def test_a_call_that_fits_once_others_are_settled_waits_for_them(
     assert order[1] == order[0].replace("sent", "answered")
 
 
-def test_a_call_that_fails_gives_its_room_back(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
-) -> None:
+def test_a_call_that_fails_gives_its_room_back(llm: LLM, open_service: Open, waits: list[float]) -> None:
     import litellm
 
     faults = [litellm.RateLimitError(message="slow down", model="m", llm_provider="fake") for _ in range(5)]
@@ -109,14 +102,11 @@ def test_a_call_that_fails_gives_its_room_back(
 
     costly = llm(program, price=A_DOLLAR_A_WORD, max_tokens=8, max_attempts=6)
     service = open_service(budget_usd=8.0)
-    (reply,) = service.ask([ask_for(costly)], silent)
-    assert isinstance(reply, Reply)
+    reply_of(service, ask_for(costly))
     assert service.spent_usd == pytest.approx(2.0)
 
 
-def test_unknown_outcomes_take_room_for_good(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
-) -> None:
+def test_unknown_outcomes_take_room_for_good(llm: LLM, open_service: Open, waits: list[float]) -> None:
     import litellm
 
     def slow(*_: Any) -> str:
@@ -130,7 +120,7 @@ def test_unknown_outcomes_take_room_for_good(
     assert service.spent_usd == pytest.approx(24.0)
 
 
-def test_the_error_says_cap_spent_and_worst_case(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
+def test_the_error_says_cap_spent_and_worst_case(llm: LLM, open_service: Open) -> None:
     costly = llm(lambda *_: "one", price=Price(0.0, 0.25e6, "a quarter a word"), max_tokens=4)
     service = open_service(budget_usd=1.1)
     service.ask([ask_for(costly, "a")], silent)
@@ -141,9 +131,7 @@ def test_the_error_says_cap_spent_and_worst_case(llm: LLM, open_service: Open, a
         service.ask([ask_for(costly, "b")], silent)
 
 
-def test_a_cap_of_nothing_lets_free_calls_through_and_no_other(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
-) -> None:
+def test_a_cap_of_nothing_lets_free_calls_through_and_no_other(llm: LLM, open_service: Open) -> None:
     asked: list[str] = []
 
     def program(prompt: str, _: Any) -> str:
@@ -151,8 +139,7 @@ def test_a_cap_of_nothing_lets_free_calls_through_and_no_other(
         return "word"
 
     service = open_service(budget_usd=0.0, study_budget_usd=0.0)
-    (reply,) = service.ask([ask_for(llm(program), "free")], silent)
-    assert isinstance(reply, Reply)
+    reply_of(service, ask_for(llm(program), "free"))
     with pytest.raises(BudgetError, match=r"^loop\.budget_usd=0:"):
         service.ask([ask_for(llm(program, price=Price(0.0, 1.0, "")), "costs")], silent)
     assert asked == ["free"]
@@ -160,7 +147,7 @@ def test_a_cap_of_nothing_lets_free_calls_through_and_no_other(
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_a_stopped_run_goes_on_with_a_larger_cap_and_buys_nothing_twice(
-    concurrency: int, llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
+    concurrency: int, llm: LLM, open_service: Open
 ) -> None:
     asked: list[str] = []
 
@@ -183,9 +170,7 @@ def test_a_stopped_run_goes_on_with_a_larger_cap_and_buys_nothing_twice(
     assert sum(reply.cost_usd for reply in replies if isinstance(reply, Reply)) == pytest.approx(30.0)
 
 
-def test_what_another_run_paid_is_not_on_this_runs_bill(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
-) -> None:
+def test_what_another_run_paid_is_not_on_this_runs_bill(llm: LLM, open_service: Open) -> None:
     costly = llm(lambda *_: "one two", price=A_DOLLAR_A_WORD, max_tokens=2)
     open_service("study/first").ask([ask_for(costly, "a"), ask_for(costly, "b")], silent)
     second = open_service("study/second", budget_usd=2.0)
@@ -195,9 +180,7 @@ def test_what_another_run_paid_is_not_on_this_runs_bill(
         second.ask([ask_for(costly, "d")], silent)
 
 
-def test_the_studys_budget_is_kept_over_its_runs_and_named(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
-) -> None:
+def test_the_studys_budget_is_kept_over_its_runs_and_named(llm: LLM, open_service: Open) -> None:
     costly = llm(lambda *_: "one two", price=A_DOLLAR_A_WORD, max_tokens=2)
     first = open_service("mine/first", 100.0, study_budget_usd=6.0)
     first.ask([ask_for(costly, "a"), ask_for(costly, "b")], silent)
@@ -213,7 +196,7 @@ def test_the_studys_budget_is_kept_over_its_runs_and_named(
     open_service("mine/second", study_budget_usd=8.0).ask([ask_for(costly, "d")], silent)
 
 
-def test_the_smaller_of_both_budgets_stops(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
+def test_the_smaller_of_both_budgets_stops(llm: LLM, open_service: Open) -> None:
     costly = llm(lambda *_: "one two", price=A_DOLLAR_A_WORD, max_tokens=2, concurrency=1)
     requests = [ask_for(costly, str(n)) for n in range(9)]
     with pytest.raises(BudgetError, match=r"^loop\.budget_usd=4:"):
@@ -222,9 +205,7 @@ def test_the_smaller_of_both_budgets_stops(llm: LLM, open_service: Open, ask_for
         open_service("mine/second", 40.0, study_budget_usd=10.0).ask(requests, silent)
 
 
-def test_a_refusal_by_the_provider_costs_nothing(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refusal_by_the_provider_costs_nothing(llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     async def call(*_: Any, **__: Any) -> Any:
         raise ServiceError("fake refused the call")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import LLM, Open, ask_for, reply_of, silent
 from litellm_faults import broken, fault, timeout
 
 from llamaduo.config import Price, ServiceLLM
@@ -28,11 +29,6 @@ from llamaduo.service.journal import Journal
 from llamaduo.service.limits import Gate
 from llamaduo.service.replies import UnreadableError, read_scores
 from llamaduo.service.requests import Answer, Failure, Outcome, Request
-
-LLM = Callable[..., ServiceLLM]
-Open = Callable[..., Service]
-AskFor = Callable[..., Request]
-Silent = Callable[[int, int], None]
 
 
 class Program:
@@ -66,9 +62,7 @@ def rows(tmp_path: Path, query: str) -> list[tuple[Any, ...]]:
     return sqlite3.connect(tmp_path / "journal.sqlite").execute(query).fetchall()
 
 
-def test_replies_come_in_the_order_of_the_requests_with_tokens_and_price(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
-) -> None:
+def test_replies_come_in_the_order_of_the_requests_with_tokens_and_price(llm: LLM, open_service: Open) -> None:
     echo = llm(lambda prompt, _: f"re: {prompt}", price=Price(2.0, 4.0, "a test"))
     replies = open_service().ask([ask_for(echo, f"number {n}") for n in range(9)], silent)
     assert [reply.text for reply in replies if isinstance(reply, Reply)] == [f"re: number {n}" for n in range(9)]
@@ -78,9 +72,7 @@ def test_replies_come_in_the_order_of_the_requests_with_tokens_and_price(
     assert first.cost_usd == pytest.approx((2 * 2.0 + 3 * 4.0) / 1e6)
 
 
-def test_identical_requests_are_bought_once_in_one_ask(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
-) -> None:
+def test_identical_requests_are_bought_once_in_one_ask(llm: LLM, open_service: Open) -> None:
     program = Program()
     fake = llm(program)
     replies = open_service().ask(
@@ -90,9 +82,7 @@ def test_identical_requests_are_bought_once_in_one_ask(
     assert replies[0] == replies[2] == replies[3] != replies[1]
 
 
-def test_identical_requests_are_bought_once_in_a_resumed_run_and_in_another(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
-) -> None:
+def test_identical_requests_are_bought_once_in_a_resumed_run_and_in_another(llm: LLM, open_service: Open) -> None:
     program = Program()
     fake = llm(program)
     bought = open_service("study/a").ask([ask_for(fake)], silent)
@@ -101,16 +91,14 @@ def test_identical_requests_are_bought_once_in_a_resumed_run_and_in_another(
     assert program.prompts == ["p"]
 
 
-def test_another_repeat_is_another_purchase(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
+def test_another_repeat_is_another_purchase(llm: LLM, open_service: Open) -> None:
     program = Program()
     fake = llm(program)
     open_service().ask([ask_for(fake, repeat=n) for n in range(3)], silent)
     assert len(program.prompts) == 3
 
 
-def test_a_request_in_flight_elsewhere_is_waited_for_and_not_bought_twice(
-    llm: LLM, ask_for: AskFor, silent: Silent, tmp_path: Path
-) -> None:
+def test_a_request_in_flight_elsewhere_is_waited_for_and_not_bought_twice(llm: LLM, tmp_path: Path) -> None:
     seen: list[str] = []
 
     def slow(prompt: str, _: Mapping[str, Any]) -> str:
@@ -137,7 +125,7 @@ def test_a_request_in_flight_elsewhere_is_waited_for_and_not_bought_twice(
 
 
 def test_waiting_for_what_is_in_flight_elsewhere_uses_up_no_rate(
-    llm: LLM, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    llm: LLM, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     admitted: list[int] = []
     slot = Gate.slot
@@ -165,14 +153,14 @@ def test_waiting_for_what_is_in_flight_elsewhere_uses_up_no_rate(
     assert len(admitted) <= 2
 
 
-def _asked(tmp_path: Path, request: Request, silent: Silent) -> list[Any]:
+def _asked(tmp_path: Path, request: Request) -> list[Any]:
     service = Service(Journal(tmp_path / "journal.sqlite"), run="study/run", budget_usd=None)
     outcomes = service.ask([request], silent)
     service.close()
     return outcomes
 
 
-def test_what_is_sent_reaches_the_service(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
+def test_what_is_sent_reaches_the_service(llm: LLM, open_service: Open) -> None:
     program = Program()
     fake = llm(program, max_tokens=77, temperature=0.25, send_seed=True, parameters={"strictness": 0.5})
     schema = {"type": "object"}
@@ -185,16 +173,14 @@ def test_what_is_sent_reaches_the_service(llm: LLM, open_service: Open, ask_for:
     assert sent["response_format"]["json_schema"]["schema"] == schema
 
 
-def test_what_is_switched_off_is_not_sent(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
+def test_what_is_switched_off_is_not_sent(llm: LLM, open_service: Open) -> None:
     program = Program()
     fake = llm(program, send_seed=False, json_schema=False)
     open_service().ask([ask_for(fake, schema={"type": "object"})], silent)
     assert not {"seed", "temperature", "response_format"} & program.parameters[0].keys()
 
 
-def test_the_request_is_stored_before_it_is_sent(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, tmp_path: Path
-) -> None:
+def test_the_request_is_stored_before_it_is_sent(llm: LLM, open_service: Open, tmp_path: Path) -> None:
     seen = []
 
     def program(prompt: str, _: Mapping[str, Any]) -> str:
@@ -211,12 +197,11 @@ def test_the_request_is_stored_before_it_is_sent(
 
 @pytest.mark.parametrize("text", ["no JSON at all", "", '{"similarity": NaN', "\x00\x01", "日本語 " * 1000])
 def test_a_reply_is_stored_raw_however_unreadable_it_is(
-    text: str, llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, tmp_path: Path
+    text: str, llm: LLM, open_service: Open, tmp_path: Path
 ) -> None:
     program = Program(reply=text)
     fake = llm(program)
-    (reply,) = open_service().ask([ask_for(fake)], silent)
-    assert isinstance(reply, Reply)
+    reply = reply_of(open_service(), ask_for(fake))
     assert reply.text == text
     with pytest.raises(UnreadableError):
         read_scores(reply.text, reply.finish_reason)
@@ -227,27 +212,23 @@ def test_a_reply_is_stored_raw_however_unreadable_it_is(
     assert len(program.prompts) == 1
 
 
-def test_a_reply_with_a_lone_surrogate_is_stored_too(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
-) -> None:
+def test_a_reply_with_a_lone_surrogate_is_stored_too(llm: LLM, open_service: Open) -> None:
     program = Program(reply="half of an emoji: \ud83d")
     fake = llm(program)
-    (reply,) = open_service().ask([ask_for(fake)], silent)
-    assert isinstance(reply, Reply)
+    reply = reply_of(open_service(), ask_for(fake))
     assert reply.text.startswith("half of an emoji: ")
     assert open_service().ask([ask_for(fake)], silent) == [reply]
     assert len(program.prompts) == 1
 
 
 def test_a_reply_without_choices_is_stored_and_unscored(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async def nothing(*_: Any, **__: Any) -> str:
         return json.dumps({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 0}})
 
     monkeypatch.setattr(buying, "call", nothing)
-    (reply,) = open_service().ask([ask_for(llm(Program()))], silent)
-    assert isinstance(reply, Reply)
+    reply = reply_of(open_service(), ask_for(llm(Program())))
     assert len(rows(tmp_path, "SELECT raw FROM replies")) == 1
     with pytest.raises(UnreadableError, match="no_reply"):
         read_scores(reply.text, reply.finish_reason)
@@ -255,33 +236,22 @@ def test_a_reply_without_choices_is_stored_and_unscored(
 
 @pytest.mark.parametrize(("status", "retry_after"), [(429, "7"), (429, "90.5"), (503, "3"), (500, "11")])
 def test_retry_after_is_waited_for(
-    status: int,
-    retry_after: str,
-    llm: LLM,
-    open_service: Open,
-    ask_for: AskFor,
-    silent: Silent,
-    waits: list[float],
+    status: int, retry_after: str, llm: LLM, open_service: Open, waits: list[float]
 ) -> None:
     program = Program(fault(status, **{"retry-after": retry_after}), fault(status, **{"retry-after": retry_after}))
-    (reply,) = open_service().ask([ask_for(llm(program))], silent)
-    assert isinstance(reply, Reply)
+    reply_of(open_service(), ask_for(llm(program)))
     assert len(program.prompts) == 3
     assert len(waits) == 2
     assert min(waits) >= float(retry_after)
 
 
-def test_a_retry_after_of_hours_ends_the_run_and_says_so(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
-) -> None:
+def test_a_retry_after_of_hours_ends_the_run_and_says_so(llm: LLM, open_service: Open, waits: list[float]) -> None:
     with pytest.raises(ServiceError, match=r"fake asks to come back in 7,200 s: .*; run the same command then"):
         open_service().ask([ask_for(llm(Program(fault(429, **{"retry-after": "7200"}))))], silent)
     assert waits == []
 
 
-def test_a_prompt_beyond_the_context_is_refused_and_no_other(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
-) -> None:
+def test_a_prompt_beyond_the_context_is_refused_and_no_other(llm: LLM, open_service: Open) -> None:
     import litellm
 
     too_long = litellm.ContextWindowExceededError(message="too long", model="m", llm_provider="fake")
@@ -292,12 +262,7 @@ def test_a_prompt_beyond_the_context_is_refused_and_no_other(
 
 @pytest.mark.parametrize("counts", [(0, 0), (-500, 3), (10**30, 3)])
 def test_a_reply_without_a_usage_that_can_be_is_charged_at_its_worst(
-    counts: tuple[int, int],
-    llm: LLM,
-    open_service: Open,
-    ask_for: AskFor,
-    silent: Silent,
-    monkeypatch: pytest.MonkeyPatch,
+    counts: tuple[int, int], llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = transport.call
 
@@ -308,17 +273,13 @@ def test_a_reply_without_a_usage_that_can_be_is_charged_at_its_worst(
 
     monkeypatch.setattr(buying, "call", free)
     service = open_service()
-    (reply,) = service.ask([ask_for(llm(Program(), price=Price(0.0, 1e6, "a dollar a token")))], silent)
-    assert isinstance(reply, Reply)
+    reply = reply_of(service, ask_for(llm(Program(), price=Price(0.0, 1e6, "a dollar a token"))))
     assert reply.cost_usd == service.spent_usd == pytest.approx(64.0)
 
 
-def test_without_retry_after_the_waits_grow_and_stay_bounded(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
-) -> None:
+def test_without_retry_after_the_waits_grow_and_stay_bounded(llm: LLM, open_service: Open, waits: list[float]) -> None:
     program = Program(*(fault(500) for _ in range(11)))
-    (reply,) = open_service().ask([ask_for(llm(program, max_attempts=12))], silent)
-    assert isinstance(reply, Reply)
+    reply_of(open_service(), ask_for(llm(program, max_attempts=12)))
     assert len(waits) == 11
     assert all(0.5 * 0.5 * 2 ** (n + 1) <= wait <= 60 for n, wait in enumerate(waits[:6]))
     assert all(30 <= wait <= 60 for wait in waits[6:])
@@ -326,17 +287,14 @@ def test_without_retry_after_the_waits_grow_and_stay_bounded(
 
 @pytest.mark.parametrize("text", ["soon", "-5", "nan", "Fri, 31 Dec 1999 23:59:59 GMT"])
 def test_a_retry_after_that_makes_no_sense_is_not_waited_for(
-    text: str, llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
+    text: str, llm: LLM, open_service: Open, waits: list[float]
 ) -> None:
     program = Program(fault(429, **{"retry-after": text}))
-    (reply,) = open_service().ask([ask_for(llm(program))], silent)
-    assert isinstance(reply, Reply)
+    reply_of(open_service(), ask_for(llm(program)))
     assert all(0 < wait <= 60 for wait in waits)
 
 
-def test_a_waiting_call_holds_no_slot(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_waiting_call_holds_no_slot(llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     program = Program(fault(429))
 
     async def until_the_others_are_through(_: float) -> None:
@@ -351,9 +309,7 @@ def test_a_waiting_call_holds_no_slot(
     assert sorted(program.prompts[:3]) == ["a", "b", "c"]
 
 
-def test_who_has_tried_before_goes_first(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
-) -> None:
+def test_who_has_tried_before_goes_first(llm: LLM, open_service: Open, waits: list[float]) -> None:
     program = Program(fault(429))
     fake = llm(program, concurrency=1)
     open_service().ask([ask_for(fake, text) for text in "abcdef"], silent)
@@ -364,7 +320,7 @@ def test_who_has_tried_before_goes_first(
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_a_refusal_is_not_tried_again(
-    status: int, llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float], tmp_path: Path
+    status: int, llm: LLM, open_service: Open, waits: list[float], tmp_path: Path
 ) -> None:
     program = Program(fault(status, "wrong model\nor key"))
     with pytest.raises(ServiceError, match=rf"^fake refused the call \(.*, {status}\): ") as caught:
@@ -376,7 +332,7 @@ def test_a_refusal_is_not_tried_again(
 
 
 def test_a_refusal_of_one_call_keeps_the_replies_in_flight(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     send = transport.call
 
@@ -394,9 +350,7 @@ def test_a_refusal_of_one_call_keeps_the_replies_in_flight(
     assert rows(tmp_path, "SELECT text FROM replies") == [("the reply",)]
 
 
-def test_a_safety_filter_refuses_one_request_and_no_other(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
-) -> None:
+def test_a_safety_filter_refuses_one_request_and_no_other(llm: LLM, open_service: Open) -> None:
     import litellm
 
     def program(prompt: str, _: Mapping[str, Any]) -> str:
@@ -417,7 +371,7 @@ def test_a_safety_filter_refuses_one_request_and_no_other(
     ids=["429", "500", "503", "timeout", "broken connection"],
 )
 def test_tries_that_are_used_up_are_a_failure_and_no_error(
-    make: Callable[[], Exception], llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
+    make: Callable[[], Exception], llm: LLM, open_service: Open, waits: list[float]
 ) -> None:
     program = Program(*(make() for _ in range(3)))
     fake = llm(program, max_attempts=3)
@@ -428,13 +382,10 @@ def test_tries_that_are_used_up_are_a_failure_and_no_error(
     assert outcome.message.startswith("fake")
     assert len(program.prompts) == 3
     assert len(waits) == 2
-    (later,) = service.ask([ask_for(fake)], silent)  # a failure is not stored as if it were a reply
-    assert isinstance(later, Reply)
+    reply_of(service, ask_for(fake))  # a failure is not stored as if it were a reply
 
 
-def test_an_outage_ends_after_several_failures_in_a_row(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
-) -> None:
+def test_an_outage_ends_after_several_failures_in_a_row(llm: LLM, open_service: Open, waits: list[float]) -> None:
     program = Program(*(fault(503) for _ in range(1000)))
     fake = llm(program, concurrency=1, max_attempts=2)
     with pytest.raises(ServiceError, match=r"fake is out of reach: 4 calls in a row failed.*Run the same command"):
@@ -443,9 +394,7 @@ def test_an_outage_ends_after_several_failures_in_a_row(
     assert len(waits) <= 50
 
 
-def test_failures_between_replies_are_no_outage(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
-) -> None:
+def test_failures_between_replies_are_no_outage(llm: LLM, open_service: Open, waits: list[float]) -> None:
     def program(prompt: str, _: Mapping[str, Any]) -> str:
         if int(prompt) % 3:
             raise fault(503)
@@ -456,7 +405,7 @@ def test_failures_between_replies_are_no_outage(
     assert sum(isinstance(outcome, Reply) for outcome in outcomes) == 10
 
 
-def test_progress_counts_each_distinct_request_stored_ones_too(llm: LLM, open_service: Open, ask_for: AskFor) -> None:
+def test_progress_counts_each_distinct_request_stored_ones_too(llm: LLM, open_service: Open) -> None:
     fake = llm(Program())
     open_service().ask([ask_for(fake, "a")], lambda done, total: None)
     seen: list[tuple[int, int]] = []
@@ -464,12 +413,12 @@ def test_progress_counts_each_distinct_request_stored_ones_too(llm: LLM, open_se
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
-def test_nothing_to_ask_is_nothing_asked(open_service: Open, silent: Silent) -> None:
+def test_nothing_to_ask_is_nothing_asked(open_service: Open) -> None:
     assert open_service().ask([], silent) == []
 
 
 def test_a_missing_key_names_its_variable_and_nothing_is_sent(
-    open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    open_service: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     gateway = ServiceLLM(name="gateway", provider="openai", model="m", api_key_env="MY_GATEWAY_KEY")
     for value in (None, ""):
@@ -482,27 +431,22 @@ def test_a_missing_key_names_its_variable_and_nothing_is_sent(
     assert transport.api_key(gateway) == "k"
 
 
-def test_an_unknown_price_is_refused_before_anything_is_sent(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
-) -> None:
+def test_an_unknown_price_is_refused_before_anything_is_sent(llm: LLM, open_service: Open) -> None:
     program = Program()
     with pytest.raises(ConfigError, match=r"^fake: the price of .*/m is unknown; set price\.input and price\.output"):
         open_service().ask([ask_for(llm(program, price=None))], silent)
     assert program.prompts == []
 
 
-def test_a_program_can_be_registered_anew(llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent) -> None:
+def test_a_program_can_be_registered_anew(llm: LLM, open_service: Open) -> None:
     first = llm(Program(reply="first"))
     open_service().ask([ask_for(first, "a")], silent)
     loading.register(first.provider, Program(reply="second"))
-    (reply,) = open_service().ask([ask_for(first, "b")], silent)
-    assert isinstance(reply, Reply)
+    reply = reply_of(open_service(), ask_for(first, "b"))
     assert reply.text == "second"
 
 
-def test_a_full_disk_ends_the_run_with_a_way_out(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_ends_the_run_with_a_way_out(llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Journal, operations: Any) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
@@ -517,12 +461,11 @@ def test_a_full_disk_ends_the_run_with_a_way_out(
 
 
 def test_an_unknown_outcome_is_charged_at_its_worst_and_stays_on_the_bill(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float], tmp_path: Path
+    llm: LLM, open_service: Open, waits: list[float], tmp_path: Path
 ) -> None:
     fake = llm(Program(timeout(), broken(), reply="two words"), price=Price(0.0, 1e6, "a dollar a word"))
     service = open_service()
-    (reply,) = service.ask([ask_for(fake)], silent)
-    assert isinstance(reply, Reply)
+    reply = reply_of(service, ask_for(fake))
     assert reply.cost_usd == pytest.approx(2.0)
     assert service.spent_usd == pytest.approx(64 + 64 + 2)
     assert open_service().spent_usd == pytest.approx(130.0)
@@ -531,7 +474,7 @@ def test_an_unknown_outcome_is_charged_at_its_worst_and_stays_on_the_bill(
 
 
 def test_a_refusal_and_an_overload_cost_nothing(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float], tmp_path: Path
+    llm: LLM, open_service: Open, waits: list[float], tmp_path: Path
 ) -> None:
     fake = llm(Program(fault(429), fault(503), reply="word"), price=Price(0.0, 1e6, "a dollar a word"))
     service = open_service()
@@ -541,7 +484,7 @@ def test_a_refusal_and_an_overload_cost_nothing(
 
 
 def test_what_was_cut_off_is_not_waited_for_when_it_is_asked_again(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
+    llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "_GRACE_S", 0.05)
     send, hanging = transport.call, [True]
@@ -560,8 +503,7 @@ def test_what_was_cut_off_is_not_waited_for_when_it_is_asked_again(
     with pytest.raises(ServiceError):
         service.ask([ask_for(fake, text) for text in ("slow", "bad")], silent)
     hanging.clear()
-    (reply,) = service.ask([ask_for(fake, "slow")], silent)
-    assert isinstance(reply, Reply)
+    reply_of(service, ask_for(fake, "slow"))
     assert service.spent_usd == pytest.approx(64 + 1)
 
 
@@ -576,7 +518,7 @@ def collect(service: Service, *arguments: Any) -> list[Answer]:
 
 
 def test_answers_come_as_they_come_and_each_with_its_request(
-    llm: LLM, open_service: Open, ask_for: AskFor, monkeypatch: pytest.MonkeyPatch
+    llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send, turn, order = transport.call, {text: asyncio.Event() for text in "abc"}, "bca"
 
@@ -599,7 +541,7 @@ def test_answers_come_as_they_come_and_each_with_its_request(
     assert service._runner.run(read()) == [(text, f"re: {text}") for text in order]
 
 
-def test_requests_may_come_one_by_one_while_answers_are_read(llm: LLM, open_service: Open, ask_for: AskFor) -> None:
+def test_requests_may_come_one_by_one_while_answers_are_read(llm: LLM, open_service: Open) -> None:
     fake, service = llm(lambda prompt, _: f"re: {prompt}"), open_service()
     answered: asyncio.Queue[str] = asyncio.Queue()
 
@@ -620,7 +562,7 @@ def test_requests_may_come_one_by_one_while_answers_are_read(llm: LLM, open_serv
     assert service._runner.run(read()) == [f"{'re: ' * n}0" for n in range(1, 5)]
 
 
-def test_the_same_request_twice_has_two_answers_and_one_purchase(llm: LLM, open_service: Open, ask_for: AskFor) -> None:
+def test_the_same_request_twice_has_two_answers_and_one_purchase(llm: LLM, open_service: Open) -> None:
     program = Program()
     fake = llm(program)
     answers = collect(open_service(), [ask_for(fake), ask_for(fake)])
@@ -629,9 +571,7 @@ def test_the_same_request_twice_has_two_answers_and_one_purchase(llm: LLM, open_
     assert len(program.prompts) == 1
 
 
-def test_again_asks_at_once_and_the_last_outcome_holds_those_before_it(
-    llm: LLM, open_service: Open, ask_for: AskFor
-) -> None:
+def test_again_asks_at_once_and_the_last_outcome_holds_those_before_it(llm: LLM, open_service: Open) -> None:
     fake = llm(lambda _, parameters: f"try {parameters['seed']}", send_seed=True)
 
     def three_times(request: Request, outcome: Outcome) -> Request | None:
@@ -647,7 +587,7 @@ def test_again_asks_at_once_and_the_last_outcome_holds_those_before_it(
 
 
 def test_a_failure_at_the_end_of_a_chain_holds_the_replies_before_it(
-    llm: LLM, open_service: Open, ask_for: AskFor, waits: list[float]
+    llm: LLM, open_service: Open, waits: list[float]
 ) -> None:
     def program(_: str, parameters: Mapping[str, Any]) -> str:
         if parameters["seed"] == 1:
@@ -663,9 +603,7 @@ def test_a_failure_at_the_end_of_a_chain_holds_the_replies_before_it(
     assert [reply.text for reply in answer.outcome.before] == ["first"]
 
 
-def test_one_chain_does_not_wait_for_another(
-    llm: LLM, open_service: Open, ask_for: AskFor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_chain_does_not_wait_for_another(llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[str, int]] = []
     send, through = transport.call, asyncio.Event()
 
@@ -688,7 +626,7 @@ def test_one_chain_does_not_wait_for_another(
 
 
 def test_an_error_in_one_call_winds_up_the_others(
-    llm: LLM, open_service: Open, ask_for: AskFor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     send, sent = transport.call, []
 
@@ -710,7 +648,7 @@ def test_an_error_in_one_call_winds_up_the_others(
     assert rows(tmp_path, "SELECT * FROM attempts WHERE outcome IS NULL") == []
 
 
-def test_an_error_of_whoever_makes_the_requests_ends_the_stream(llm: LLM, open_service: Open, ask_for: AskFor) -> None:
+def test_an_error_of_whoever_makes_the_requests_ends_the_stream(llm: LLM, open_service: Open) -> None:
     fake = llm(Program())
 
     async def broken() -> AsyncIterator[Request]:
@@ -721,9 +659,7 @@ def test_an_error_of_whoever_makes_the_requests_ends_the_stream(llm: LLM, open_s
         collect(open_service(), broken())
 
 
-def test_a_stream_that_nobody_reads_to_its_end_sends_no_more(
-    llm: LLM, open_service: Open, ask_for: AskFor, tmp_path: Path
-) -> None:
+def test_a_stream_that_nobody_reads_to_its_end_sends_no_more(llm: LLM, open_service: Open, tmp_path: Path) -> None:
     program = Program()
     fake, service = llm(program, concurrency=1), open_service()
 
@@ -740,9 +676,7 @@ def test_a_stream_that_nobody_reads_to_its_end_sends_no_more(
 # ---------------------------------------------------------------- replay
 
 
-def test_a_replay_answers_from_the_journal_and_sends_nothing(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent
-) -> None:
+def test_a_replay_answers_from_the_journal_and_sends_nothing(llm: LLM, open_service: Open) -> None:
     program = Program()
     fake = llm(program)
     requests = [ask_for(fake, text) for text in "abb"]
@@ -753,9 +687,7 @@ def test_a_replay_answers_from_the_journal_and_sends_nothing(
     assert replay.spent_usd == 0.0
 
 
-def test_a_replay_gives_the_failure_that_is_stored(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, waits: list[float]
-) -> None:
+def test_a_replay_gives_the_failure_that_is_stored(llm: LLM, open_service: Open, waits: list[float]) -> None:
     import litellm
 
     def program(prompt: str, _: Mapping[str, Any]) -> str:
@@ -770,9 +702,7 @@ def test_a_replay_gives_the_failure_that_is_stored(
     assert [outcome.reason for outcome in first if isinstance(outcome, Failure)] == ["no_reply", "refused"]
 
 
-def test_the_first_miss_ends_a_replay_and_names_what_is_missing(
-    llm: LLM, open_service: Open, ask_for: AskFor, silent: Silent, tmp_path: Path
-) -> None:
+def test_the_first_miss_ends_a_replay_and_names_what_is_missing(llm: LLM, open_service: Open, tmp_path: Path) -> None:
     program = Program()
     fake = llm(program)
     open_service().ask([ask_for(fake, "a")], silent)
@@ -786,9 +716,7 @@ def test_the_first_miss_ends_a_replay_and_names_what_is_missing(
     assert (tmp_path / "journal.sqlite").read_bytes() == before
 
 
-def test_a_replay_needs_no_key_no_price_and_no_budget(
-    open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replay_needs_no_key_no_price_and_no_budget(open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     async def reply(*_: Any, **__: Any) -> str:
         choice = {"message": {"content": "paid for"}, "finish_reason": "stop"}
         return json.dumps({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})

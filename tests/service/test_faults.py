@@ -9,25 +9,19 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import Open, Wired, ask_for, reply_of, silent
 from wire_double import CUTS, PROVIDERS, Double, OpenAI, Settings, fault
 
-from llamaduo.config import ServiceLLM
 from llamaduo.errors import ServiceError
 from llamaduo.service import buying
 from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.requests import Failure, Outcome, Request
-
-Wired = Callable[..., ServiceLLM]
-Open = Callable[..., Service]
-AskFor = Callable[..., Request]
-Silent = Callable[[int, int], None]
 
 ITEMS = 2_000
 MOST = 4
@@ -80,7 +74,7 @@ def text_of(prompt: str) -> str:
 
 @pytest.mark.slow
 def test_of_2000_items_under_faults_none_is_lost_none_doubled_and_all_money_is_counted(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, tmp_path: Path
+    double: Double, wired: Wired, open_service: Open, tmp_path: Path
 ) -> None:
     double.control(**{name: getattr(SETTINGS, name) for name in ("seed", "faults", "retry_after_s", "hang_s")})
     double.control(keep_requests=True)
@@ -136,11 +130,7 @@ def _settled(kind: str | None) -> str:
 
 
 def _ask_again_what_failed(
-    double: Double,
-    open_service: Open,
-    requests: dict[str, Request],
-    outcomes: dict[str, Outcome],
-    silent: Silent,
+    double: Double, open_service: Open, requests: dict[str, Request], outcomes: dict[str, Outcome]
 ) -> None:
     """Check that a resumed run buys what got no reply, and nothing else."""
     double.control(reset=True, faults={})
@@ -155,7 +145,7 @@ def _ask_again_what_failed(
 
 
 def test_two_that_ask_the_same_at_the_same_time_buy_it_once_under_faults(
-    double: Double, wired: Wired, ask_for: AskFor, silent: Silent, tmp_path: Path
+    double: Double, wired: Wired, tmp_path: Path
 ) -> None:
     kinds = {"429": 0.1, "500": 0.1, "drop_before_headers": 0.1, "cut_body": 0.1}
     double.control(faults=kinds, retry_after_s=0.05, median_s=0.02, sigma=0.5)
@@ -182,18 +172,17 @@ def test_two_that_ask_the_same_at_the_same_time_buy_it_once_under_faults(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_broken_connection_is_one_request_and_one_attempt(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, tmp_path: Path, provider: str
+    double: Double, wired: Wired, open_service: Open, tmp_path: Path, provider: str
 ) -> None:
     double.control(script=list(CUTS))
-    (reply,) = open_service().ask([ask_for(wired(provider, max_attempts=5))], silent)
-    assert isinstance(reply, Reply)
+    reply_of(open_service(), ask_for(wired(provider, max_attempts=5)))
     assert [call["fault"] for call in double.bill()["calls"]] == [*CUTS, None]
     assert list(_attempts_in_the_journal(tmp_path).values()) == [["unknown"] * 4 + ["replied"]]
 
 
 @pytest.mark.parametrize("status", ["400", "401", "403", "404"])
 def test_a_refused_call_ends_the_stage_after_one_try_and_what_is_in_flight_is_kept(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, status: str
+    double: Double, wired: Wired, open_service: Open, status: str
 ) -> None:
     double.control(median_s=0.3, scripts={"the bad one": [status] * 9})
     llm = wired("openai", concurrency=6)

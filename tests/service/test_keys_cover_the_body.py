@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import Wired, silent
 from wire_double import PROVIDERS, Double
 
 from llamaduo.config import Judge, Price, ServiceLLM
@@ -28,8 +29,6 @@ from llamaduo.service.requests import Request
 from llamaduo.service.transport import batch_body
 from llamaduo.stages.judge import judge
 
-Wired = Callable[..., ServiceLLM]
-Silent = Callable[[int, int], None]
 Arrived = tuple[str, str]
 """Address and body, as the server saw them."""
 
@@ -58,7 +57,7 @@ BY_ANOTHER_WAY = {"batch", "base_url_env", "headers_env"}
 
 
 @pytest.fixture
-def arrived(double: Double, silent: Silent, tmp_path: Path) -> Callable[[Request], Arrived | None]:
+def arrived(double: Double, tmp_path: Path) -> Callable[[Request], Arrived | None]:
     """Return a function that asks, with a journal that knows nothing yet, and returns what arrived; None: nothing."""
     numbers = count()
 
@@ -203,9 +202,7 @@ def test_a_key_is_the_same_for_ever(base: Callable[[str], Request]) -> None:
 
 
 @pytest.mark.parametrize("send_seed", [True, False])
-def test_m_repeats_are_m_requests_and_m_rows(
-    double: Double, wired: Wired, silent: Silent, tmp_path: Path, send_seed: bool
-) -> None:
+def test_m_repeats_are_m_requests_and_m_rows(double: Double, wired: Wired, tmp_path: Path, send_seed: bool) -> None:
     double.control(says="judge")
     panel = {name: wired(name, send_seed=send_seed and name != "anthropic") for name in PROVIDERS}
     answers = [Prediction(f"p{n}", 0, f"prompt {n}", "reference", "answer", "stop", 3, 3) for n in range(4)]

@@ -17,19 +17,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from asking import LLM, Open, ask_for, reply_of, silent
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ServiceError
 from llamaduo.service import buying
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Service
-from llamaduo.service.requests import Failure, Outcome, Request
+from llamaduo.service.requests import Failure, Outcome
 
 llmock_package = pytest.importorskip("llmock")
 
-Open = Callable[..., Service]
-AskFor = Callable[..., Request]
-Silent = Callable[[int, int], None]
 
 ITEMS = 2_000
 PLACES = {"openai": "/v1", "anthropic": "/anthropic", "gemini": "/gemini/v1beta"}
@@ -88,11 +85,7 @@ def said(outcome: Outcome) -> str:
 
 @pytest.mark.slow
 def test_2000_items_of_which_a_third_fails_at_first(
-    open_service: Open,
-    at: Callable[..., ServiceLLM],
-    ask_for: AskFor,
-    silent: Silent,
-    monkeypatch: pytest.MonkeyPatch,
+    open_service: Open, at: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(buying, "_LONGEST_WAIT", 2.0)
     with serving(ERRORS) as url:
@@ -130,9 +123,7 @@ def test_2000_items_of_which_a_third_fails_at_first(
         assert all(wait >= least for wait, least in zip(waits, (0.5, 1.0, 1.0), strict=False))
 
 
-def test_a_rate_limit_is_waited_out(
-    llmock: Any, open_service: Open, at: Callable[..., ServiceLLM], ask_for: AskFor, silent: Silent
-) -> None:
+def test_a_rate_limit_is_waited_out(llmock: Any, open_service: Open, at: LLM) -> None:
     llmock.limits(rpm=20)
     requests = [ask_for(at(llmock.url, name), f"item {n}") for name in PLACES for n in range(21)]
     outcomes = open_service().ask(requests, silent)
@@ -144,7 +135,7 @@ def test_a_rate_limit_is_waited_out(
 
 @pytest.mark.parametrize("provider", PLACES)
 def test_a_prompt_beyond_the_context_is_refused_and_tried_once(
-    llmock: Any, open_service: Open, at: Callable[..., ServiceLLM], ask_for: AskFor, silent: Silent, provider: str
+    llmock: Any, open_service: Open, at: LLM, provider: str
 ) -> None:
     llmock.limits(context_window=50)
     llm = at(llmock.url, provider)
@@ -159,13 +150,7 @@ def test_a_prompt_beyond_the_context_is_refused_and_tried_once(
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 @pytest.mark.parametrize("provider", PLACES)
 def test_what_the_provider_refuses_is_tried_once(
-    llmock: Any,
-    open_service: Open,
-    at: Callable[..., ServiceLLM],
-    ask_for: AskFor,
-    silent: Silent,
-    provider: str,
-    status: int,
+    llmock: Any, open_service: Open, at: LLM, provider: str, status: int
 ) -> None:
     llmock.fail(status, times=None)
     with pytest.raises(ServiceError, match=rf"^{provider} refused the call \(.*, {status}\)"):
@@ -176,24 +161,18 @@ def test_what_the_provider_refuses_is_tried_once(
 
 @pytest.mark.parametrize("provider", PLACES)
 def test_an_answer_that_comes_too_late_is_asked_for_again_and_counted(
-    llmock: Any, open_service: Open, at: Callable[..., ServiceLLM], ask_for: AskFor, silent: Silent, provider: str
+    llmock: Any, open_service: Open, at: LLM, provider: str
 ) -> None:
     llmock.delay(1.5)
     service = open_service()
     request = ask_for(at(llmock.url, provider, timeout_s=0.4))
-    (reply,) = service.ask([request], silent)
-    assert isinstance(reply, Reply)
+    reply = reply_of(service, request)
     assert service.spent_usd == pytest.approx(reply.cost_usd + (request.longest_prompt * 5 + 64 * 20) / 1e6)
     assert len(llmock.requests) == 2
 
 
 def test_an_outage_ends_the_stage_after_a_bounded_number_of_tries(
-    llmock: Any,
-    open_service: Open,
-    at: Callable[..., ServiceLLM],
-    ask_for: AskFor,
-    silent: Silent,
-    waits: list[float],
+    llmock: Any, open_service: Open, at: LLM, waits: list[float]
 ) -> None:
     llmock.outage(status=500)
     llm = at(llmock.url, "openai", max_attempts=3, concurrency=4)

@@ -18,16 +18,16 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import pytest
+from asking import LLM, Open, silent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from malformed import NAUGHTY, NOT_STOP, Case, corpus, edited, lists, storable, valid
 from sample_records import prediction
 from slow_reader import Number, Pair, Said, exactly, slow_items, slow_pair, slow_scores, whole_pairs
 
-from llamaduo.config import Judge, ServiceLLM
+from llamaduo.config import Judge
 from llamaduo.records import UNSCORED_REASONS
 from llamaduo.service import last_value, replies
-from llamaduo.service.client import Service
 from llamaduo.service.replies import Scores, UnreadableError, read_pairs, read_scores
 from llamaduo.stages.judge import judge
 
@@ -321,9 +321,7 @@ def test_the_audit_catches_a_broken_reader(broken: Broken, monkeypatch: pytest.M
 # Through the stage -------------------------------------------------------------------------------------------------
 
 
-def test_the_stage_gives_malformed_replies_no_score(
-    llm: Callable[..., ServiceLLM], open_service: Callable[..., Service], silent: Callable[[int, int], None]
-) -> None:
+def test_the_stage_gives_malformed_replies_no_score(llm: LLM, open_service: Open) -> None:
     rng = random.Random(3)
     by_kind: dict[str, list[str]] = {}
     for case, said in corpus():

@@ -11,22 +11,17 @@ import gzip
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import Open, Wired, ask_for, reply_of, silent
 from wire_double import PROVIDERS, Answer, Anthropic, Double, Gemini, OpenAI
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Service
-from llamaduo.service.requests import Failure, Request
-
-Wired = Callable[..., ServiceLLM]
-Open = Callable[..., Service]
-AskFor = Callable[..., Request]
-Silent = Callable[[int, int], None]
+from llamaduo.service.requests import Failure
 
 ANSWER = Answer("m", "a whole reply", "stop", 30, 7, "00000001")
 WHOLE = {"openai": OpenAI.answer(ANSWER), "anthropic": Anthropic.answer(ANSWER), "gemini": Gemini.answer(ANSWER)}
@@ -93,7 +88,7 @@ def stored(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_an_odd_body_is_stored_as_it_came_and_bought_once(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, tmp_path: Path, provider: str
+    double: Double, wired: Wired, open_service: Open, tmp_path: Path, provider: str
 ) -> None:
     bodies = odd(provider)
     assert len(bodies) >= 100  # of each of the three: 300 and more
@@ -130,9 +125,15 @@ def test_an_odd_body_is_stored_as_it_came_and_bought_once(
 )
 @pytest.mark.parametrize("provider", ["openai", "mistral", "groq", "hosted_vllm"])
 def test_what_litellm_can_not_convert_is_read(
-    double: Double, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch,
-    provider: str, body: Any, text: str, reason: str, tokens: int,
-) -> None:  # fmt: skip
+    double: Double,
+    open_service: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: str,
+    body: Any,
+    text: str,
+    reason: str,
+    tokens: int,
+) -> None:
     """A provider that is left to litellm, too: what came is kept before it converts it."""
     monkeypatch.setenv(f"{provider.upper()}_API_KEY", "the-key")
     double.control(bodies={"odd": json.dumps(body)})
@@ -141,8 +142,7 @@ def test_what_litellm_can_not_convert_is_read(
         price=Price(5.0, 20.0, "a test"), parameters={"a_name_that_nobody_lists": 3},
     )  # fmt: skip
     service = open_service()
-    (reply,) = service.ask([ask_for(llm, "odd")], silent)
-    assert isinstance(reply, Reply)
+    reply = reply_of(service, ask_for(llm, "odd"))
     assert (reply.text, reply.finish_reason, reply.prompt_tokens) == (text, reason, tokens)
     assert len(double.bill()["calls"]) == 1
     assert service.spent_usd == reply.cost_usd > 0
@@ -157,7 +157,7 @@ ENDS = {
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_reply_whose_end_is_not_known_arrives_as_unfinished(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, provider: str
+    double: Double, wired: Wired, open_service: Open, provider: str
 ) -> None:
     path, words = ENDS[provider]
     double.control(bodies={f"ends {word};": json.dumps(changed(WHOLE[provider], path, word)) for word in words})
@@ -169,7 +169,7 @@ def test_a_reply_whose_end_is_not_known_arrives_as_unfinished(
 
 @pytest.mark.parametrize("body", ['{"detail": "Not Found"}', "<html>log in</html>", "", "[]", '"text"', "data: [DONE]"])
 def test_what_is_no_reply_is_said_and_not_tried_again(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, body: str
+    double: Double, wired: Wired, open_service: Open, body: str
 ) -> None:
     double.control(bodies={"odd": body})
     llm = wired("openai", max_attempts=4)
@@ -180,13 +180,12 @@ def test_what_is_no_reply_is_said_and_not_tried_again(
     assert (body.strip('{"[]') or "nothing")[:9] in failed.message or "nothing at all" in failed.message or body == "[]"
     assert len(double.bill()["calls"]) == 2
     double.control(bodies={})
-    (mended,) = open_service().ask([ask_for(llm, "odd")], silent)
-    assert isinstance(mended, Reply)
+    reply_of(open_service(), ask_for(llm, "odd"))
 
 
 @pytest.mark.parametrize("body", ["<html>log in</html>", "", '{"detail": "Not Found"}'])
 def test_what_is_no_reply_is_not_tried_again_by_a_provider_of_litellms_either(
-    double: Double, open_service: Open, ask_for: AskFor, silent: Silent, monkeypatch: pytest.MonkeyPatch, body: str
+    double: Double, open_service: Open, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "the-key")
     double.control(bodies={"odd": body})

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asking import Open, Wired, ask_for, silent
 from wire_double import PROVIDERS, Double
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ServiceError, TransientError
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Service
 from llamaduo.service.refusals import (
     TOO_LONG,
     NoReplyError,
@@ -22,13 +21,9 @@ from llamaduo.service.refusals import (
     error_of,
     error_under_success,
 )
-from llamaduo.service.requests import Failure, Request
+from llamaduo.service.requests import Failure
 
 LLM = ServiceLLM(name="it", provider="openai", model="m", max_tokens=77)
-Wired = Callable[..., ServiceLLM]
-Open = Callable[..., Service]
-AskFor = Callable[..., Request]
-Silent = Callable[[int, int], None]
 
 
 def openai(code: Any, message: str = "no", **more: Any) -> dict[str, Any]:
@@ -158,7 +153,7 @@ def test_an_error_under_success_means_what_its_code_says() -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_strange_refusal_among_answered_requests_is_one_and_alone_it_ends_the_run(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, provider: str
+    double: Double, wired: Wired, open_service: Open, provider: str
 ) -> None:
     double.control(scripts={"odd": ["400"] * 9})
     llm = wired(provider)
@@ -188,7 +183,7 @@ def test_a_strange_refusal_among_answered_requests_is_one_and_alone_it_ends_the_
     ids=["vLLM, a length", "vLLM, the prompt", "llama.cpp", "TGI", "Azure", "a filter", "a gateway", "a proxy"],
 )
 def test_one_prompt_that_a_server_refuses_in_its_own_way_is_one_failure_between_two_replies(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, status: int, body: Any
+    double: Double, wired: Wired, open_service: Open, status: int, body: Any
 ) -> None:
     double.control(
         bodies={"refused": body if isinstance(body, str) else json.dumps(body)}, statuses={"refused": status}

@@ -7,26 +7,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import Open, Wired, ask_for, reply_of, silent
 from wire_double import PROVIDERS, Double
 
-from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError, ServiceError
 from llamaduo.service import buying
 from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.prompts import VERDICT_SCHEMA
-from llamaduo.service.requests import Failure, Request
-
-Wired = Callable[..., ServiceLLM]
-Open = Callable[..., Service]
-AskFor = Callable[..., Request]
-Silent = Callable[[int, int], None]
+from llamaduo.service.requests import Failure
 
 KNOWN = {"openai": "gpt-4o-2024-08-06", "anthropic": "claude-sonnet-5-5", "gemini": "gemini-2.5-pro"}
 """Models of which litellm knows that they take a JSON schema."""
@@ -48,12 +42,11 @@ def sent(double: Double) -> dict[str, Any]:
 @pytest.mark.parametrize("finish_reason", ["stop", "length", "content_filter"])
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_text_usage_cost_and_finish_reason_arrive(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, provider: str, finish_reason: str
+    double: Double, wired: Wired, open_service: Open, provider: str, finish_reason: str
 ) -> None:
     double.control(says="text:a reply of some length", finish_reason=finish_reason)
     service = open_service()
-    (reply,) = service.ask([ask_for(wired(provider), "What is two and two?")], silent)
-    assert isinstance(reply, Reply)
+    reply = reply_of(service, ask_for(wired(provider), "What is two and two?"))
     (line,) = double.bill()["billed"]
     assert (reply.prompt_tokens, reply.completion_tokens) == (line["prompt_tokens"], line["completion_tokens"])
     assert reply.cost_usd == pytest.approx((line["prompt_tokens"] * 5 + line["completion_tokens"] * 20) / 1e6)
@@ -64,24 +57,15 @@ def test_text_usage_cost_and_finish_reason_arrive(
     assert reply.text in texts[finish_reason]
 
 
-def test_a_prompt_that_gemini_blocks_is_a_reply_without_text(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent
-) -> None:
+def test_a_prompt_that_gemini_blocks_is_a_reply_without_text(double: Double, wired: Wired, open_service: Open) -> None:
     double.control(script=["policy"])
-    (reply,) = open_service().ask([ask_for(wired("gemini"))], silent)
-    assert isinstance(reply, Reply)
+    reply = reply_of(open_service(), ask_for(wired("gemini")))
     assert (reply.text, reply.finish_reason) == ("", "content_filter")
 
 
 @pytest.mark.parametrize(("kind", "providers"), [("context", PROVIDERS), ("policy", ("openai", "anthropic"))])
 def test_a_refusal_of_one_request_is_its_outcome_and_is_tried_once(
-    double: Double,
-    wired: Wired,
-    open_service: Open,
-    ask_for: AskFor,
-    silent: Silent,
-    kind: str,
-    providers: tuple[str, ...],
+    double: Double, wired: Wired, open_service: Open, kind: str, providers: tuple[str, ...]
 ) -> None:
     double.control(scripts={"the bad one": [kind] * 9})
     service = open_service()
@@ -108,7 +92,7 @@ def schema_in(provider: str, body: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("switched_on", [True, False])
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_schema_is_sent_where_it_is_switched_on(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, provider: str, switched_on: bool
+    double: Double, wired: Wired, open_service: Open, provider: str, switched_on: bool
 ) -> None:
     double.control(keep_requests=True)
     llm = wired(provider, model=KNOWN[provider], json_schema=switched_on)
@@ -119,7 +103,7 @@ def test_the_schema_is_sent_where_it_is_switched_on(
 @pytest.mark.parametrize("switched_on", [True, False])
 @pytest.mark.parametrize("provider", ["openai", "gemini"])
 def test_the_repeat_is_sent_as_the_seed_where_it_is_switched_on(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, provider: str, switched_on: bool
+    double: Double, wired: Wired, open_service: Open, provider: str, switched_on: bool
 ) -> None:
     double.control(keep_requests=True)
     open_service().ask([ask_for(wired(provider, send_seed=switched_on), repeat=7)], silent)
@@ -128,7 +112,7 @@ def test_the_repeat_is_sent_as_the_seed_where_it_is_switched_on(
 
 
 def test_anthropic_takes_no_seed_and_a_configuration_that_sends_one_is_refused_before_anything_is_sent(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent
+    double: Double, wired: Wired, open_service: Open
 ) -> None:
     service = open_service()
     with pytest.raises(ConfigError, match=r"^anthropic: Anthropic takes no seed; set send_seed=false"):
@@ -139,7 +123,7 @@ def test_anthropic_takes_no_seed_and_a_configuration_that_sends_one_is_refused_b
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_key_is_in_its_header_and_nowhere_else_and_nothing_is_streamed(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, provider: str
+    double: Double, wired: Wired, open_service: Open, provider: str
 ) -> None:
     double.control(keep_requests=True)
     open_service().ask([ask_for(wired(provider), "a prompt")], silent)
@@ -158,12 +142,7 @@ def test_the_key_is_in_its_header_and_nowhere_else_and_nothing_is_streamed(
 
 
 def test_the_key_may_come_from_another_variable(
-    double: Double,
-    wired: Wired,
-    open_service: Open,
-    ask_for: AskFor,
-    silent: Silent,
-    monkeypatch: pytest.MonkeyPatch,
+    double: Double, wired: Wired, open_service: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OUR_GATEWAY", "the-key-of-the-gateway")
     double.control(keep_requests=True)
@@ -173,13 +152,7 @@ def test_the_key_may_come_from_another_variable(
 
 @pytest.mark.parametrize("key", ["the-key\n", "the-key\r", " the-key", "the-k\u00e9y"])
 def test_a_key_that_no_header_can_carry_is_refused_before_anything_is_sent(
-    double: Double,
-    wired: Wired,
-    open_service: Open,
-    ask_for: AskFor,
-    silent: Silent,
-    monkeypatch: pytest.MonkeyPatch,
-    key: str,
+    double: Double, wired: Wired, open_service: Open, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(ConfigError, match="OPENAI_API_KEY holds what no key does") as caught:
@@ -190,7 +163,7 @@ def test_a_key_that_no_header_can_carry_is_refused_before_anything_is_sent(
 
 @pytest.mark.parametrize("form", ["seconds", "date", "body"])
 def test_no_second_try_comes_before_the_server_wants_it(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, form: str
+    double: Double, wired: Wired, open_service: Open, form: str
 ) -> None:
     providers = ("gemini",) if form == "body" else PROVIDERS
     double.control(script=["429", "429"], retry_after_s=0.45, retry_after_form=form)
@@ -206,19 +179,11 @@ def test_no_second_try_comes_before_the_server_wants_it(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_without_retry_after_the_waits_grow(
-    double: Double,
-    wired: Wired,
-    open_service: Open,
-    ask_for: AskFor,
-    silent: Silent,
-    monkeypatch: pytest.MonkeyPatch,
-    waits: list[float],
-    provider: str,
+    double: Double, wired: Wired, open_service: Open, monkeypatch: pytest.MonkeyPatch, waits: list[float], provider: str
 ) -> None:
     monkeypatch.setattr(buying, "_LONGEST_WAIT", 60.0)
     double.control(script=["429", "503", "429", "500"], retry_after_form="none")
-    (reply,) = open_service().ask([ask_for(wired(provider, max_attempts=5))], silent)
-    assert isinstance(reply, Reply)
+    reply_of(open_service(), ask_for(wired(provider, max_attempts=5)))
     taken = [wait for wait in waits if wait]
     assert all(0.5 * 2**n / 2 <= wait <= 0.5 * 2**n for n, wait in enumerate(taken, 1)), taken
     assert len(taken) == 4
@@ -226,7 +191,7 @@ def test_without_retry_after_the_waits_grow(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_wait_beyond_reason_ends_the_stage_and_says_when_to_come_back(
-    double: Double, wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, provider: str
+    double: Double, wired: Wired, open_service: Open, provider: str
 ) -> None:
     double.control(script=["429"], retry_after_s=7200)
     with pytest.raises(ServiceError, match=rf"^{provider} asks to come back in 7,200 s: .*; run the same command then"):
@@ -237,14 +202,7 @@ def test_a_wait_beyond_reason_ends_the_stage_and_says_when_to_come_back(
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_what_the_provider_refuses_is_tried_once_and_costs_nothing(
-    double: Double,
-    wired: Wired,
-    open_service: Open,
-    ask_for: AskFor,
-    silent: Silent,
-    tmp_path: Path,
-    provider: str,
-    status: int,
+    double: Double, wired: Wired, open_service: Open, tmp_path: Path, provider: str, status: int
 ) -> None:
     double.control(script=[str(status)] * 9)
     service = open_service()
@@ -256,9 +214,7 @@ def test_what_the_provider_refuses_is_tried_once_and_costs_nothing(
     assert service.spent_usd == 0
 
 
-def test_a_server_that_nobody_runs_costs_nothing(
-    wired: Wired, open_service: Open, ask_for: AskFor, silent: Silent, tmp_path: Path
-) -> None:
+def test_a_server_that_nobody_runs_costs_nothing(wired: Wired, open_service: Open, tmp_path: Path) -> None:
     service = open_service()
     asked = [ask_for(wired(name, base_url="http://127.0.0.1:9", max_attempts=2)) for name in PROVIDERS]
     outcomes = service.ask(asked, silent)
@@ -270,13 +226,7 @@ def test_a_server_that_nobody_runs_costs_nothing(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_no_variable_of_the_environment_changes_the_address_which_the_key_covers(
-    double: Double,
-    wired: Wired,
-    open_service: Open,
-    ask_for: AskFor,
-    silent: Silent,
-    monkeypatch: pytest.MonkeyPatch,
-    provider: str,
+    double: Double, wired: Wired, open_service: Open, monkeypatch: pytest.MonkeyPatch, provider: str
 ) -> None:
     for name in ("BASE_URL", "API_BASE"):
         monkeypatch.setenv(f"{provider.upper()}_{name}", double.url(provider))
@@ -285,9 +235,7 @@ def test_no_variable_of_the_environment_changes_the_address_which_the_key_covers
     assert double.bill()["calls"] == []
 
 
-def test_many_runs_in_one_process_leave_no_connection_open(
-    wired: Wired, ask_for: AskFor, silent: Silent, tmp_path: Path
-) -> None:
+def test_many_runs_in_one_process_leave_no_connection_open(wired: Wired, tmp_path: Path) -> None:
     opened = []
     for number in range(6):
         service = Service(Journal(tmp_path / "journal.sqlite"), run=f"study/{number}", budget_usd=None)

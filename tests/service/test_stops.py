@@ -10,21 +10,20 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from asking import LLM, Open, ask_for, silent
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import InputError
 from llamaduo.service import buying, limits
 from llamaduo.service import journal as journals
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.limits import Gate
 from llamaduo.service.liveness import stopped
-from llamaduo.service.requests import Request
 
 HOLDS = """
 import os, signal, sys, time
@@ -92,12 +91,7 @@ service.ask([Request(llm, "a prompt", None, 0, "judge")], lambda *_: None)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who is stopped")
 def test_a_run_says_which_stopped_process_it_waits_for(
-    llm: Callable[..., ServiceLLM],
-    open_service: Callable[..., Service],
-    ask_for: Callable[..., Request],
-    silent: Callable[[int, int], None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    llm: LLM, open_service: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(buying, "_SAY_S", 0.2)
     fake = llm(lambda *_: "a reply")

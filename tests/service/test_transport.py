@@ -49,7 +49,7 @@ SECRET = "sk-secret-0123456789-abcdefghijklmnopqrstuvwxyz"
 # ---------------------------------------------------------------- keys
 
 
-def test_a_program_needs_no_key(llm: Callable[..., ServiceLLM]) -> None:
+def test_a_program_needs_no_key(llm: LLM) -> None:
     assert transport.api_key(llm(lambda *_: "x")) is None
 
 

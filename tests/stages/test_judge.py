@@ -15,19 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import LLM, Open, silent
 from sample_records import prediction
 
 from llamaduo.config import Judge, JudgeKind, JudgePrompt, Price, ServiceLLM
 from llamaduo.evidence.economy import Round
 from llamaduo.records import UNSCORED_REASONS, Prediction, Verdict, from_json, to_json
 from llamaduo.service import buying, transport
-from llamaduo.service.client import Service
 from llamaduo.service.prompts import template_hash
 from llamaduo.stages.judge import judge
 
-LLM = Callable[..., ServiceLLM]
-Open = Callable[..., Service]
-Silent = Callable[[int, int], None]
 READABLE = json.dumps({"similarity": {"reason": "close", "score": 80}, "precision": {"reason": "ok", "score": 70.5}})
 
 
@@ -46,7 +43,7 @@ class Script:
 
 
 @pytest.fixture
-def judged(open_service: Open, silent: Silent) -> Callable[..., list[Verdict]]:
+def judged(open_service: Open) -> Callable[..., list[Verdict]]:
     def verdicts(predictions: list[Prediction], panel: dict[str, ServiceLLM], **config: Any) -> list[Verdict]:
         return judge(predictions, config=Judge(panel=panel, **config), service=open_service(), progress=silent)
 
@@ -277,7 +274,7 @@ def test_judging_again_buys_nothing_and_says_the_same(llm: LLM, judged: Judged) 
 
 
 class TestReferenceJudge:
-    def test_metrics_score_closeness_and_leave_precision_out(self, silent: Silent) -> None:
+    def test_metrics_score_closeness_and_leave_precision_out(self) -> None:
         answers = [prediction("p", "the reference"), prediction("q", "zzz 123")]
         found = judge(answers, config=Judge(kind=JudgeKind.reference), service=None, progress=silent)
         assert [(v.prompt_id, v.judge) for v in found] == [
@@ -288,12 +285,12 @@ class TestReferenceJudge:
         assert all(v.request is None and v.prompt_hash is None for v in found)
 
     @pytest.mark.parametrize("reason", MISSING)
-    def test_an_answer_that_does_not_exist_is_unscored(self, reason: str, silent: Silent) -> None:
+    def test_an_answer_that_does_not_exist_is_unscored(self, reason: str) -> None:
         missing = [prediction("p", "", finish_reason=reason)]
         found = judge(missing, config=Judge(kind=JudgeKind.reference), service=None, progress=silent)
         assert [(v.similarity, v.unscored) for v in found] == [(None, reason)] * 2
 
-    def test_an_empty_answer_scores_zero(self, silent: Silent) -> None:
+    def test_an_empty_answer_scores_zero(self) -> None:
         found = judge([prediction("p", "")], config=Judge(kind=JudgeKind.reference), service=None, progress=silent)
         assert [(v.similarity, v.unscored) for v in found] == [(0.0, None)] * 2
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from asking import LLM, Open, silent
 from sample_records import example
 
 from llamaduo.config import Price, ServiceLLM, Synthesis, SynthesisPrompt
@@ -23,7 +24,6 @@ from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Service
 from llamaduo.stages.synthesize import Batch, requests, synthesize
 
-LLM = Callable[..., ServiceLLM]
 Synthesized = Callable[..., Batch]
 SEEDS = [example(f"seed {letter}", f"answer {letter}") for letter in "abcde"]
 
@@ -49,7 +49,7 @@ class Teacher:
 
 
 @pytest.fixture
-def synthesized(open_service: Callable[..., Service], silent: Callable[[int, int], None]) -> Synthesized:
+def synthesized(open_service: Open) -> Synthesized:
     def batch(
         llm: ServiceLLM,
         wanted: int,
@@ -219,8 +219,7 @@ def test_replies_without_any_pair_are_an_error_that_quotes_one_and_says_what_to_
     reasons: str,
     mend: str,
     llm: LLM,
-    open_service: Callable[..., Service],
-    silent: Callable[[int, int], None],
+    open_service: Open,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     find = Service._outcome
@@ -242,9 +241,7 @@ def test_replies_without_any_pair_are_an_error_that_quotes_one_and_says_what_to_
     assert synthesize(asked, open_service(), silent, before=3).examples == ()
 
 
-def test_service_reasks_asks_once_more_for_what_brought_no_pair(
-    llm: LLM, open_service: Callable[..., Service], silent: Callable[[int, int], None]
-) -> None:
+def test_service_reasks_asks_once_more_for_what_brought_no_pair(llm: LLM, open_service: Open) -> None:
     teacher = Teacher(lambda number: pairs(str(number)) if number >= 3 else "I can't.")
     member = llm(teacher, concurrency=1, price=Price(0.0, 1e6, "a dollar a word"))
     asked = requests(SEEDS, 4, llm=member, config=Synthesis(pairs_per_request=2), topic="t", first_request=0, seed=1)
@@ -274,7 +271,7 @@ def test_the_chosen_prompt_is_sent(prompt: SynthesisPrompt, llm: LLM, synthesize
     assert ("response_format" in sent) == (prompt is not SynthesisPrompt.paper)
 
 
-def test_progress_reaches_the_number_of_requests(llm: LLM, open_service: Callable[..., Service]) -> None:
+def test_progress_reaches_the_number_of_requests(llm: LLM, open_service: Open) -> None:
     seen: list[tuple[int, int]] = []
     config = Synthesis(pairs_per_request=2)
     asked = requests(SEEDS, 6, llm=llm(Teacher()), config=config, topic="t", first_request=0, seed=0)
