@@ -3,12 +3,14 @@
 `compose_experiment(*overrides)` composes an experiment whose results go to the test's folder, and `experiment`
 is the default one at no cost. `llm(program, **fields)` makes a service LLM out of a function, `open_service()`
 gives access to it through the real client, litellm and journal, and `waits` takes the time out of retries.
+A test may be a coroutine; the fixture `loop_factory`, where there is one, makes its event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +33,17 @@ from llamaduo.service.journal import Journal
 settle_libraries()  # as a command does: what loads torch spins no threads
 ROOT = Path(__file__).parents[1]
 Program = Callable[[str, Mapping[str, Any]], str]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Carry out a test that is a coroutine."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    given = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
+    with asyncio.Runner(loop_factory=pyfuncitem.funcargs.get("loop_factory")) as runner:
+        runner.run(pyfuncitem.obj(**given))
+    return True
 
 
 @pytest.fixture(autouse=True)

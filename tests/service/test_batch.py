@@ -9,15 +9,15 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from asking import Open, Wired, silent
+from asking import Open, Wired, asked_as, silent, together, told
 from wire_double import Double
 
 from llamaduo.config import Price, ServiceLLM
@@ -25,7 +25,6 @@ from llamaduo.errors import BudgetError, ServiceError
 from llamaduo.service import batch as batch_module
 from llamaduo.service import buying
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.prompts import VERDICT_SCHEMA
 from llamaduo.service.requests import Failure, Outcome, Request
@@ -53,7 +52,7 @@ def asked(llm: ServiceLLM, count: int = 10, start: int = 0) -> list[Request]:
 
 
 def texts(outcomes: list[Outcome]) -> list[str]:
-    return [outcome.text if isinstance(outcome, Reply) else outcome.reason for outcome in outcomes]
+    return [told(outcome) for outcome in outcomes]
 
 
 def created(double: Double) -> int:
@@ -124,9 +123,7 @@ def test_a_row_of_a_batch_says_what_a_live_call_would(
     request = Request(batched(**fields), "a prompt: \u00e4 \u2028", VERDICT_SCHEMA, 3, "judge")
     open_service().ask([request], silent)
     live = Request(batched(batch=False, **fields), request.prompt, VERDICT_SCHEMA, 3, "judge")
-    other = Service(Journal(tmp_path / "another.sqlite"), run="study/run", budget_usd=None)
-    other.ask([live], silent)
-    other.close()
+    asked_as("study/run", tmp_path / "another.sqlite", [live])
     by_batch, alone = double.bill()["billed"]
     assert (by_batch["batch"] is None, alone["batch"] is None) == (False, True)
     assert by_batch["body"] == alone["body"]
@@ -211,10 +208,8 @@ def test_a_batch_that_is_refused_ends_the_stage_and_the_next_run_hands_it_in(
     double: Double, batched: Wired, open_service: Open, tmp_path: Path, status: str
 ) -> None:
     double.control(endpoint_scripts={"POST /v1/batches": [status]})
-    first = Service(Journal(tmp_path / "journal.sqlite"), run="study/run", budget_usd=None)
     with pytest.raises(ServiceError, match=rf"refused the call \(.*, {status}\)"):
-        first.ask(asked(batched()), silent)
-    first.close()
+        asked_as("study/run", tmp_path, asked(batched()))
     assert created(double) == 1
     assert texts(open_service().ask(asked(batched()), silent)) == ECHOES
     assert created(double) == 2
@@ -275,64 +270,39 @@ def _ask_and_die(tmp_path: Path, requests: list[Request], step: str, moment: str
 
     batch_module.batch_call = dying(batch_module.batch_call, lambda _, verb: str(verb))
     Journal.record = dying(Journal.record, lambda *_: "record")  # type: ignore[method-assign]
-    Service(Journal(tmp_path / "journal.sqlite"), run="study/run", budget_usd=None).ask(requests, lambda *_: None)
-
-
-def together(*work: Callable[[], None]) -> None:
-    threads = [threading.Thread(target=one) for one in work]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-
-
-def asking(tmp_path: Path, name: str, requests: list[Request], outcomes: dict[str, list[Outcome]]) -> Any:
-    """Return work that asks with an access to the journal of its own, as another process would."""
-
-    def work() -> None:
-        service = Service(Journal(tmp_path / "journal.sqlite"), run=f"study/{name}", budget_usd=None)
-        try:
-            outcomes[name] = service.ask(requests, lambda *_: None)
-        finally:
-            service.close()
-
-    return work
+    asked_as("study/run", tmp_path, requests)
 
 
 def test_two_that_want_the_same_rows_share_one_batch(double: Double, batched: Wired, tmp_path: Path) -> None:
     double.control(batch_polls=8)
-    outcomes: dict[str, list[Outcome]] = {}
-    together(*(asking(tmp_path, name, asked(batched()), outcomes) for name in "abc"))
-    assert texts(outcomes["a"]) == ECHOES
-    assert outcomes["a"] == outcomes["b"] == outcomes["c"]
+    first, second, third = together(*(partial(asked_as, f"study/{name}", tmp_path, asked(batched())) for name in "abc"))
+    assert texts(first) == ECHOES
+    assert first == second == third
     assert created(double) == 1
     billed_once(double, 10)
 
 
 def test_rows_that_only_one_of_two_wants_are_in_one_batch_too(double: Double, batched: Wired, tmp_path: Path) -> None:
     double.control(batch_polls=8)
-    outcomes: dict[str, list[Outcome]] = {}
-    first, second = asked(batched(), 20), asked(batched(), 20, start=10)
-    together(asking(tmp_path, "a", first, outcomes), asking(tmp_path, "b", second, outcomes))
-    assert texts(outcomes["a"]) == [f"echo: row {n}" for n in range(20)]
-    assert texts(outcomes["b"]) == [f"echo: row {n}" for n in range(10, 30)]
+    requests = asked(batched(), 20), asked(batched(), 20, start=10)
+    first, second = together(*(partial(asked_as, f"study/{n}", tmp_path, wanted) for n, wanted in enumerate(requests)))
+    assert texts(first) == [f"echo: row {n}" for n in range(20)]
+    assert texts(second) == [f"echo: row {n}" for n in range(10, 30)]
     assert created(double) == 2
     billed_once(double, 30)
 
 
 def test_who_asks_live_waits_for_rows_that_are_in_a_batch(double: Double, batched: Wired, tmp_path: Path) -> None:
     double.control(batch_polls=15)
-    outcomes: dict[str, list[Outcome]] = {}
 
-    def later() -> None:
+    def later() -> list[Outcome]:
         while not created(double):
             pass
-        asking(tmp_path, "b", asked(batched(batch=False), 12), outcomes)()
+        return asked_as("study/b", tmp_path, asked(batched(batch=False), 12))
 
-    together(asking(tmp_path, "a", asked(batched()), outcomes), later)
-    assert texts(outcomes["b"]) == [f"echo: row {n}" for n in range(12)]
-    assert outcomes["a"] == outcomes["b"][:10]
+    first, second = together(lambda: asked_as("study/a", tmp_path, asked(batched())), later)
+    assert texts(second) == [f"echo: row {n}" for n in range(12)]
+    assert first == second[:10]
     billed_once(double, 12)
     assert len(double.bill()["calls"]) == 2
 

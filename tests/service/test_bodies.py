@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import Open, Wired, reply_of, silent
+from asking import Open, Wired, reply_of, rows, silent
 from wire_double import PROVIDERS, Double
 
 from llamaduo.config import ServiceLLM
@@ -138,7 +137,7 @@ def test_what_arrives_is_that_body_and_no_header_of_a_library_changes_what_is_as
     (call,) = double.bill()["calls"]
     turns = [*TURNS[:3], {"role": "user", "content": "a prompt"}]
     assert call["request"]["body"] == sending_of(llm, turns, schema=SCHEMA, seed=3).body
-    ((raw,),) = sqlite3.connect(tmp_path / "journal.sqlite").execute("SELECT raw FROM replies").fetchall()
+    ((raw,),) = rows(tmp_path, "SELECT raw FROM replies")
     told = encoded(sending_of(llm, turns, schema=SCHEMA, seed=3).body)
     assert json.loads(raw)["sent"] == hashlib.sha256(told).hexdigest()
     said = json.dumps(call["request"]["body"])

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import LLM, Open, ask_for, reply_of, silent
+from asking import LLM, Open, ask_for, reply_of, rows, silent
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import BudgetError, ServiceError
@@ -236,33 +235,25 @@ def reply(key: str, cost_usd: float) -> Reply:
     return Reply(key, "t", "stop", 1, 1, cost_usd)
 
 
-def test_room_is_reserved_at_its_worst_until_it_is_settled(journals: tuple[Journal, Journal]) -> None:
+async def test_room_is_reserved_at_its_worst_until_it_is_settled(journals: tuple[Journal, Journal]) -> None:
     first, second = journals
-
-    async def spend() -> None:
-        caps = Caps(run_usd=1.0)
-        number = await first.begin(wish("a", 0.8), caps)
-        assert isinstance(number, int)
-        assert await second.begin(wish("b", 0.3), caps) == Short("run", 0.0, 0.8)
-        assert isinstance(await second.begin(wish("c", 0.2), caps), int)
-        await first.record(number, reply("a", 0.1), "{}")
-        assert isinstance(await second.begin(wish("b", 0.7), caps), int)
-        assert await second.begin(wish("d", 0.01), caps) == Short("run", pytest.approx(0.1), pytest.approx(0.9))
-
-    asyncio.run(spend())
+    caps = Caps(run_usd=1.0)
+    number = await first.begin(wish("a", 0.8), caps)
+    assert isinstance(number, int)
+    assert await second.begin(wish("b", 0.3), caps) == Short("run", 0.0, 0.8)
+    assert isinstance(await second.begin(wish("c", 0.2), caps), int)
+    await first.record(number, reply("a", 0.1), "{}")
+    assert isinstance(await second.begin(wish("b", 0.7), caps), int)
+    assert await second.begin(wish("d", 0.01), caps) == Short("run", pytest.approx(0.1), pytest.approx(0.9))
 
 
-def test_the_study_reserves_what_its_runs_have_in_flight(journals: tuple[Journal, Journal]) -> None:
+async def test_the_study_reserves_what_its_runs_have_in_flight(journals: tuple[Journal, Journal]) -> None:
     first, second = journals
-
-    async def spend() -> None:
-        caps = Caps(study_usd=1.0)
-        assert isinstance(await first.begin(wish("a", 0.6, "mine/first"), caps), int)
-        assert await second.begin(wish("b", 0.6, "mine/second"), caps) == Short("study", 0.0, 0.6)
-        assert isinstance(await second.begin(wish("b", 0.6, "min/second"), caps), int)
-        assert isinstance(await second.begin(wish("c", 0.6, "mine_/second"), caps), int)
-
-    asyncio.run(spend())
+    caps = Caps(study_usd=1.0)
+    assert isinstance(await first.begin(wish("a", 0.6, "mine/first"), caps), int)
+    assert await second.begin(wish("b", 0.6, "mine/second"), caps) == Short("study", 0.0, 0.6)
+    assert isinstance(await second.begin(wish("b", 0.6, "min/second"), caps), int)
+    assert isinstance(await second.begin(wish("c", 0.6, "mine_/second"), caps), int)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -298,35 +289,31 @@ def test_two_journals_at_once_keep_both_caps(seed: int, journals: tuple[Journal,
     assert sum(journals[1].spent(run) for run in runs) == pytest.approx(spent)
 
 
-def test_the_sums_are_those_of_the_attempts(journals: tuple[Journal, Journal], tmp_path: Path) -> None:
+async def test_the_sums_are_those_of_the_attempts(journals: tuple[Journal, Journal], tmp_path: Path) -> None:
     journal, _ = journals
-
-    async def spend() -> None:
-        for number, run in enumerate(("mine/a", "mine/a", "mine/b", "alone")):
-            begun = await journal.begin(wish(str(number), 1.0, run), Caps())
-            assert isinstance(begun, int)
-            if number == 1:
-                await journal.fail(begun, cost_usd=1.0, outcome="unknown")
-            else:
-                await journal.record(begun, reply(str(number), 0.25), "{}")
-
-    asyncio.run(spend())
-    kept = dict(sqlite3.connect(tmp_path / "journal.sqlite").execute("SELECT scope, usd FROM spent"))
-    assert kept == {"mine": 1.5, "mine/a": 1.25, "mine/b": 0.25, "alone": 0.25}
+    for number, run in enumerate(("mine/a", "mine/a", "mine/b", "alone")):
+        begun = await journal.begin(wish(str(number), 1.0, run), Caps())
+        assert isinstance(begun, int)
+        if number == 1:
+            await journal.fail(begun, cost_usd=1.0, outcome="unknown")
+        else:
+            await journal.record(begun, reply(str(number), 0.25), "{}")
+    assert dict(rows(tmp_path, "SELECT scope, usd FROM spent")) == {
+        "mine": 1.5,
+        "mine/a": 1.25,
+        "mine/b": 0.25,
+        "alone": 0.25,
+    }
     assert journal.spent("mine/c") == 0.0
 
 
-def test_an_attempt_is_settled_once(journals: tuple[Journal, Journal]) -> None:
+async def test_an_attempt_is_settled_once(journals: tuple[Journal, Journal]) -> None:
     journal, _ = journals
-
-    async def spend() -> None:
-        begun = await journal.begin(wish("a", 1.0), Caps())
-        assert isinstance(begun, int)
-        for _ in range(2):
-            await journal.fail(begun, cost_usd=1.0, outcome="unknown")
-            await journal.record(begun, reply("a", 0.5), "{}")
-
-    asyncio.run(spend())
+    begun = await journal.begin(wish("a", 1.0), Caps())
+    assert isinstance(begun, int)
+    for _ in range(2):
+        await journal.fail(begun, cost_usd=1.0, outcome="unknown")
+        await journal.record(begun, reply("a", 0.5), "{}")
     assert journal.spent("study/run") == journal.spent("study") == 1.0
 
 

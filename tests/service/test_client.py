@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from asking import LLM, Open, ask_for, reply_of, silent
+from asking import LLM, Open, ask_for, asked_as, reply_of, rows, silent, together
 from litellm_faults import broken, fault, timeout
 
 from llamaduo.config import Price, ServiceLLM
@@ -45,21 +46,6 @@ class Program:
         if self.faults:
             raise self.faults.pop(0)
         return self.reply
-
-
-class _With:
-    """A module of which some names are others."""
-
-    def __init__(self, module: Any, **others: Any) -> None:
-        self.__dict__.update(others)
-        self._module = module
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
-
-
-def rows(tmp_path: Path, query: str) -> list[tuple[Any, ...]]:
-    return sqlite3.connect(tmp_path / "journal.sqlite").execute(query).fetchall()
 
 
 def test_replies_come_in_the_order_of_the_requests_with_tokens_and_price(llm: LLM, open_service: Open) -> None:
@@ -108,20 +94,9 @@ def test_a_request_in_flight_elsewhere_is_waited_for_and_not_bought_twice(llm: L
 
     fake = llm(slow, concurrency=2)
     requests = [ask_for(fake, f"prompt {n}") for n in range(12)]
-    outcomes: dict[str, Any] = {}
-
-    def one_run(name: str) -> None:
-        service = Service(Journal(tmp_path / "journal.sqlite"), run=f"study/{name}", budget_usd=None)
-        outcomes[name] = service.ask(requests, silent)
-        service.close()
-
-    threads = [threading.Thread(target=one_run, args=(name,)) for name in "abc"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    first, second, third = together(*(partial(asked_as, f"study/{name}", tmp_path, requests) for name in "abc"))
     assert Counter(seen) == Counter(f"prompt {n}" for n in range(12))
-    assert outcomes["a"] == outcomes["b"] == outcomes["c"]
+    assert first == second == third
 
 
 def test_waiting_for_what_is_in_flight_elsewhere_uses_up_no_rate(
@@ -141,23 +116,16 @@ def test_waiting_for_what_is_in_flight_elsewhere_uses_up_no_rate(
     wish = Attempt(request.key, request.sent, "study/other", "judge", "fake/m", 0.0)
     number = runner.run(elsewhere.begin(wish, Caps()))
     assert isinstance(number, int)
-    found: list[Any] = []
-    waiting = threading.Thread(target=lambda: found.extend(_asked(tmp_path, request, silent)))
-    waiting.start()
-    time.sleep(0.6)
-    runner.run(elsewhere.record(number, Reply(request.key, "theirs", "stop", 1, 1, 0.0), "{}"))
-    waiting.join(10)
+
+    def later() -> None:
+        time.sleep(0.6)
+        runner.run(elsewhere.record(number, Reply(request.key, "theirs", "stop", 1, 1, 0.0), "{}"))
+
+    (reply,), _ = together(lambda: asked_as("study/run", tmp_path, [request]), later)
     elsewhere.close()
     runner.close()
-    assert [reply.text for reply in found] == ["theirs"]
+    assert reply.text == "theirs"
     assert len(admitted) <= 2
-
-
-def _asked(tmp_path: Path, request: Request) -> list[Any]:
-    service = Service(Journal(tmp_path / "journal.sqlite"), run="study/run", budget_usd=None)
-    outcomes = service.ask([request], silent)
-    service.close()
-    return outcomes
 
 
 def test_what_is_sent_reaches_the_service(llm: LLM, open_service: Open) -> None:
@@ -302,7 +270,7 @@ def test_a_waiting_call_holds_no_slot(llm: LLM, open_service: Open, monkeypatch:
             while len(program.prompts) < 3:
                 await asyncio.sleep(0.005)
 
-    monkeypatch.setattr(buying, "asyncio", _With(asyncio, sleep=until_the_others_are_through))
+    monkeypatch.setattr(buying, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": until_the_others_are_through}))
     fake = llm(program, concurrency=1)
     open_service().ask([ask_for(fake, text) for text in ("a", "b", "c")], silent)
     assert program.prompts[-1] == program.prompts[0]

@@ -6,21 +6,18 @@ in the journal and the sum that was spent can be told before anything is asked.
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 from collections import Counter, defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import Open, Wired, ask_for, reply_of, silent
+from asking import Open, Wired, ask_for, asked_as, reply_of, rows, silent, together, told
 from wire_double import CUTS, PROVIDERS, Double, OpenAI, Settings, fault
 
 from llamaduo.errors import ServiceError
 from llamaduo.service import buying
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Service
-from llamaduo.service.journal import Journal
 from llamaduo.service.requests import Failure, Outcome, Request
 
 ITEMS = 2_000
@@ -58,10 +55,6 @@ def prompt_of(call: dict[str, Any]) -> str:
     body = call["request"]["body"]
     text: str = body["contents"][0]["parts"][0]["text"] if "contents" in body else OpenAI.prompt(body)
     return text
-
-
-def told(outcome: Outcome) -> str:
-    return outcome.text if isinstance(outcome, Reply) else outcome.reason
 
 
 def text_of(prompt: str) -> str:
@@ -117,8 +110,7 @@ def _attempts_at_the_server(double: Double) -> dict[str, list[str | None]]:
 
 def _attempts_in_the_journal(tmp_path: Path) -> dict[str, list[str]]:
     found = defaultdict(list)
-    rows = sqlite3.connect(tmp_path / "journal.sqlite").execute("SELECT key, outcome FROM attempts ORDER BY id")
-    for key, outcome in rows:
+    for key, outcome in rows(tmp_path, "SELECT key, outcome FROM attempts ORDER BY id"):
         found[key].append(outcome)
     return dict(found)
 
@@ -150,22 +142,9 @@ def test_two_that_ask_the_same_at_the_same_time_buy_it_once_under_faults(
     kinds = {"429": 0.1, "500": 0.1, "drop_before_headers": 0.1, "cut_body": 0.1}
     double.control(faults=kinds, retry_after_s=0.05, median_s=0.02, sigma=0.5)
     requests = [ask_for(wired(PROVIDERS[n % 3], max_attempts=9, concurrency=8), f"item {n}") for n in range(60)]
-    outcomes: dict[str, list[Outcome]] = {}
-
-    def run(name: str) -> None:
-        service = Service(Journal(tmp_path / "journal.sqlite"), run=f"study/{name}", budget_usd=None)
-        try:
-            outcomes[name] = service.ask(requests, silent)
-        finally:
-            service.close()
-
-    threads = [threading.Thread(target=run, args=(name,)) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert outcomes["a"] == outcomes["b"]
-    assert [told(outcome) for outcome in outcomes["a"]] == [f"echo: {request.prompt}" for request in requests]
+    first, second = together(*(partial(asked_as, f"study/{name}", tmp_path, requests) for name in "ab"))
+    assert first == second
+    assert [told(outcome) for outcome in first] == [f"echo: {request.prompt}" for request in requests]
     delivered = Counter(call["body"] for call in double.bill()["calls"] if call["fault"] is None)
     assert (len(delivered), set(delivered.values())) == (60, {1})
 

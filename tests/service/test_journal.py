@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import rows
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import InputError
@@ -32,10 +33,6 @@ LLM = ServiceLLM(
     name="a", provider="openai", model="m", price=Price(1.0, 2.0, "today"), parameters={"top_p": 0.5, "more": {"x": 1}}
 )
 REQUEST = Request(LLM, "prompt", {"type": "object"}, 0, "judge")
-
-
-def with_llm(**changes: Any) -> Request:
-    return dataclasses.replace(REQUEST, llm=dataclasses.replace(LLM, **changes))
 
 
 def reply(key: str, cost_usd: float = 0.25) -> Reply:
@@ -59,11 +56,6 @@ def bought(journal: Journal, found: Reply, run: str = "r", raw: str = "{}") -> N
         await journal.record(await begin(journal, found.key, run), found, raw)
 
     asyncio.run(buy())
-
-
-def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        return db.execute(query).fetchall()
 
 
 @pytest.fixture
@@ -93,70 +85,6 @@ def journal(open_journal: Callable[..., Journal]) -> Journal:
 Open = Callable[..., Journal]
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        with_llm(provider="anthropic"),
-        with_llm(base_url="http://localhost:8000/v1"),
-        with_llm(model="m2"),
-        with_llm(max_tokens=17),
-        with_llm(temperature=0.0),
-        with_llm(send_seed=True),
-        with_llm(json_schema=False),
-        with_llm(parameters={"top_p": 0.6, "more": {"x": 1}}),
-        with_llm(parameters={"top_p": 0.5, "more": {"x": 2}}),
-        with_llm(parameters={}),
-        with_llm(base_url_env="GATEWAY_URL"),
-        with_llm(headers_env={"X-Team": "TEAM"}),
-        dataclasses.replace(REQUEST, prompt="prompt "),
-        dataclasses.replace(REQUEST, prompt="Prompt"),
-        dataclasses.replace(REQUEST, schema={"type": "array"}),
-        dataclasses.replace(REQUEST, schema=None),
-        dataclasses.replace(REQUEST, repeat=1),
-    ],
-)
-def test_the_key_changes_with_everything_sent_and_with_the_repeat(changed: Request) -> None:
-    assert changed.key != REQUEST.key
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        with_llm(name="b"),
-        with_llm(api_key_env="OTHER_KEY"),
-        with_llm(key_required=False),
-        with_llm(concurrency=1),
-        with_llm(requests_per_minute=1),
-        with_llm(tokens_per_minute=1),
-        with_llm(batch=True),
-        with_llm(batch_fallback=False),
-        with_llm(batch_poll_s=1.0),
-        with_llm(timeout_s=1.0),
-        with_llm(max_attempts=1),
-        with_llm(price=None),
-        with_llm(retired="2020-01-01"),
-        with_llm(unbounded_usage=True),
-        with_llm(parameters={"more": {"x": 1}, "top_p": 0.5}),
-        dataclasses.replace(REQUEST, stage="synthesize"),
-    ],
-)
-def test_the_key_does_not_change_with_what_is_not_sent(changed: Request) -> None:
-    assert changed.key == REQUEST.key
-
-
-def test_every_field_of_a_service_llm_is_classified_above() -> None:
-    sent = {
-        "provider", "base_url", "base_url_env", "headers_env", "model", "max_tokens", "temperature", "send_seed",
-        "json_schema", "parameters",
-    }  # fmt: skip
-    not_sent = {
-        "name", "api_key_env", "key_required", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s",
-        "max_attempts", "batch", "batch_fallback", "batch_poll_s", "price", "retired",
-        "unbounded_usage",
-    }  # fmt: skip
-    assert {field.name for field in dataclasses.fields(ServiceLLM)} == sent | not_sent
-
-
 def test_the_key_is_the_same_in_every_process_and_for_any_text() -> None:
     request = dataclasses.replace(REQUEST, prompt="äöü 日本語 \ud800 \u2028")
     code = (
@@ -176,15 +104,11 @@ def test_an_unknown_key_has_no_reply(journal: Journal) -> None:
     assert journal.spent("r") == 0.0
 
 
-def test_a_reply_reads_back_equal_and_the_first_one_stays(journal: Journal, path: Path) -> None:
+async def test_a_reply_reads_back_equal_and_the_first_one_stays(journal: Journal, path: Path) -> None:
     first = Reply("k", "text \x00 äöü 日本語\r\n", "length", 3, 4, 0.1 + 0.2)
-
-    async def both() -> None:
-        number = await begin(journal)
-        await journal.record(number, first, '{"raw": 1}')
-        await journal.record(number, Reply("k", "other", "stop", 1, 1, 9.0), '{"raw": 2}')
-
-    asyncio.run(both())
+    number = await begin(journal)
+    await journal.record(number, first, '{"raw": 1}')
+    await journal.record(number, Reply("k", "other", "stop", 1, 1, 9.0), '{"raw": 2}')
     assert journal.find("k") == first
     assert journal.spent("r") == 0.1 + 0.2
     assert rows(path, "SELECT raw FROM replies") == [('{"raw": 1}',)]
@@ -212,15 +136,11 @@ def test_a_second_connection_and_a_second_process_see_a_reply_at_once(journal: J
     assert journal.spent("s/r") == 0.5
 
 
-def test_requests_are_stored_with_run_and_stage_before_any_reply(open_journal: Open, path: Path) -> None:
+async def test_requests_are_stored_with_run_and_stage_before_any_reply(open_journal: Open, path: Path) -> None:
     first, second = open_journal(), open_journal()
-
-    async def intend() -> None:
-        number = await begin(first, run="study/run")
-        await first.fail(number, cost_usd=0.0, outcome="failed")
-        await begin(second, run="study/later")
-
-    asyncio.run(intend())
+    number = await begin(first, run="study/run")
+    await first.fail(number, cost_usd=0.0, outcome="failed")
+    await begin(second, run="study/later")
     ((key, request),) = rows(path, "SELECT key, request FROM requests")
     assert key == "k"
     assert json.loads(request)["messages"] == [{"role": "user", "content": "prompt"}]
@@ -250,16 +170,12 @@ def test_why_a_request_was_given_up_stays_until_there_is_a_reply(
 # ---------------------------------------------------------------- claims
 
 
-def test_what_another_journal_has_in_flight_is_not_begun_again(open_journal: Open) -> None:
+async def test_what_another_journal_has_in_flight_is_not_begun_again(open_journal: Open) -> None:
     first, second = open_journal(), open_journal()
-
-    async def both() -> None:
-        number = await begin(first)
-        assert await second.begin(wish(), Caps()) == Elsewhere(None)
-        await first.record(number, reply("k"), "{}")
-        assert await second.begin(wish(), Caps()) == reply("k")
-
-    asyncio.run(both())
+    number = await begin(first)
+    assert await second.begin(wish(), Caps()) == Elsewhere(None)
+    await first.record(number, reply("k"), "{}")
+    assert await second.begin(wish(), Caps()) == reply("k")
 
 
 def test_of_many_that_begin_at_once_one_has_it(open_journal: Open) -> None:
@@ -273,14 +189,10 @@ def test_of_many_that_begin_at_once_one_has_it(open_journal: Open) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["failed", "unknown"])
-def test_what_brought_no_reply_may_be_begun_by_anybody(outcome: str, open_journal: Open) -> None:
+async def test_what_brought_no_reply_may_be_begun_by_anybody(outcome: str, open_journal: Open) -> None:
     first, second = open_journal(), open_journal()
-
-    async def both() -> None:
-        await first.fail(await begin(first), cost_usd=0.5, outcome=outcome)
-        await begin(second)
-
-    asyncio.run(both())
+    await first.fail(await begin(first), cost_usd=0.5, outcome=outcome)
+    await begin(second)
     assert first.spent("r") == 0.5
 
 
@@ -365,7 +277,7 @@ def test_a_process_that_dies_right_after_recording_has_recorded(open_journal: Op
 # ---------------------------------------------------------------- group commit
 
 
-def test_what_waits_is_written_together_and_is_there_when_it_returns(
+async def test_what_waits_is_written_together_and_is_there_when_it_returns(
     journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
@@ -381,10 +293,7 @@ def test_what_waits_is_written_together_and_is_there_when_it_returns(
         await journal.record(await begin(journal, f"k{number}"), reply(f"k{number}"), "{}")
         assert rows(path, f"SELECT outcome FROM attempts WHERE key = 'k{number}'") == [("replied",)]
 
-    async def many() -> None:
-        await asyncio.gather(*(one(number) for number in range(200)))
-
-    asyncio.run(many())
+    await asyncio.gather(*(one(number) for number in range(200)))
     assert sum(sizes) == 400
     assert len(sizes) < 40
     assert rows(path, "SELECT COUNT(*) FROM replies") == [(200,)]
@@ -399,16 +308,13 @@ def test_results_come_back_to_whoever_asked_for_them(journal: Journal) -> None:
     assert asyncio.run(many()) == list(range(50))
 
 
-def test_a_write_whose_caller_has_gone_is_written_all_the_same(journal: Journal) -> None:
-    async def leave() -> None:
-        number = await begin(journal)
-        recording = asyncio.create_task(journal.record(number, reply("k"), "{}"))
-        await asyncio.sleep(0)
-        recording.cancel()
-        await asyncio.gather(recording, return_exceptions=True)
-        await journal.write(lambda _: None)
-
-    asyncio.run(leave())
+async def test_a_write_whose_caller_has_gone_is_written_all_the_same(journal: Journal) -> None:
+    number = await begin(journal)
+    recording = asyncio.create_task(journal.record(number, reply("k"), "{}"))
+    await asyncio.sleep(0)
+    recording.cancel()
+    await asyncio.gather(recording, return_exceptions=True)
+    await journal.write(lambda _: None)
     assert journal.find("k") == reply("k")
 
 
@@ -438,15 +344,12 @@ def test_an_error_undoes_the_whole_transaction_and_the_journal_stays_usable(jour
     assert journal.find("k") == reply("k")
 
 
-def test_a_mistake_in_one_write_loses_no_reply_that_is_written_with_it(journal: Journal) -> None:
+async def test_a_mistake_in_one_write_loses_no_reply_that_is_written_with_it(journal: Journal) -> None:
     def mistaken(db: sqlite3.Connection) -> None:
         raise ZeroDivisionError
 
-    async def together() -> None:
-        number = await begin(journal)
-        await asyncio.gather(journal.write(mistaken), journal.record(number, reply("k"), "{}"), return_exceptions=True)
-
-    asyncio.run(together())
+    number = await begin(journal)
+    await asyncio.gather(journal.write(mistaken), journal.record(number, reply("k"), "{}"), return_exceptions=True)
     assert journal.find("k") == reply("k")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import Wired, silent
+from asking import Wired, asked_as, rows, silent
 from wire_double import PROVIDERS, Double
 
 from llamaduo.config import Judge, Price, ServiceLLM
@@ -63,13 +62,10 @@ def arrived(double: Double, tmp_path: Path) -> Callable[[Request], Arrived | Non
 
     def ask(request: Request) -> Arrived | None:
         double.control(reset=True, keep_requests=True)
-        service = Service(Journal(tmp_path / f"{next(numbers)}.sqlite"), run="study/run", budget_usd=None)
         try:
-            service.ask([request], silent)
+            asked_as("study/run", tmp_path / f"{next(numbers)}.sqlite", [request])
         except ConfigError as error:
             assert "takes no seed" in str(error)  # noqa: PT017 - Anthropic's, which takes none
-        finally:
-            service.close()
         calls = [call["request"] for call in double.bill()["calls"]]
         assert len(calls) <= 1
         return (calls[0]["headers"]["Host"] + calls[0]["url"], json.dumps(calls[0]["body"])) if calls else None
@@ -156,6 +152,20 @@ def test_what_changes_neither_leaves_the_key(
         assert same.key == request.key
 
 
+def test_letters_case_what_lies_within_parameters_and_names_of_variables_are_in_the_key_and_the_price_is_not(
+    base: Callable[[str], Request],
+) -> None:
+    request = base("openai")
+    others = [
+        dataclasses.replace(request, prompt="A prompt"),
+        *(changed_llm(request, parameters={"top_k": 5, "more": {"x": x}}) for x in (1, 2)),
+        changed_llm(request, base_url_env="GATEWAY_URL"),
+        changed_llm(request, headers_env={"X-Team": "TEAM"}),
+    ]
+    assert len({one.key for one in (request, *others)}) == 6
+    assert changed_llm(request, price=None).key == request.key
+
+
 def test_the_schema_is_no_part_of_the_key_where_it_is_not_sent(
     base: Callable[[str], Request], arrived: Callable[[Request], Arrived | None]
 ) -> None:
@@ -215,6 +225,4 @@ def test_m_repeats_are_m_requests_and_m_rows(double: Double, wired: Wired, tmp_p
         assert asked == {(f"p{n}", name): repeats for n in range(4) for name in PROVIDERS}
         assert len({verdict.request for verdict in verdicts}) == 4 * 3 * repeats
         assert len(double.bill()["calls"]) == 4 * 3 * repeats
-        db = sqlite3.connect(tmp_path / "journal.sqlite")
-        assert db.execute("SELECT count(*), count(DISTINCT key) FROM replies").fetchone() == (60, 60)
-        db.close()
+        assert rows(tmp_path, "SELECT count(*), count(DISTINCT key) FROM replies") == [(60, 60)]

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from asking import LLM, Open, ask_for, reply_of, silent
+from asking import LLM, Open, ask_for, reply_of, silent, told
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import ServiceError
 from llamaduo.service import buying
 from llamaduo.service.attempts import Reply
-from llamaduo.service.requests import Failure, Outcome
+from llamaduo.service.requests import Failure
 
 llmock_package = pytest.importorskip("llmock")
 
@@ -79,10 +79,6 @@ def fetch(url: str) -> Any:
         return json.loads(answer.read())
 
 
-def said(outcome: Outcome) -> str:
-    return outcome.text if isinstance(outcome, Reply) else outcome.reason
-
-
 @pytest.mark.slow
 def test_2000_items_of_which_a_third_fails_at_first(
     open_service: Open, at: LLM, monkeypatch: pytest.MonkeyPatch
@@ -96,7 +92,7 @@ def test_2000_items_of_which_a_third_fails_at_first(
         verdict, calls = fetch(f"{url}/_llmock/verdict"), fetch(f"{url}/_llmock/requests")["requests"]
 
     replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
-    assert all(f"item {n}" in said(outcome).split(": ") for n, outcome in enumerate(outcomes) if outcome in replies)
+    assert all(f"item {n}" in told(outcome).split(": ") for n, outcome in enumerate(outcomes) if outcome in replies)
     assert len(replies) > 0.98 * ITEMS
     statuses: dict[str, list[int]] = {}
     starts: dict[str, list[float]] = {}

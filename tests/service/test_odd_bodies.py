@@ -9,14 +9,13 @@ from __future__ import annotations
 import copy
 import gzip
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import Open, Wired, ask_for, reply_of, silent
+from asking import Open, Wired, ask_for, reply_of, rows, silent
 from wire_double import PROVIDERS, Answer, Anthropic, Double, Gemini, OpenAI
 
 from llamaduo.config import Price, ServiceLLM
@@ -80,10 +79,7 @@ def odd(provider: str) -> dict[str, str]:
 
 def stored(tmp_path: Path) -> dict[str, str]:
     """Return the body of every reply in the journal, by its key."""
-    db = sqlite3.connect(tmp_path / "journal.sqlite")
-    found = {key: json.loads(raw)["body"] for key, raw in db.execute("SELECT key, raw FROM replies")}
-    db.close()
-    return found
+    return {key: json.loads(raw)["body"] for key, raw in rows(tmp_path, "SELECT key, raw FROM replies")}
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

@@ -10,8 +10,6 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llamaduo.records import UNSCORED_REASONS
 from llamaduo.service.replies import Scores, UnreadableError, read_pairs, read_scores
@@ -86,11 +84,8 @@ def test_a_reply_cut_at_its_limit_is_truncated_however_well_it_reads(text: str) 
 @pytest.mark.parametrize(
     ("finish_reason", "reason"),
     [
-        ("length", "truncated"),
-        ("content_filter", "refused"),
-        ("refusal", "refused"),
-        ("no_choices", "no_reply"),
-        ("no_content", "no_content"),
+        *(("length", "truncated"), ("content_filter", "refused"), ("refusal", "refused")),
+        *(("no_choices", "no_reply"), ("no_content", "no_content")),
         *((word, "unfinished") for word in ("tool_calls", "function_call", "error")),
         *((word, "truncated") for word in ("unknown", "a new word", "Stop", "stop ", "")),
     ],
@@ -103,35 +98,12 @@ def test_a_reply_that_did_not_finish_is_what_its_finish_reason_says(finish_reaso
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("NaN", "not_a_number"),
-        ("Infinity", "not_a_number"),
-        ("-Infinity", "not_a_number"),
-        ("1e-400", "not_a_number"),
-        ("1e99999999999999999999", "not_a_number"),
-        ("1e-99999999999999999999", "not_a_number"),
-        ('"88"', "not_a_number"),
-        ('"88/100"', "not_a_number"),
-        ("true", "not_a_number"),
-        ("false", "not_a_number"),
-        ("null", "not_a_number"),
-        ("[88]", "not_a_number"),
-        ("{}", "not_a_number"),
-        ("-1", "out_of_range"),
-        ("-0.001", "out_of_range"),
-        ("101", "out_of_range"),
-        ("100.0000001", "out_of_range"),
-        ("100.00000000000000001", "out_of_range"),
-        ("-1e-400", "out_of_range"),
-        ("1e999", "out_of_range"),
-        ("-1e999", "out_of_range"),
-        ("9" * 400, "out_of_range"),
-        ("088", "not_json"),
-        ("+88", "not_json"),
-        ("88.", "not_json"),
-        ("0x58", "not_json"),
-        ("88%", "not_json"),
-        ("٨٨", "not_json"),
-        ("", "not_json"),
+        *((value, "not_a_number") for value in ("NaN", "Infinity", "-Infinity", "1e-400", "1e" + "9" * 20)),
+        *((value, "not_a_number") for value in ("1e-" + "9" * 20, '"88"', '"88/100"', "true", "false", "null")),
+        *((value, "not_a_number") for value in ("[88]", "{}")),
+        *((value, "out_of_range") for value in ("-1", "-0.001", "101", "100.0000001", "100.00000000000000001")),
+        *((value, "out_of_range") for value in ("-1e-400", "1e999", "-1e999", "9" * 400)),
+        *((value, "not_json") for value in ("088", "+88", "88.", "0x58", "88%", "٨٨", "")),
     ],
 )
 def test_what_is_no_score_is_unscored(value: str, reason: str) -> None:
@@ -171,23 +143,11 @@ def test_how_deep_values_may_nest_does_not_depend_on_the_caller() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "empty"),
-        (" \n\t\u00a0 ", "empty"),
-        ("\u200b", "not_json"),
-        ("```json\n```", "not_json"),
-        ("I can't help with this.", "not_json"),
-        (f"{BARE}\nI hope this helps!", "not_json"),
-        (f"```json\n{BARE}\n```\nDone.", "not_json"),
-        (f"{BARE}{BARE}", "not_json"),
-        (f"{BARE[:-1]},}}", "not_json"),
-        (BARE.replace('"', "'"), "not_json"),
-        (f"[{BARE}]", "not_json"),
-        ("88", "not_json"),
-        ('"88"', "not_json"),
-        ("null", "not_json"),
-        ("{}", "missing_score"),
-        ('{"similarity": 88}', "missing_score"),
-        ('{"precision": 88}', "missing_score"),
+        *((text, "empty") for text in ("", " \n\t\u00a0 ")),
+        *((text, "not_json") for text in ("\u200b", "```json\n```", "I can't help with this.", "88", '"88"', "null")),
+        *((text, "not_json") for text in (f"{BARE}\nI hope this helps!", f"```json\n{BARE}\n```\nDone.")),
+        *((text, "not_json") for text in (f"{BARE}{BARE}", f"{BARE[:-1]},}}", BARE.replace('"', "'"), f"[{BARE}]")),
+        *((text, "missing_score") for text in ("{}", '{"similarity": 88}', '{"precision": 88}')),
         ('{"Similarity": 88, "Precision": 88}', "missing_score"),
         ('{"similarity": {"reason": "r"}, "precision": 1}', "missing_score"),
         ('{"scores": {"similarity": 88, "precision": 88}}', "missing_score"),
@@ -219,87 +179,38 @@ def test_a_lone_surrogate_in_the_words_can_still_be_stored() -> None:
         "".join(found.reasons.values()).encode()
 
 
-@given(st.text())
-def test_random_text_has_no_score(text: str) -> None:
-    reason_of(text)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["similarity", "precision", "score", "reason", "x"]), inner, max_size=4)
-        | st.fixed_dictionaries({"similarity": inner, "precision": inner})
-        | st.fixed_dictionaries({"score": inner, "reason": inner})
-    ),
-    max_leaves=12,
-)
-
-
-def _stated(value: Any) -> Any:
-    return value.get("score") if isinstance(value, dict) else value
-
-
-@given(JSON, st.sampled_from(["stop", "unknown", ""]))
-def test_random_json_gives_what_it_states_or_a_reason(tree: Any, finish_reason: str) -> None:
-    found = read(json.dumps(tree), finish_reason)
-    assert finish_reason == "stop" or found is None
-    if found is not None:
-        assert 0 <= found.similarity <= 100
-        assert 0 <= found.precision <= 100
-        assert found.similarity == _stated(tree["similarity"])
-        assert found.precision == _stated(tree["precision"])
-
-
-@given(st.text(alphabet='{}[]",:`\\ \nsimlartypecon_0123456789.eE+-NaInfty', max_size=200))
-def test_text_made_of_json_signs_gives_a_reason_or_a_score_in_range(text: str) -> None:
-    found = read(text)
-    if found is not None:
-        assert 0 <= found.similarity <= 100
-
-
 PAIRS = [{"instruction": f"question {n}", "response": f'answer "{n}" }} ]'} for n in range(3)]
+READ = [(pair["instruction"], pair["response"]) for pair in PAIRS]
 LIST = json.dumps({"contents": PAIRS})
 
 
 def test_whole_lists_are_read_with_a_fence_or_without() -> None:
-    expected = [(pair["instruction"], pair["response"]) for pair in PAIRS]
     for text in (LIST, f"```json\n{LIST}\n```", json.dumps(PAIRS)):
-        assert read_pairs(text) == (expected, 0)
+        assert read_pairs(text) == (READ, 0)
 
 
 def test_a_cut_list_gives_the_pairs_before_the_cut_and_counts_one() -> None:
-    expected = [(pair["instruction"], pair["response"]) for pair in PAIRS]
     ends = [LIST.index(json.dumps(pair)) + len(json.dumps(pair)) for pair in PAIRS]
     for cut in range(len(LIST)):
-        assert read_pairs(LIST[:cut]) == (expected[: sum(end <= cut for end in ends)], 1)
+        assert read_pairs(LIST[:cut]) == (READ[: sum(end <= cut for end in ends)], 1)
 
 
 def test_a_cut_list_without_a_name_gives_the_pairs_before_the_cut_too() -> None:
     text = json.dumps(PAIRS)
-    assert read_pairs(text[:-20])[0] == [(pair["instruction"], pair["response"]) for pair in PAIRS[:2]]
+    assert read_pairs(text[:-20])[0] == READ[:2]
 
 
 @pytest.mark.parametrize(
     "item",
     [
-        {"instruction": "q"},
-        {"response": "a"},
-        {"instruction": "q", "response": ""},
-        {"instruction": " \n", "response": "a"},
-        {"instruction": "q", "response": None},
-        {"instruction": "q", "response": ["a"]},
-        {"instruction": 3, "response": "a"},
-        {"instruction": "q \ufffd", "response": "a"},
-        {"instruction": "q", "response": "half an emoji \ud83d"},
-        "q: a",
-        None,
-        ["q", "a"],
+        *({"instruction": "q"}, {"response": "a"}, "q: a", None, ["q", "a"]),
+        *({"instruction": "q", "response": response} for response in ("", None, ["a"], "half an emoji \ud83d")),
+        *({"instruction": instruction, "response": "a"} for instruction in (" \n", 3, "q \ufffd")),
     ],
 )
 def test_an_item_that_is_no_whole_pair_is_dropped_and_counted(item: Any) -> None:
     text = json.dumps({"contents": [PAIRS[0], item, PAIRS[1]]})
-    assert read_pairs(text) == ([tuple(PAIRS[0].values()), tuple(PAIRS[1].values())], 1)
+    assert read_pairs(text) == (READ[:2], 1)
 
 
 @pytest.mark.parametrize("text", ["", "I can't do that.", "{}", '{"contents": 5}', '{"pairs": []}', "[" * 100_000])
@@ -317,39 +228,31 @@ def test_a_reply_without_a_list_counts_as_one_dropped_item(text: str) -> None:
     ],
 )
 def test_a_well_formed_item_that_is_not_strict_is_dropped_alone(item: str) -> None:
-    expected = [tuple(pair.values()) for pair in PAIRS[:2]]
     text = f'{{"contents": [{json.dumps(PAIRS[0])}, {item}, {json.dumps(PAIRS[1])}]}}'
-    assert read_pairs(text) == (expected, 1)
-    assert read_pairs(f"```json\n{text}\n```") == (expected, 1)
-    assert read_pairs(text[:-2]) == (expected, 2)
+    assert read_pairs(text) == (READ[:2], 1)
+    assert read_pairs(f"```json\n{text}\n```") == (READ[:2], 1)
+    assert read_pairs(text[:-2]) == (READ[:2], 2)
 
 
 @pytest.mark.parametrize("between", [" ", ",,", ";", "\n\n", '"', "]["])
 def test_a_broken_list_gives_what_comes_before_the_fault_and_counts_one(between: str) -> None:
     text = f'{{"contents": [{json.dumps(PAIRS[0])}{between}{json.dumps(PAIRS[1])}]}}'
-    assert read_pairs(text) == ([tuple(PAIRS[0].values())], 1)
+    assert read_pairs(text) == (READ[:1], 1)
 
 
 def test_prose_behind_a_list_counts_as_one_dropped_item_and_before_it_as_none() -> None:
-    expected = [(pair["instruction"], pair["response"]) for pair in PAIRS]
     for text in (f"{LIST}\nShall I go on?", f"Here:\n```json\n{LIST}\n```\nDone."):
-        assert read_pairs(text) == (expected, 1)
+        assert read_pairs(text) == (READ, 1)
     for text in (f"Here you are:\n{LIST}", f"Here:\n```json\n{LIST}\n```"):
-        assert read_pairs(text) == (expected, 0)
+        assert read_pairs(text) == (READ, 0)
 
 
 @pytest.mark.parametrize("finish_reason", ["length", "tool_calls", "error", "unknown", ""])
 def test_a_list_that_did_not_finish_gives_its_whole_pairs_and_counts_its_end(finish_reason: str) -> None:
-    expected = [(pair["instruction"], pair["response"]) for pair in PAIRS]
-    assert read_pairs(LIST, finish_reason) == (expected, 1)
-    assert read_pairs(LIST[:-20], finish_reason) == (expected[:2], 1)
+    assert read_pairs(LIST, finish_reason) == (READ, 1)
+    assert read_pairs(LIST[:-20], finish_reason) == (READ[:2], 1)
 
 
 @pytest.mark.parametrize("finish_reason", ["content_filter", "refusal", "no_choices"])
 def test_a_refused_list_gives_no_pair(finish_reason: str) -> None:
     assert read_pairs(LIST, finish_reason) == ([], 1)
-
-
-@given(st.text())
-def test_pairs_out_of_random_text_are_whole_or_none(text: str) -> None:
-    assert read_pairs(text)[0] == []

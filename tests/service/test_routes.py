@@ -6,19 +6,16 @@ Everything goes through the real client, journal and litellm to the wire double,
 from __future__ import annotations
 
 import os
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import Open, Wired, ask_for, reply_of, silent
+from asking import Open, Wired, ask_for, asked_as, reply_of, rows, silent
 from wire_double import PROVIDERS, Double
 
 from llamaduo.errors import ConfigError, ServiceError
 from llamaduo.service import buying
 from llamaduo.service.attempts import Reply
-from llamaduo.service.client import Service
-from llamaduo.service.journal import Journal
 from llamaduo.service.prompts import VERDICT_SCHEMA
 from llamaduo.service.requests import Failure
 
@@ -209,8 +206,7 @@ def test_what_the_provider_refuses_is_tried_once_and_costs_nothing(
     with pytest.raises(ServiceError, match=rf"^{provider} refused the call \(.*, {status}\): "):
         service.ask([ask_for(wired(provider))], silent)
     assert double.bill()["totals"]["statuses"] == {str(status): 1}
-    rows = sqlite3.connect(tmp_path / "journal.sqlite").execute("SELECT outcome, cost_usd FROM attempts").fetchall()
-    assert rows == [("failed", 0.0)]
+    assert rows(tmp_path, "SELECT outcome, cost_usd FROM attempts") == [("failed", 0.0)]
     assert service.spent_usd == 0
 
 
@@ -219,8 +215,7 @@ def test_a_server_that_nobody_runs_costs_nothing(wired: Wired, open_service: Ope
     asked = [ask_for(wired(name, base_url="http://127.0.0.1:9", max_attempts=2)) for name in PROVIDERS]
     outcomes = service.ask(asked, silent)
     assert all(isinstance(outcome, Failure) and outcome.reason == "no_reply" for outcome in outcomes)
-    rows = sqlite3.connect(tmp_path / "journal.sqlite").execute("SELECT outcome, cost_usd FROM attempts").fetchall()
-    assert rows == [("failed", 0.0)] * 6
+    assert rows(tmp_path, "SELECT outcome, cost_usd FROM attempts") == [("failed", 0.0)] * 6
     assert service.spent_usd == 0
 
 
@@ -238,10 +233,8 @@ def test_no_variable_of_the_environment_changes_the_address_which_the_key_covers
 def test_many_runs_in_one_process_leave_no_connection_open(wired: Wired, tmp_path: Path) -> None:
     opened = []
     for number in range(6):
-        service = Service(Journal(tmp_path / "journal.sqlite"), run=f"study/{number}", budget_usd=None)
-        outcomes = service.ask([ask_for(wired(name), f"{number} {n}") for name in PROVIDERS for n in range(4)], silent)
-        assert all(isinstance(outcome, Reply) for outcome in outcomes)
-        service.close()
+        requests = [ask_for(wired(name), f"{number} {n}") for name in PROVIDERS for n in range(4)]
+        assert all(isinstance(outcome, Reply) for outcome in asked_as(f"study/{number}", tmp_path, requests))
         opened.append(sum(_is_socket(name) for name in os.listdir("/proc/self/fd")))
     assert opened[0] == opened[-1], opened
 
