@@ -1,16 +1,19 @@
-"""What tests of the service get besides: the wire double, and service LLMs that lie behind it.
+"""What tests of the service get besides: the wire double, service LLMs that lie behind it, and a filled journal.
 
 `double` answers as if it were new in every test; `wired("anthropic", max_attempts=2)` is a service LLM that is
-reached there over HTTP through litellm, its key in the environment.
+reached there over HTTP through litellm, its key in the environment. `original` is a journal that `numbered.py` filled,
+`asked` the numbers that its service LLM is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
+from numbered import answering, filled
 from wire_double import PROVIDERS, Double, Settings, serving
 
 from llamaduo.config import Price, ServiceLLM
@@ -45,3 +48,23 @@ def wired(double: Double, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Serv
         return ServiceLLM(**(known | fields))
 
     return service_llm
+
+
+@pytest.fixture(scope="session")
+def answered() -> Iterator[list[int]]:
+    """Stand behind the provider of `numbered.py` for all tests."""
+    with answering() as numbers:
+        yield numbers
+
+
+@pytest.fixture(scope="session")
+def original(answered: list[int], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a filled journal, which is not to be changed."""
+    return filled(tmp_path_factory.mktemp("original") / "journal.sqlite")
+
+
+@pytest.fixture
+def asked(original: Path, answered: list[int]) -> list[int]:
+    """Return the numbers that are asked for from now on."""
+    answered.clear()
+    return answered

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from asking import silent, told
+
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.service import loading
-from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.requests import Request
@@ -24,6 +26,9 @@ REQUESTS = [Request(LLM, f"{n} {'word ' * (n * 13 % 400)}", None, 0, "judge") fo
 def text_of(number: int) -> str:
     """Return the reply with a number; some lie on several pages."""
     return f"the answer to {number}: " + f"{number * 7919:x} " * (number * 211 % 1900)
+
+
+TEXTS = [text_of(number) for number in range(ROWS)]
 
 
 @contextmanager
@@ -45,15 +50,18 @@ def answering() -> Iterator[list[int]]:
 def ask_all(path: Path, *, replay: bool = False, **journal: Any) -> tuple[list[str], list[str]]:
     """Ask everything of a journal; return the texts, and the notes."""
     opened = Journal(path, read_only=replay, **journal)
-    service = Service(opened, run="study/run", budget_usd=None, replay=replay)
-    try:
-        outcomes = service.ask(REQUESTS, lambda *_: None)
-        return [one.text if isinstance(one, Reply) else one.reason for one in outcomes], list(service.notes)
-    finally:
-        service.close()
+    with closing(Service(opened, run="study/run", budget_usd=None, replay=replay)) as service:
+        return [told(outcome) for outcome in service.ask(REQUESTS, silent)], list(service.notes)
 
 
 def filled(path: Path) -> Path:
     """Fill a new journal, and close it in peace."""
-    assert ask_all(path)[0] == [text_of(number) for number in range(ROWS)]
+    assert ask_all(path)[0] == TEXTS
     return path
+
+
+def change(path: Path, *statements: str) -> None:
+    """Carry out statements on a journal's file, behind its back."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in statements:
+            db.execute(statement)

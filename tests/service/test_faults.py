@@ -95,7 +95,7 @@ def test_of_2000_items_under_faults_none_is_lost_none_doubled_and_all_money_is_c
     billed = double.bill()["totals"]
     assert service.spent_usd >= (billed["prompt_tokens"] * 5 + billed["completion_tokens"] * 20) / 1e6
 
-    _ask_again_what_failed(double, open_service, requests, outcomes, silent)
+    _ask_again_what_failed(double, open_service, requests, outcomes)
     met = Counter(kind for found in courses.values() for kind in found if kind)
     assert set(met) == set(FAULTS)
     assert 0.27 < sum(met.values()) / sum(map(len, courses.values())) < 0.33

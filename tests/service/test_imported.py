@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from numbered import REQUESTS, ROWS, answering, ask_all, filled, text_of
+from asking import rows
+from numbered import REQUESTS, ROWS, TEXTS, ask_all, change, filled
 
 from llamaduo.config import Experiment
 from llamaduo.errors import InputError
@@ -22,44 +21,38 @@ from llamaduo.service.journal import Journal
 from llamaduo.service.ledger import TakenIn, export, take_in, verify
 from llamaduo.service.schema import REPLY, checksum
 
-TEXTS = [text_of(number) for number in range(ROWS)]
-
-
-@pytest.fixture(scope="module")
-def asked() -> Iterator[list[int]]:
-    with answering() as asked:
-        yield asked
-
-
-@pytest.fixture(scope="module")
-def original(asked: list[int], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return filled(tmp_path_factory.mktemp("original") / "journal.sqlite")
-
 
 @pytest.fixture
 def path(tmp_path: Path, asked: list[int]) -> Path:
-    asked.clear()
     return tmp_path / "mine" / "journal.sqlite"
 
 
+@pytest.fixture
+def theirs(original: Path, tmp_path: Path) -> Path:
+    """Return a stranger's journal."""
+    return Path(shutil.copyfile(original, tmp_path / "theirs.sqlite"))
+
+
+def imports_and_faults(path: Path) -> tuple[int, tuple[str, ...]]:
+    """Return how many replies of a journal are imported, and what is wrong with it."""
+    with closing(Journal(path, read_only=True)) as reader:
+        return reader.imported(), verify(reader).faults
+
+
 def rows_of(original: Path, place: Path) -> list[dict[str, Any]]:
-    reader = Journal(original, read_only=True)
-    export(reader, place / "all.jsonl")
-    reader.close()
+    with closing(Journal(original, read_only=True)) as reader:
+        export(reader, place / "all.jsonl")
     return [json.loads(line) for line in (place / "all.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def taken(path: Path, file: Path) -> TakenIn:
-    journal = Journal(path)
-    try:
+    with closing(Journal(path)) as journal:
         return take_in(journal, file)
-    finally:
-        journal.close()
 
 
-def written(place: Path, rows: list[dict[str, Any]]) -> Path:
+def written(place: Path, found: list[dict[str, Any]]) -> Path:
     file = place / "export.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    file.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
     return file
 
 
@@ -76,14 +69,11 @@ def test_imported_replies_are_for_replays_and_for_whoever_asks_for_them(
     if suffix == ".sqlite":
         shutil.copyfile(original, file)
     else:
-        reader = Journal(original, read_only=True)
-        export(reader, file)
-        reader.close()
+        with closing(Journal(original, read_only=True)) as reader:
+            export(reader, file)
     assert taken(path, file) == TakenIn(ROWS, 0, 0)
-    reader = Journal(path, read_only=True)
-    assert verify(reader).faults == ()
-    assert reader.query("SELECT DISTINCT imported FROM replies") == [(file.name,)]
-    reader.close()
+    assert imports_and_faults(path) == (ROWS, ())
+    assert rows(path, "SELECT DISTINCT imported FROM replies") == [(file.name,)]
     assert ask_all(path, replay=True)[0] == TEXTS
     assert ask_all(path, imported=True)[0] == TEXTS
     assert asked == []
@@ -91,23 +81,19 @@ def test_imported_replies_are_for_replays_and_for_whoever_asks_for_them(
     assert sorted(asked) == list(range(ROWS))
     assert ask_all(path)[0] == TEXTS
     assert len(asked) == ROWS
-    reader = Journal(path, read_only=True)
-    assert (reader.imported(), verify(reader).faults) == (0, ())
-    reader.close()
+    assert imports_and_faults(path) == (0, ())
 
 
-def test_a_run_after_an_import_asks_everything_itself(
-    original: Path, path: Path, asked: list[int], tmp_path: Path
-) -> None:
-    taken(path, shutil.copyfile(original, tmp_path / "theirs.sqlite"))
+def test_a_run_after_an_import_asks_everything_itself(path: Path, theirs: Path, asked: list[int]) -> None:
+    taken(path, theirs)
     assert ask_all(path)[0] == TEXTS
     assert sorted(asked) == list(range(ROWS))
 
 
 def test_a_run_says_how_many_are_imported_and_what_becomes_of_them(
-    original: Path, path: Path, experiment: Experiment, tmp_path: Path
+    path: Path, theirs: Path, experiment: Experiment, tmp_path: Path
 ) -> None:
-    taken(path, shutil.copyfile(original, tmp_path / "theirs.sqlite"))
+    taken(path, theirs)
     said = {}
     for settings in ({}, {"imported": True}, {"replay": True}):
         service = replace(experiment.service, journal=str(path), **settings)
@@ -122,20 +108,16 @@ def test_a_run_says_how_many_are_imported_and_what_becomes_of_them(
     assert said["replay",].endswith("they are used.")
 
 
-def test_what_was_bought_here_stays_and_is_no_import(
-    original: Path, path: Path, asked: list[int], tmp_path: Path
-) -> None:
+def test_what_was_bought_here_stays_and_is_no_import(path: Path, theirs: Path) -> None:
     filled(path)
-    assert taken(path, shutil.copyfile(original, tmp_path / "theirs.sqlite")) == TakenIn(0, ROWS, 0)
-    reader = Journal(path, read_only=True)
-    assert reader.imported() == 0
-    reader.close()
+    assert taken(path, theirs) == TakenIn(0, ROWS, 0)
+    assert imports_and_faults(path) == (0, ())
 
 
 def test_an_export_of_imported_replies_is_the_one_they_came_from(original: Path, path: Path, tmp_path: Path) -> None:
-    rows = rows_of(original, tmp_path)
-    taken(path, written(tmp_path, rows))
-    assert rows_of(path, tmp_path) == rows
+    found = rows_of(original, tmp_path)
+    taken(path, written(tmp_path, found))
+    assert rows_of(path, tmp_path) == found
 
 
 DOCTORED = {
@@ -148,15 +130,6 @@ DOCTORED = {
     "more tokens of the prompt": {"prompt_tokens": 10**6},
     "more tokens of the reply": {"completion_tokens": 10**6},
 }
-
-
-@pytest.mark.parametrize("name", DOCTORED)
-def test_words_that_are_not_those_of_the_raw_reply_are_refused(
-    name: str, original: Path, path: Path, tmp_path: Path
-) -> None:
-    rows = rows_of(original, tmp_path)
-    rows[3] = signed({**rows[3], **DOCTORED[name]})
-    assert taken(path, written(tmp_path, rows)) == TakenIn(ROWS - 1, 0, 1, 1)
 
 
 STRANGE = {
@@ -174,11 +147,17 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("name", STRANGE)
-def test_values_of_another_kind_are_refused(name: str, original: Path, path: Path, tmp_path: Path) -> None:
-    rows = rows_of(original, tmp_path)
-    rows[3] = signed({**rows[3], **STRANGE[name]})
-    assert taken(path, written(tmp_path, rows)) == TakenIn(ROWS - 1, 0, 1)
+@pytest.mark.parametrize(
+    ("altered", "other_words"),
+    [(altered, int(name in DOCTORED)) for name, altered in (DOCTORED | STRANGE).items()],
+    ids=DOCTORED | STRANGE,
+)
+def test_values_of_another_kind_and_words_that_are_not_those_of_the_raw_reply_are_refused(
+    altered: dict[str, Any], other_words: int, original: Path, path: Path, tmp_path: Path
+) -> None:
+    found = rows_of(original, tmp_path)
+    found[3] = signed({**found[3], **altered})
+    assert taken(path, written(tmp_path, found)) == TakenIn(ROWS - 1, 0, 1, other_words)
 
 
 def test_what_earlier_versions_stored_of_batches_and_thoughts_is_taken_in(path: Path, tmp_path: Path) -> None:
@@ -211,26 +190,19 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_only_tables_are_read(name: str, original: Path, path: Path, tmp_path: Path) -> None:
-    file = Path(shutil.copyfile(original, tmp_path / "theirs.sqlite"))
-    with closing(sqlite3.connect(file, isolation_level=None)) as db:
-        for statement in VIEWS[name]:
-            db.execute(statement)
+def test_only_tables_are_read(name: str, path: Path, theirs: Path) -> None:
+    change(theirs, *VIEWS[name])
     with pytest.raises(InputError, match="are not the tables of a journal; nothing is read of it"):
-        taken(path, file)
-    reader = Journal(path, read_only=True)
-    assert reader.query("SELECT COUNT(*) FROM requests") == [(0,)]
-    reader.close()
+        taken(path, theirs)
+    assert rows(path, "SELECT COUNT(*) FROM requests") == [(0,)]
 
 
-def test_triggers_of_a_strangers_file_are_not_carried_out(original: Path, path: Path, tmp_path: Path) -> None:
-    file = Path(shutil.copyfile(original, tmp_path / "theirs.sqlite"))
-    with closing(sqlite3.connect(file, isolation_level=None)) as db:
-        db.execute("PRAGMA journal_mode=DELETE")
-        db.execute("CREATE TRIGGER all_gone AFTER INSERT ON requests BEGIN DELETE FROM replies; END")
-    content = file.read_bytes()
-    assert taken(path, file) == TakenIn(ROWS, 0, 0)
-    assert file.read_bytes() == content
+def test_triggers_of_a_strangers_file_are_not_carried_out(path: Path, theirs: Path) -> None:
+    trigger = "CREATE TRIGGER all_gone AFTER INSERT ON requests BEGIN DELETE FROM replies; END"
+    change(theirs, "PRAGMA journal_mode=DELETE", trigger)
+    content = theirs.read_bytes()
+    assert taken(path, theirs) == TakenIn(ROWS, 0, 0)
+    assert theirs.read_bytes() == content
 
 
 def test_a_line_without_end_is_refused(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,11 +233,11 @@ HOSTILE = {
 def test_whatever_a_row_holds_it_is_refused_and_the_others_are_taken(
     name: str, original: Path, path: Path, tmp_path: Path
 ) -> None:
-    rows = rows_of(original, tmp_path)
-    text = "a?" if name == "half a surrogate" else rows[3]["text"]
-    rows[3] = signed({**rows[3], "text": text, **HOSTILE[name]})
-    found = taken(path, written(tmp_path, rows))
-    assert (found.new, found.known, found.refused) == (ROWS - 1, 0, 1)
+    found = rows_of(original, tmp_path)
+    text = "a?" if name == "half a surrogate" else found[3]["text"]
+    found[3] = signed({**found[3], "text": text, **HOSTILE[name]})
+    came = taken(path, written(tmp_path, found))
+    assert (came.new, came.known, came.refused) == (ROWS - 1, 0, 1)
 
 
 def test_a_line_nested_deeply_is_refused(original: Path, path: Path, tmp_path: Path) -> None:

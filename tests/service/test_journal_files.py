@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from numbered import ROWS, answering, ask_all, filled, text_of
+from asking import rows
+from numbered import ROWS, TEXTS, ask_all, change
 
 from llamaduo.errors import InputError
 from llamaduo.service.attempts import count_again
@@ -19,35 +19,23 @@ from llamaduo.service.journal import Journal
 from llamaduo.service.ledger import export, spend, take_in, verify
 from llamaduo.service.schema import VERSION, connect, is_empty
 
-TEXTS = [text_of(number) for number in range(ROWS)]
-
-
-@pytest.fixture(scope="module")
-def asked() -> Iterator[list[int]]:
-    with answering() as asked:
-        yield asked
-
-
-@pytest.fixture(scope="module")
-def original(asked: list[int], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return filled(tmp_path_factory.mktemp("original") / "journal.sqlite")
-
 
 @pytest.fixture
 def path(original: Path, asked: list[int], tmp_path: Path) -> Path:
     """Return a copy of a journal with a dozen replies."""
-    asked.clear()
     return Path(shutil.copyfile(original, tmp_path / "journal.sqlite"))
-
-
-def change(path: Path, *statements: str) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for statement in statements:
-            db.execute(statement)
 
 
 def kept_aside(path: Path) -> list[Path]:
     return sorted(path.parent.glob("journal.sqlite.damaged-*"))
+
+
+def without_a_schema(path: Path) -> bytes:
+    """Damage the tree of the schema; return what the file holds now."""
+    content = bytearray(path.read_bytes())
+    content[100:108] = bytes(8)
+    path.write_bytes(content)
+    return bytes(content)
 
 
 REWRITTEN = {
@@ -83,9 +71,7 @@ def test_a_healthy_file_in_another_encoding_is_read(path: Path, asked: list[int]
 @pytest.mark.parametrize("size", [512, 8192, 65536])
 def test_a_damaged_file_of_another_page_size_keeps_what_is_sound(size: int, path: Path, asked: list[int]) -> None:
     change(path, "PRAGMA journal_mode=DELETE", f"PRAGMA page_size={size}", "VACUUM")
-    content = bytearray(path.read_bytes())
-    content[100:108] = bytes(8)  # the tree of the schema
-    path.write_bytes(content)
+    without_a_schema(path)
     texts, notes = ask_all(path)
     assert texts == TEXTS
     assert f"{ROWS} replies are sound" in " ".join(notes)
@@ -101,18 +87,15 @@ def test_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
     for opened in ({}, {"read_only": True}):
         with pytest.raises(InputError, match=f"its format {VERSION + 1} is that of a newer llamaduo"):
             Journal(path, **opened)
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("SELECT COUNT(*) FROM replies").fetchone() == (ROWS,)
-        assert db.execute("PRAGMA user_version").fetchone() == (VERSION + 1,)
+    assert rows(path, "SELECT COUNT(*) FROM replies") == [(ROWS,)]
+    assert rows(path, "PRAGMA user_version") == [(VERSION + 1,)]
     assert kept_aside(path) == []
     assert path.read_bytes()[100:] == content[100:]
 
 
 def test_a_damaged_newer_version_is_refused_too(path: Path) -> None:
     change(path, "PRAGMA journal_mode=DELETE", *NEWER)
-    content = bytearray(path.read_bytes())
-    content[100:108] = bytes(8)
-    path.write_bytes(content)
+    content = without_a_schema(path)
     with pytest.raises(InputError, match="it is left as it is; use the newer llamaduo that made it"):
         Journal(path)
     assert path.read_bytes() == content
@@ -174,10 +157,8 @@ def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, asked: list[int]) -> 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "a.sqlite"])
 def test_an_empty_file_is_not_taken_in(name: str, path: Path, tmp_path: Path) -> None:
     (tmp_path / name).touch()
-    journal = Journal(path)
-    with pytest.raises(InputError, match=r"the file is empty \(0 bytes\)"):
+    with closing(Journal(path)) as journal, pytest.raises(InputError, match=r"the file is empty \(0 bytes\)"):
         take_in(journal, tmp_path / name)
-    journal.close()
 
 
 # ---------------------------------------------------------------- sums
@@ -198,11 +179,10 @@ ALTERED = {
 @pytest.mark.parametrize("name", ALTERED)
 def test_an_altered_ledger_is_found(name: str, path: Path) -> None:
     statement, said = ALTERED[name]
-    journal = Journal(path, read_only=True)
-    assert verify(journal).faults == ()
-    change(path, statement)
-    assert said in " ".join(verify(journal).faults)
-    journal.close()
+    with closing(Journal(path, read_only=True)) as journal:
+        assert verify(journal).faults == ()
+        change(path, statement)
+        assert said in " ".join(verify(journal).faults)
 
 
 # ---------------------------------------------------------------- the format before checksums of attempts
@@ -248,45 +228,33 @@ def first(path: Path, tmp_path: Path) -> Path:
 def test_the_first_format_is_read_as_it_is(first: Path, asked: list[int], tmp_path: Path) -> None:
     content = first.read_bytes()
     assert ask_all(first, replay=True) == (TEXTS, [])
-    reader = Journal(first, read_only=True)
-    assert verify(reader).faults == ()
-    assert sum(row.replies for row in spend(reader)) == ROWS
-    assert export(reader, tmp_path / "all.jsonl") == ROWS
-    reader.close()
+    with closing(Journal(first, read_only=True)) as reader:
+        assert verify(reader).faults == ()
+        assert sum(row.replies for row in spend(reader)) == ROWS
+        assert export(reader, tmp_path / "all.jsonl") == ROWS
     assert (first.read_bytes(), asked) == (content, [])
 
 
 def test_the_first_format_is_taken_over_and_nothing_is_bought_again(first: Path, path: Path, asked: list[int]) -> None:
     assert ask_all(first) == (TEXTS, [])
     assert asked == []
-    schemas = []
-    for one in (first, path):
-        with closing(sqlite3.connect(one)) as db:
-            assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
-            schemas.append(set(db.execute("SELECT name, sql FROM sqlite_master").fetchall()))
-    assert schemas[0] == schemas[1]
-    reader = Journal(first, read_only=True)
-    assert verify(reader).faults == ()
-    reader.close()
+    assert rows(first, "PRAGMA user_version") == rows(path, "PRAGMA user_version") == [(VERSION,)]
+    tables = "SELECT name, sql FROM sqlite_master"
+    assert set(rows(first, tables)) == set(rows(path, tables))
+    with closing(Journal(first, read_only=True)) as reader:
+        assert verify(reader).faults == ()
 
 
 def test_a_damaged_file_of_the_first_format_keeps_what_is_sound(first: Path, asked: list[int]) -> None:
-    content = bytearray(first.read_bytes())
-    content[100:108] = bytes(8)
-    first.write_bytes(content)
+    without_a_schema(first)
     texts, notes = ask_all(first)
     assert (texts, asked) == (TEXTS, [])
     assert f"{ROWS} replies are sound" in " ".join(notes)
-    reader = Journal(first, read_only=True)
-    assert reader.query("SELECT COUNT(*), COUNT(checksum) FROM attempts") == [(ROWS, ROWS)]
-    reader.close()
+    assert rows(first, "SELECT COUNT(*), COUNT(checksum) FROM attempts") == [(ROWS, ROWS)]
 
 
 def test_what_was_imported_into_the_first_format_is_known_by_having_no_attempt(first: Path, asked: list[int]) -> None:
-    with closing(sqlite3.connect(first)) as db:
-        (key,) = db.execute("SELECT key FROM replies WHERE id = 5").fetchone()
-        db.execute("DELETE FROM attempts WHERE key = ?", (key,))
-        db.commit()
+    change(first, "DELETE FROM attempts WHERE key = (SELECT key FROM replies WHERE id = 5)")
     assert ask_all(first, replay=True)[0] == TEXTS
     assert ask_all(first)[0] == TEXTS
     assert len(asked) == 1
