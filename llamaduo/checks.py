@@ -12,6 +12,8 @@ from typing import Any
 from llamaduo.config import (
     Backend,
     Beside,
+    Curation,
+    CurationFilter,
     DataSource,
     Experiment,
     GateAgainst,
@@ -49,6 +51,7 @@ def problems(experiment: Experiment) -> list[str]:
         *rubric.problems(experiment.judge),
         *_tier_problems(experiment),
         *_loop_problems(experiment),
+        *_curation_problems(experiment.curation),
         *_training_problems(experiment),
         *_model_problems(experiment),
         *_infer_problems(experiment),
@@ -173,6 +176,13 @@ def _tier_problems(experiment: Experiment) -> list[str]:
             "take loop.gate.against=threshold, or no dear judges."
         )
     return found
+
+
+def _curation_problems(curation: Curation) -> list[str]:
+    if curation.filters and CurationFilter.contamination not in curation.filters:
+        named = ",".join(one.value for one in curation.filters)
+        return [f"curation.filters=[{named}]: add contamination, so that nothing of dev or test is trained on."]
+    return []
 
 
 def _loop_problems(experiment: Experiment) -> list[str]:

@@ -77,6 +77,17 @@ class DataSource(Enum):
     hub = "hub"
 
 
+class CurationFilter(Enum):
+    """The filters of `llamaduo/curation/`, a file each; `order.py` there declares their order."""
+
+    contamination = "contamination"
+    """What is like a dev or test row, or holds one."""
+    exact = "exact"
+    """What is the same as a training row."""
+    near = "near"
+    """What is much like a training row."""
+
+
 class Quantization(Enum):
     """How the base model's weights are held in memory."""
 
@@ -490,6 +501,9 @@ class Curation:
     contamination_jaccard: float = field(default=0.8, metadata=within(0, 1) | ABOVE_ZERO)
     """Rows whose prompt is at least this like a dev or test prompt are removed, and rows that hold at least this share
     of such a prompt or response, in runs of eight words."""
+    filters: list[CurationFilter] = field(default_factory=list, metadata=IF_ANY)
+    """Which filters are asked, in their own declared order whatever the order here; none named is contamination and
+    near. Where filters are named, one that takes every row ends the run, and `curation.json` tells what each saw."""
 
 
 @dataclass

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -17,12 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from llamaduo.config import DataSource, Experiment, JudgeKind, ServiceLLM, answering_server, is_pocket, who_answers
+from llamaduo.curation.curate import Removal, shortened
+from llamaduo.curation.order import reasons_told
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.evidence.scorecard import unanswered
 from llamaduo.records import Adapter, Example, Prediction, Scorecard
 from llamaduo.redaction import printable, redact
 from llamaduo.runs.state import Iteration, RunState
-from llamaduo.stages.curate import REASONS, Removal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -319,22 +321,26 @@ def many_removed(rows: Sequence[Example], removed: Iterable[Removal], others: It
     if 3 * len(removed) <= len(rows):
         return []
     prompts = {row.prompt_id: row.messages[-1]["content"] for row in (*others, *rows)}
-    told = []
-    for reason in REASONS:
+    told, mends = [], []
+    for reason in reasons_told(removal.reason for removal in removed):
         found = [removal for removal in removed if removal.reason == reason.name]
-        shown = [
-            f"{_short(prompts[one.prompt_id])} matches {_short(prompts[one.match])} ({one.similarity:.0%})"
-            for one in found[:2]
-        ]
-        told += [f"{len(found):,} {reason.of_a_round}: {'; '.join(shown)}"] if found else []
+        shown = "; ".join(_matched(one, prompts) for one in found[:2] if one.match) or _whys(found)
+        told += [f"{len(found):,} {reason.of_a_round}{f': {shown}' if shown else ''}"] if found else []
+        mends += (
+            [f" If those {reason.of_a_round} are good rows, {reason.mend}."] if found and not found[0].match else []
+        )
     return [
         f"curation removed {len(removed):,} of this round's {len(rows):,} rows. {'. '.join(told)}. If such rows are "
         "not alike, set curation.duplicate_jaccard or curation.contamination_jaccard higher; if they are, more "
-        "coverage rows as seeds, or a higher service_llm.temperature, bring others."
+        f"coverage rows as seeds, or a higher service_llm.temperature, bring others.{''.join(mends)}"
     ]
 
 
-def _short(text: str) -> str:
-    """Return a text in a few words: its end, before which a common instruction often stands."""
-    folded = " ".join(text.split())
-    return repr(folded if len(folded) <= 70 else f"...{folded[-67:]}")
+def _matched(one: Removal, prompts: Mapping[str, str]) -> str:
+    alike = "" if one.similarity is None else f" ({one.similarity:.0%})"
+    return f"{shortened(prompts[one.prompt_id], 70)!r} matches {shortened(prompts[one.match], 70)!r}{alike}"
+
+
+def _whys(removed: Iterable[Removal]) -> str:
+    """Return what was wrong with rows that matched no other, and with how many."""
+    return ", ".join(f"{count:,} {why}" for why, count in Counter(one.why for one in removed if one.why).items())

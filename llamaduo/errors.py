@@ -7,6 +7,7 @@
     ├── BudgetError          3    the next call could pass the budget
     ├── ServiceError         4    a service LLM failed for good, or can't be read
     │   └── TransientError   4    it failed in a way that waiting may mend
+    ├── CurationError        4    a filter took all rows that there were to train on
     └── DifferenceError      4    what is stored is not what it was made from
 
 The number is the command's exit code. A message is one or two lines: what was given, why it can't
@@ -78,6 +79,12 @@ class TransientError(ServiceError):
     def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class CurationError(LlamaduoError):
+    """A filter took every new row, so that there is nothing to go on with."""
+
+    exit_code = 4
 
 
 class DifferenceError(LlamaduoError):

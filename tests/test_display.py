@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sample_records import example, iteration
 
+from llamaduo.curation.curate import Removal
 from llamaduo.display import Display, many_removed
-from llamaduo.stages.curate import Removal
 
 
 def test_more_than_a_third_removed_is_said_with_examples() -> None:

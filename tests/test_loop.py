@@ -20,7 +20,7 @@ from fakes import JUDGED_BY_SCRIPT, SMALL, quick_infer, quick_stages, quick_trai
 from llamaduo.config import Experiment
 from llamaduo.data.coverage import load_coverage
 from llamaduo.display import Display
-from llamaduo.errors import ConfigError, InputError, ServiceError
+from llamaduo.errors import ConfigError, CurationError, InputError, ServiceError
 from llamaduo.loop import run
 from llamaduo.runs.finished import finished, run_folder
 from llamaduo.runs.folder import read_state
@@ -82,6 +82,32 @@ class TestStopping:
         by_rows({0: 50})
         state = run(compose_experiment(*SCRIPTED, "curation.contamination_jaccard=0.01"), display=quiet())
         assert (state.stop_reason, state.iterations) == ("no_new_data", 1)
+
+    def test_a_named_filter_that_takes_everything_ends_the_run_with_its_name(self, compose_experiment: Compose) -> None:
+        by_rows({0: 50})
+        named = ("curation.filters=[near,exact,contamination]", "curation.contamination_jaccard=0.01")
+        with pytest.raises(CurationError) as found:
+            run(compose_experiment(*SCRIPTED, *named), display=quiet())
+        said = str(found.value)
+        assert said.startswith("curation left none of ")
+        assert "that reached the filter contamination were removed by it (" in said
+        assert said.count(" matches ") == 3
+        assert "If they are good rows, set curation.contamination_jaccard higher, or leave contamination out" in said
+
+    def test_named_filters_tell_what_each_of_them_saw(self, compose_experiment: Compose) -> None:
+        by_rows({0: 20, 16: 60, 32: 95})
+        named = compose_experiment(*SCRIPTED, "curation.filters=[near,exact,contamination]")
+        run(named, display=quiet())
+        told = json.loads((run_folder(named) / "iterations/00/curation.json").read_text())
+        assert [report["name"] for report in told["filters"]] == ["contamination", "exact", "near"]
+        assert told["filters"][0]["rows_in"] == told["parsed"]
+        assert told["filters"][-1]["rows_out"] == told["kept"]
+        unnamed = compose_experiment(*SCRIPTED)
+        run(unnamed, display=quiet())
+        assert "filters" not in json.loads((run_folder(unnamed) / "iterations/00/curation.json").read_text())
+        assert (run_folder(named) / "iterations/00/synthetic.jsonl").read_bytes() == (
+            run_folder(unnamed) / "iterations/00/synthetic.jsonl"
+        ).read_bytes()
 
     def test_what_curation_takes_is_said_before_more_is_bought(
         self, compose_experiment: Compose, monkeypatch: pytest.MonkeyPatch

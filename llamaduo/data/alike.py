@@ -127,6 +127,14 @@ class Index:
         return [(place, alike) for place, alike in found if alike >= self._threshold]
 
 
+def index(held: Sequence[Bag], soon: Sequence[Bag], threshold: float) -> Index:
+    """Return an index of bags that knows how frequent words are in those that will be asked for first."""
+    made = Index(chain(held, soon), threshold)
+    for one in held:
+        made.add(one)
+    return made
+
+
 def groups(bags: Sequence[Bag], threshold: float = NEAR) -> list[int]:
     """Return the number of each bag's group: what is alike is in one group, if need be over others.
 

@@ -1,1 +1,1 @@
-"""The five stages of an iteration, one a file: train, infer, judge, synthesize, curate."""
+"""The stages of an iteration, one a file: train, infer, judge, synthesize; `curation/` is the fifth."""

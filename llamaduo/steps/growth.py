@@ -9,22 +9,27 @@ Into the folder of the iteration after which they are wanted go `synthesis.json`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
 from llamaduo.config import Experiment, Growth, plain
+from llamaduo.curation.curate import Curated, Curator, Report
+from llamaduo.curation.order import ORDER, reasons_told
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.display import Display, Progress, many_removed, place
+from llamaduo.errors import CurationError
 from llamaduo.records import Example
 from llamaduo.runs.folder import Again, RunDir
 from llamaduo.runs.layout import CURATION, SYNTHESIS, SYNTHETIC
 from llamaduo.service.client import Service
 from llamaduo.service.requests import Request
-from llamaduo.stages.curate import REASONS, Curated, Curator
 from llamaduo.stages.synthesize import Batch, requests, synthesize
 
 ROUNDS = 3
+_ENOUGH = 16
+"""Rows of which none is left: no more are bought, where filters are named."""
 _FEW = 0.9
 """Of the rows that were wanted: with fewer left, it is said what became of them."""
 
@@ -97,11 +102,14 @@ class Growing:
                 return self._curator(pool).take(raw)
 
         def funnel() -> dict[str, Any]:
-            rows = {"parsed": len(raw), "kept": len(curated().kept), "removed": plain(curated().removed)}
-            return {"wanted": wanted, **asked, **rows}
+            found = curated()
+            rows = {"parsed": len(raw), "kept": len(found.kept), "removed": plain(found.removed)}
+            return {"wanted": wanted, **asked, **rows, **self._told(found.reports)}
 
         kept = self._folder.rows(folder / SYNTHETIC, Example, lambda: curated().kept, Again.same)
         counts = self._folder.tree(folder / CURATION, funnel, Again.same)
+        for note in _by_filter(made[0][1].reports) if made and self._named else ():
+            self._display.note(note)
         if len(kept) < _FEW * wanted:
             self._display.note(_what_became_of(wanted, len(kept), counts))
         return kept
@@ -113,7 +121,7 @@ class Growing:
         total, curated, curator = Batch((), 0, 0, 0, 0.0), Curated(), self._curator(pool)
         missing = wanted
         with self._display.stage("synthesize", place(where)) as progress:
-            for _ in range(ROUNDS):
+            for round_ in range(ROUNDS):
                 first = self._requests + total.requests
                 batch = synthesize(
                     synthesis_requests(self._experiment, self._dataset, missing, first),
@@ -128,10 +136,21 @@ class Growing:
                 others = (*self._dataset.train, *self._dataset.dev, *self._dataset.test, *pool, *curated.kept)
                 for note in many_removed(batch.examples, came.removed, others):  # before more are bought
                     self._display.note(note)
+                if self._named and not pool:
+                    refuse_none(curated, _ENOUGH if batch.examples and round_ < ROUNDS - 1 else 1)
                 missing = wanted - len(curated.kept)
                 if missing <= 0 or not batch.examples:
                     break
         return total, curated
+
+    @property
+    def _named(self) -> bool:
+        """Whether the configuration names filters."""
+        return bool(self._experiment.curation.filters)
+
+    def _told(self, reports: Sequence[Report]) -> dict[str, Any]:
+        """Return what each filter saw, where filters are named; seconds differ from time to time and are no part."""
+        return {"filters": [plain(replace(report, seconds=0.0)) for report in reports]} if self._named else {}
 
     def _curator(self, pool: list[Example]) -> Curator:
         held_out = [*self._dataset.dev, *self._dataset.test]
@@ -141,11 +160,35 @@ class Growing:
 def _what_became_of(wanted: int, kept: int, counts: dict[str, Any]) -> str:
     """Return a sentence on where rows that were wanted have gone."""
     reasons = Counter(entry["reason"] for entry in counts["removed"])
-    removed = ", ".join(f"{reasons[reason.name]} {reason.counted}" for reason in REASONS)
+    removed = ", ".join(f"{reasons[reason.name]} {reason.counted}" for reason in reasons_told(reasons))
     return (
         f"{wanted:,} synthetic rows were wanted, {kept:,} are left: {counts['requests']} requests "
         f"({counts['failed']} failed), {counts['parsed']:,} rows read, {counts['dropped']} unreadable, {removed}."
     )
+
+
+def refuse_none(curated: Curated, enough: int) -> None:
+    """Raise CurationError if of that many rows none is left, and say which filter took the last of them."""
+    if curated.kept or len(curated.removed) < enough:
+        return
+    last = next(report for report in reversed(curated.reports) if report.rows_in)
+    mend = next(one.reason.mend for one in ORDER if one.name.value == last.name)
+    before = "".join(f" {report.rows_in - report.rows_out:,} by {report.name}," for report in curated.reports
+                     if report is not last and report.rows_in > report.rows_out)  # fmt: skip
+    why = ", ".join(f"{count:,} {why}" for why, count in last.reasons.items())
+    shown = "; ".join(example.told for example in last.examples)
+    raise CurationError(
+        f"curation left none of {len(curated.removed):,} rows:{before} all {last.rows_in:,} that reached the filter "
+        f"{last.name} were removed by it ({why}), such as {shown}.\n"
+        f"If they are good rows, {mend}, or leave {last.name} out of curation.filters; if not, look at what "
+        "service_llm was asked for. The replies stay in the journal and cost nothing again."
+    )
+
+
+def _by_filter(reports: Sequence[Report]) -> list[str]:
+    """Return how many rows came to each filter and passed it, in how long."""
+    told = (f"{one.name} {one.rows_in:,} -> {one.rows_out:,} ({one.seconds:.2g} s)" for one in reports)
+    return [f"curation, rows in and out by filter: {', '.join(told)}."]
 
 
 def _from(progress: Progress, before: int, done: int, count: int) -> None:

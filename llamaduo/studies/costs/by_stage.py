@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from llamaduo.curation.filters import Reason
+from llamaduo.curation.order import reasons_told
 from llamaduo.runs import layout
 from llamaduo.runs.record import RunRecord, read_tree, told_seconds
 from llamaduo.runs.state import Iteration
-from llamaduo.stages.curate import REASONS
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Flow:
 
     iteration: int
     grown: dict[str, int] | None
-    """What synthesis and curation did before it, as `GROWN` names it; None where nothing was synthesised."""
+    """What synthesis and curation did before it, as `grown` names it; None where nothing was synthesised."""
     trained: Iteration | None
     """The iteration; None where rows were made for one that did not come to its end."""
 
@@ -37,29 +39,45 @@ class Flow:
         return self.trained.train_rows - self.trained.synthetic_rows if self.trained else 0
 
 
-GROWN = ("wanted", "requests", "failed", "parsed", "dropped", *(reason.name for reason in REASONS), "kept")
-SHARES = {"kept": "kept", **{reason.name: reason.legend for reason in REASONS}, "dropped": "no whole pair"}
-"""What rows that were read come to, each with what it is called beside its colour."""
+def shares(flows: Iterable[Flow]) -> dict[str, str]:
+    """Return what rows that were read come to, each with what it is called beside its colour."""
+    reasons = reasons_met(flows)
+    return {"kept": "kept", **{reason.name: reason.legend for reason in reasons}, "dropped": "no whole pair"}
+
+
+def reasons_met(flows: Iterable[Flow]) -> tuple[Reason, ...]:
+    """Return why rows of these flows were removed, or may have been in any run."""
+    return reasons_told(name for flow in flows for name in flow.grown or ())
 
 
 def data_flow(run: RunRecord) -> list[Flow]:
     """Return the flow of each iteration, and of one that was begun."""
     found = []
-    for number in range(len(run.history) + 1):
-        grown = _grown(layout.place(run.folder, layout.before(number)))
+    places = [layout.place(run.folder, layout.before(number)) for number in range(len(run.history) + 1)]
+    met = {name for place in places for name in _removed(place)}
+    for number, place in enumerate(places):
+        grown = _grown(place, met)
         trained = run.history[number] if number < len(run.history) else None
         if grown or trained:
             found.append(Flow(number, grown, trained))
     return found
 
 
-def _grown(folder: Path) -> dict[str, int] | None:
+def _grown(folder: Path, met: Iterable[str]) -> dict[str, int] | None:
+    """Return the counts of a folder, with those of each reason that the run met anywhere."""
     path = folder / layout.CURATION
     if not path.exists():
         return None
-    tree = read_tree(path)
-    why = Counter(entry["reason"] for entry in tree["removed"])
-    return {name: tree.get(name, why[name]) for name in GROWN}
+    tree, why = read_tree(path), _removed(folder)
+    reasons = (reason.name for reason in reasons_told(met))
+    names = ("wanted", "requests", "failed", "parsed", "dropped", *reasons, "kept")
+    return {name: tree.get(name, why[name]) for name in names}
+
+
+def _removed(folder: Path) -> Counter[str]:
+    """Return how many rows were removed, by reason."""
+    path = folder / layout.CURATION
+    return Counter(entry["reason"] for entry in read_tree(path)["removed"]) if path.exists() else Counter()
 
 
 @dataclass(frozen=True)

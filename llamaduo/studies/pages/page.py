@@ -28,9 +28,8 @@ from llamaduo.redaction import complain, redact
 from llamaduo.runs import layout
 from llamaduo.runs.layout import ACCOUNT, REPORT, TEST
 from llamaduo.runs.record import RunRecord, read_runs, read_tree
-from llamaduo.stages.curate import REASONS
 from llamaduo.studies.answers import Scores, reported_scores
-from llamaduo.studies.costs.by_stage import SHARES, data_flow, seconds, spending
+from llamaduo.studies.costs.by_stage import data_flow, reasons_met, seconds, shares, spending
 from llamaduo.studies.factors import OTHER, identities
 from llamaduo.studies.pages.bundle import SCORES, pack
 from llamaduo.studies.pages.curves import curve, gate_of, series
@@ -65,7 +64,8 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
     try:
         sections = _sections(run)
         scores = study.scores.get(run.name) if study else reported_scores(run)
-        flow = {"flows": data_flow(run), "reasons": REASONS, "shares": SHARES}
+        flows = data_flow(run)
+        flow = {"flows": flows, "reasons": reasons_met(flows), "shares": shares(flows)}
         spent = flow | {"costs": spending(run).by_stage(), "seconds": seconds(run)}
         account = _account(run.folder)
     except (OSError, ValueError, KeyError, TypeError) as error:

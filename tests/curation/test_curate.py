@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from sample_records import example
 
 from llamaduo.config import Curation, DuplicateText
+from llamaduo.curation.curate import Curated, Curator, Removal, curate
+from llamaduo.curation.order import REASONS
 from llamaduo.data.alike import Bag, bag, shared, without, words
 from llamaduo.pocket.tasks import TASKS, make_pairs
 from llamaduo.records import Example, prompt_id
-from llamaduo.stages.curate import REASONS, Curated, Curator, Removal, curate
 
 CONFIG = Curation(duplicate_jaccard=0.9, contamination_jaccard=0.8)
 
