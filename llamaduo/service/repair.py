@@ -82,6 +82,10 @@ _COLUMNS = {
 }
 _SINCE_VERSION_2 = {"replies": 1, "attempts": 1}
 """How many of these columns a row of the first format lacks, at its end."""
+_WIDTHS = {
+    table: {1 + len(columns), 1 + len(columns) - _SINCE_VERSION_2.get(table, 0)} for table, columns in _COLUMNS.items()
+}
+"""How many values a row has, its id among them."""
 
 
 def row_is_sound(table: str, row: Mapping[str, Any]) -> bool:
@@ -118,31 +122,28 @@ def _copy_sound_rows(damaged: Path, fresh: Path) -> dict[str, int]:
     with contextlib.closing(connect(fresh)) as new:
         new.execute("BEGIN IMMEDIATE")
         for table in _COLUMNS:
-            counts[table] += _copy(new, table, _by_sqlite(damaged, table))
-        for number, layout in enumerate(layouts(damaged)):
-            if number < 2 or not any(counts.values()):
-                for table, columns in _COLUMNS.items():
-                    widths = {len(columns) + 1, len(columns) + 1 - _SINCE_VERSION_2.get(table, 0)}
-                    counts[table] += _copy(new, table, rows(damaged, widths, layout))
+            for number, values in _by_sqlite(damaged, table):
+                counts[table] += _copy(new, table, number, values)
+        for rank, layout in enumerate(layouts(damaged)):
+            if rank < 2 or not any(counts.values()):
+                for number, values in rows(damaged, set().union(*_WIDTHS.values()), layout):
+                    for table in (table for table, widths in _WIDTHS.items() if len(values) in widths):
+                        counts[table] += _copy(new, table, number, values)
         new.execute("COMMIT")
         new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         new.execute("PRAGMA journal_mode=DELETE")
     return counts
 
 
-def _copy(new: sqlite3.Connection, table: str, found: Iterator[tuple[int, Sequence[Any]]]) -> int:
-    """Insert those rows, each with its id before its values, that are sound; return how many were not there yet."""
-    columns, count = _COLUMNS[table], 0
-    names = ("id", *columns) if table == "attempts" else columns
-    statement = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
-    for number, (_, *values) in found:
-        row = dict.fromkeys(columns) | dict(zip(columns, values, strict=False))
-        if row_is_sound(table, row):
-            if table == "attempts":
-                row["checksum"] = checksum(*(row[name] for name in ATTEMPT))
-            known = (number, *row.values()) if table == "attempts" else tuple(row.values())
-            count += new.execute(statement, known).rowcount
-    return count
+def _copy(new: sqlite3.Connection, table: str, number: int, values: Sequence[Any]) -> int:
+    """Insert a row, whose values have its id before them, if it is sound; return 1 if it was not there yet."""
+    row = dict.fromkeys(_COLUMNS[table]) | dict(zip(_COLUMNS[table], values[1:], strict=False))
+    if not row_is_sound(table, row):
+        return 0
+    if table == "attempts":
+        row = {"id": number, **row, "checksum": checksum(*(row[name] for name in ATTEMPT))}
+    statement = f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
+    return new.execute(statement, tuple(row.values())).rowcount
 
 
 def _by_sqlite(path: Path, table: str) -> Iterator[tuple[int, Sequence[Any]]]:

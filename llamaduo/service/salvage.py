@@ -9,7 +9,6 @@ bytes, is for the caller to reject, who knows the checksums of his rows.
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import struct
 from collections.abc import Collection, Iterator
@@ -57,10 +56,13 @@ def rows(path: Path, columns: Collection[int], layout: Layout) -> Iterator[tuple
             page = pages[number]
             at = 100 if number == 1 else 0
             (cells,) = struct.unpack_from(">H", page, at + 3)
-            for cell in range(min(cells, (layout.size - at - 8) // 2)):
-                (begin,) = struct.unpack_from(">H", page, at + 8 + 2 * cell)
-                with contextlib.suppress(IndexError, ValueError, struct.error):
-                    yield _row(pages, page, begin, columns)
+            cells = min(cells, (layout.size - at - 8) // 2)
+            for begin in dict.fromkeys(struct.unpack_from(f">{cells}H", page, at + 8)):
+                try:
+                    row = _row(pages, page, begin, columns)
+                except (IndexError, ValueError, struct.error):
+                    continue
+                yield row
 
 
 class _Pages:
