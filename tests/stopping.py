@@ -22,7 +22,7 @@ from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.requests import Request
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 6.0
 """A call's; long enough that a busy machine passes none."""
 PROMPTS = tuple(f"What does a neighbour ask? {number}" for number in range(4))
 _REFUSED, _BOUGHT = 10, 11

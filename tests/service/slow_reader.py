@@ -52,9 +52,11 @@ class Slow:
 
     def take(self, *words: str) -> str:
         """Step over the first of the words that stands here; none of them: the empty word."""
-        word = next((word for word in words if self.text.startswith(word, self.at)), "")
-        self.at += len(word)
-        return word
+        for word in words:
+            if self.text.startswith(word, self.at):
+                self.at += len(word)
+                return word
+        return ""
 
     def space(self) -> None:
         while self.take(" ", "\t", "\r", "\n"):
@@ -168,7 +170,9 @@ SPACE = " \t\r\n"
 
 def tag_at(text: str, at: int) -> str:
     """Return the thought's tag that begins here, or nothing."""
-    return next((tag for tag in THOUGHTS if text[at : at + len(tag)].lower() == tag and text[at].isascii()), "")
+    if text[at] not in "<[":
+        return ""
+    return next((tag for tag in THOUGHTS if text[at : at + len(tag)].lower() == tag), "")
 
 
 def is_start(text: str, at: int) -> bool:
