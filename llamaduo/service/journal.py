@@ -37,14 +37,7 @@ from llamaduo.service.attempts import Attempt, Caps, Elsewhere, Reply, Short
 from llamaduo.service.liveness import Owner, alive, clear, stopped, who
 from llamaduo.service.one_host import claim, release
 from llamaduo.service.repair import is_sound, salvaged
-from llamaduo.service.schema import (
-    SELECT_REPLY,
-    connect,
-    connect_read_only,
-    is_empty,
-    is_first,
-    reply_is_sound,
-)
+from llamaduo.service.schema import SELECT_REPLY, connect, connect_read_only, is_empty, is_first, reply_is_sound
 from llamaduo.service.stops import unstopped
 
 T = TypeVar("T")

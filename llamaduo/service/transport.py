@@ -31,12 +31,7 @@ from llamaduo.service.loading import ARRIVED, TEXT_PROGRAMS, load_litellm, trust
 from llamaduo.service.prices import litellm_version
 from llamaduo.service.reading import NO_CHOICES, form_of, read_body
 from llamaduo.service.received import holds_a_reply, received
-from llamaduo.service.refusals import (
-    NoReplyError,
-    error_of,
-    error_under_success,
-    told,
-)
+from llamaduo.service.refusals import NoReplyError, error_of, error_under_success, told
 from llamaduo.service.requests import messages
 
 _OWN_CREDENTIALS = ("bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta")
@@ -157,11 +152,7 @@ async def _own_call(
     headers = {"Content-Type": "application/json", **key_header(llm, key), **sending.headers, **more_headers(llm)}
     try:
         request = client.build_request(
-            "POST",
-            sending.url,
-            content=encoded(sending.body),
-            headers=headers,
-            timeout=httpx.Timeout(llm.timeout_s),
+            "POST", sending.url, content=encoded(sending.body), headers=headers, timeout=httpx.Timeout(llm.timeout_s)
         )
         async with asyncio.timeout(_SLOWEST * llm.timeout_s):
             response = await _whole(await client.send(request, stream=True, follow_redirects=False))

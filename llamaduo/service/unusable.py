@@ -56,12 +56,7 @@ def of_teacher(
 
 
 def of_server(
-    reasons: Mapping[str, int],
-    answers: int,
-    *,
-    limit: float,
-    told: Told | None = None,
-    failure: str | None = None,
+    reasons: Mapping[str, int], answers: int, *, limit: float, told: Told | None = None, failure: str | None = None
 ) -> str:
     """Return why nothing is decided by a server's answers."""
     way_on = "Run the same command again when infer.server answers."

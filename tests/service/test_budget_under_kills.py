@@ -176,10 +176,7 @@ def _work(given: Case, place: Path, process: int, life: int) -> int:
     buying.asyncio = _Hurried()  # type: ignore[attr-defined]
     buying._LOOK_AGAIN_S = 0.02  # type: ignore[misc]
     service = Service(
-        Journal(place / "journal.sqlite"),
-        run=run,
-        budget_usd=given.budget_usd,
-        study_budget_usd=given.study_budget_usd,
+        Journal(place / "journal.sqlite"), run=run, budget_usd=given.budget_usd, study_budget_usd=given.study_budget_usd
     )
     try:
         service.ask([Request(given.llm, prompt, None, 0, "judge") for prompt in given.prompts[process]], _silent)
