@@ -115,19 +115,8 @@ VERDICTS = [
     '{"similarity": 88,, "precision": 92}',
 ]
 
-NOT_STOP = [
-    "length",
-    "content_filter",
-    "refusal",
-    "no_choices",
-    "no_content",
-    "tool_calls",
-    "function_call",
-    "error",
-    "unknown",
-    "",
-]
-NOT_STOP += ["STOP", "stop ", "end_turn", "max_tokens", "null", "\0"]
+NOT_STOP = ["length", "content_filter", "refusal", "no_choices", "no_content", "tool_calls", "function_call", "error"]
+NOT_STOP += ["unknown", "", "STOP", "stop ", "end_turn", "max_tokens", "null", "\0"]
 
 ENDLESS = ["[", '{"similarity":', '{"similarity": {"score": [', '{"a":[', "\\", '"', "```\n", "{", "-", "9", " "]
 

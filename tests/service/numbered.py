@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,26 +32,28 @@ TEXTS = [text_of(number) for number in range(ROWS)]
 
 
 @contextmanager
-def answering() -> Iterator[list[int]]:
-    """Stand behind the provider, and yield the numbers that were asked for."""
+def answering(provider: str = PROVIDER, text: Callable[[int], str] = text_of) -> Iterator[list[int]]:
+    """Stand behind a provider, and yield the numbers that were asked for."""
     asked: list[int] = []
 
     def program(prompt: str, _: Mapping[str, Any]) -> str:
         asked.append(int(prompt.split(maxsplit=1)[0]))
-        return text_of(asked[-1])
+        return text(asked[-1])
 
-    loading.register(PROVIDER, program)
+    loading.register(provider, program)
     yield asked
-    del loading.TEXT_PROGRAMS[PROVIDER]
+    del loading.TEXT_PROGRAMS[provider]
     litellm = sys.modules["litellm"]
-    litellm.custom_provider_map = [one for one in litellm.custom_provider_map if one["provider"] != PROVIDER]
+    litellm.custom_provider_map = [one for one in litellm.custom_provider_map if one["provider"] != provider]
 
 
-def ask_all(path: Path, *, replay: bool = False, **journal: Any) -> tuple[list[str], list[str]]:
+def ask_all(
+    path: Path, requests: list[Request] = REQUESTS, *, replay: bool = False, **journal: Any
+) -> tuple[list[str], list[str]]:
     """Ask everything of a journal; return the texts, and the notes."""
     opened = Journal(path, read_only=replay, **journal)
     with closing(Service(opened, run="study/run", budget_usd=None, replay=replay)) as service:
-        return [told(outcome) for outcome in service.ask(REQUESTS, silent)], list(service.notes)
+        return [told(outcome) for outcome in service.ask(requests, silent)], list(service.notes)
 
 
 def filled(path: Path) -> Path:

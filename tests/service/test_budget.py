@@ -17,7 +17,7 @@ import pytest
 from asking import LLM, Open, ask_for, reply_of, rows, silent
 
 from llamaduo.config import Price, ServiceLLM
-from llamaduo.errors import BudgetError, ServiceError
+from llamaduo.errors import BudgetError
 from llamaduo.service import buying, transport
 from llamaduo.service.attempts import Attempt, Caps, Reply, Short, study_of
 from llamaduo.service.journal import Journal
@@ -202,17 +202,6 @@ def test_the_smaller_of_both_budgets_stops(llm: LLM, open_service: Open) -> None
         open_service("mine/first", 4.0, study_budget_usd=10.0).ask(requests, silent)
     with pytest.raises(BudgetError, match=r"^service\.study_budget_usd=10: \$10\.0000 are spent"):
         open_service("mine/second", 40.0, study_budget_usd=10.0).ask(requests, silent)
-
-
-def test_a_refusal_by_the_provider_costs_nothing(llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def call(*_: Any, **__: Any) -> Any:
-        raise ServiceError("fake refused the call")
-
-    monkeypatch.setattr(buying, "call", call)
-    service = open_service(budget_usd=10.0)
-    with pytest.raises(ServiceError):
-        service.ask([ask_for(llm(lambda *_: "", price=A_DOLLAR_A_WORD, max_tokens=10))], silent)
-    assert service.spent_usd == 0.0
 
 
 # ---------------------------------------------------------------- in the journal

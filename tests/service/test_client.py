@@ -213,21 +213,6 @@ def test_retry_after_is_waited_for(
     assert min(waits) >= float(retry_after)
 
 
-def test_a_retry_after_of_hours_ends_the_run_and_says_so(llm: LLM, open_service: Open, waits: list[float]) -> None:
-    with pytest.raises(ServiceError, match=r"fake asks to come back in 7,200 s: .*; run the same command then"):
-        open_service().ask([ask_for(llm(Program(fault(429, **{"retry-after": "7200"}))))], silent)
-    assert waits == []
-
-
-def test_a_prompt_beyond_the_context_is_refused_and_no_other(llm: LLM, open_service: Open) -> None:
-    import litellm
-
-    too_long = litellm.ContextWindowExceededError(message="too long", model="m", llm_provider="fake")
-    fake = llm(Program(too_long), concurrency=1)
-    outcomes = open_service().ask([ask_for(fake, text) for text in "ab"], silent)
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Failure", "Reply"]
-
-
 @pytest.mark.parametrize("counts", [(0, 0), (-500, 3), (10**30, 3)])
 def test_a_reply_without_a_usage_that_can_be_is_charged_at_its_worst(
     counts: tuple[int, int], llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch
@@ -284,53 +269,6 @@ def test_who_has_tried_before_goes_first(llm: LLM, open_service: Open, waits: li
     assert len(waits) == 1
     again = program.prompts.index(program.prompts[0], 1)
     assert again <= 2  # at most one other has got the slot while it waited
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404])
-def test_a_refusal_is_not_tried_again(
-    status: int, llm: LLM, open_service: Open, waits: list[float], tmp_path: Path
-) -> None:
-    program = Program(fault(status, "wrong model\nor key"))
-    with pytest.raises(ServiceError, match=rf"^fake refused the call \(.*, {status}\): ") as caught:
-        open_service().ask([ask_for(llm(program))], silent)
-    assert len(program.prompts) == 1
-    assert waits == []
-    assert "\n" not in str(caught.value)
-    assert rows(tmp_path, "SELECT * FROM replies") == []
-
-
-def test_a_refusal_of_one_call_keeps_the_replies_in_flight(
-    llm: LLM, open_service: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    send = transport.call
-
-    async def slow(called: ServiceLLM, prompt: str, **options: Any) -> Any:
-        if prompt == "bad":
-            raise ServiceError("fake refused the call")
-        response = await send(called, prompt, **options)
-        await asyncio.sleep(0.1)
-        return response
-
-    monkeypatch.setattr(buying, "call", slow)
-    fake = llm(Program(), concurrency=4)
-    with pytest.raises(ServiceError):
-        open_service().ask([ask_for(fake, text) for text in ("good", "bad")], silent)
-    assert rows(tmp_path, "SELECT text FROM replies") == [("the reply",)]
-
-
-def test_a_safety_filter_refuses_one_request_and_no_other(llm: LLM, open_service: Open) -> None:
-    import litellm
-
-    def program(prompt: str, _: Mapping[str, Any]) -> str:
-        if prompt == "bad":
-            raise litellm.ContentPolicyViolationError("not this", model="m", llm_provider="fake")
-        return "ok"
-
-    fake = llm(program)
-    outcomes = open_service().ask([ask_for(fake, text) for text in ("good", "bad", "fine")], silent)
-    assert [type(outcome) for outcome in outcomes] == [Reply, Failure, Reply]
-    assert isinstance(outcomes[1], Failure)
-    assert outcomes[1].reason == "refused"
 
 
 @pytest.mark.parametrize(

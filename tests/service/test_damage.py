@@ -10,19 +10,17 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from asking import rows, silent
+from numbered import answering, ask_all, change
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import InputError
-from llamaduo.service import loading
-from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Service
 from llamaduo.service.journal import Journal
 from llamaduo.service.requests import Request
@@ -75,13 +73,7 @@ class Copies:
     def ask(self, path: Path) -> tuple[set[int], list[str]]:
         """Ask everything of a journal; return what was bought, and the notes; every reply has to be right."""
         self.bought.clear()
-        service = Service(Journal(path), run="study/again", budget_usd=None)
-        try:
-            outcomes = service.ask(self.requests, lambda *_: None)
-            notes = list(service.notes)
-        finally:
-            service.close()
-        texts = [outcome.text if isinstance(outcome, Reply) else outcome.reason for outcome in outcomes]
+        texts, notes = ask_all(path, self.requests)
         assert texts == [text_of(number) for number in range(ROWS)]
         assert len(set(self.bought)) == len(self.bought)
         return set(self.bought), notes
@@ -95,10 +87,9 @@ class Copies:
         if kept:
             assert [one.read_bytes() for one in kept] == [content]
             assert [kept[0].name in note for note in notes if "it was damaged" in note] == [True]
-        with closing(sqlite3.connect(path)) as db:
-            aside = db.execute("SELECT count(*) FROM set_aside").fetchone()[0]
-            assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
+        ((aside,),) = rows(path, "SELECT count(*) FROM set_aside")
+        assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+        assert rows(path, "PRAGMA user_version") == [(VERSION,)]
         assert len([note for note in notes if "set aside" in note]) == aside
         assert kept or aside >= len(bought) or not content
         if notes:
@@ -107,31 +98,16 @@ class Copies:
         return bought
 
 
-class Program:
-    """A service LLM that answers by the number in the prompt, and takes down what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[int] = []
-
-    def __call__(self, prompt: str, _: Mapping[str, Any]) -> str:
-        self.asked.append(int(prompt.split(maxsplit=1)[0]))
-        return text_of(self.asked[-1])
+@pytest.fixture(scope="module")
+def asked() -> Iterator[list[int]]:
+    with answering(PROVIDER, text_of) as asked:
+        yield asked
 
 
 @pytest.fixture(scope="module")
-def program() -> Iterator[Program]:
-    made = Program()
-    loading.register(PROVIDER, made)
-    yield made
-    del loading.TEXT_PROGRAMS[PROVIDER]
-    litellm = sys.modules["litellm"]
-    litellm.custom_provider_map = [one for one in litellm.custom_provider_map if one["provider"] != PROVIDER]
-
-
-@pytest.fixture(scope="module")
-def whole(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Copies:
+def whole(asked: list[int], tmp_path_factory: pytest.TempPathFactory) -> Copies:
     """Return a journal that was closed in peace."""
-    return _bought(program, tmp_path_factory.mktemp("whole"), closed=True)
+    return _bought(asked, tmp_path_factory.mktemp("whole"), closed=True)
 
 
 @pytest.fixture
@@ -140,15 +116,15 @@ def copies(whole: Copies, tmp_path: Path) -> Copies:
     return replace(whole, place=tmp_path)
 
 
-def _bought(program: Program, place: Path, *, closed: bool) -> Copies:
+def _bought(asked: list[int], place: Path, *, closed: bool) -> Copies:
     llm = ServiceLLM(name="m", provider=PROVIDER, model="m", price=Price(1.0, 2.0, "a test"))
     requests = [Request(llm, f"{n} {'word ' * (n * 13 % 400)}", None, 0, "judge") for n in range(ROWS)]
     path = place / "journal.sqlite"
     service = Service(Journal(path), run="study/run", budget_usd=None)
-    service.ask(requests, lambda *_: None)
+    service.ask(requests, silent)
     if closed:
         service.close()
-    made = Copies(place, requests, program.asked, path, path.read_bytes())
+    made = Copies(place, requests, asked, path, path.read_bytes())
     if not closed:
         made.log = Path(f"{path}-wal").read_bytes()
         service.close()
@@ -161,8 +137,7 @@ def _bought(program: Program, place: Path, *, closed: bool) -> Copies:
 
 def _marks(path: Path) -> dict[int, list[bytes]]:
     """Return what tells a row's bytes, by its number: the marks of its text, both ends of its checksum."""
-    with closing(sqlite3.connect(path)) as db:
-        found = db.execute("SELECT text, checksum FROM replies").fetchall()
+    found = rows(path, "SELECT text, checksum FROM replies")
     return {int(text[1:4]): [text[:5].encode(), c[:20].encode(), c[-20:].encode()] for text, c in found}
 
 
@@ -194,8 +169,7 @@ def test_single_bits_of_the_header_cost_nothing(copies: Copies) -> None:
 
 def test_single_bits_of_the_schema_the_trees_and_the_indexes_cost_nothing(copies: Copies) -> None:
     rng = random.Random(22)
-    with closing(sqlite3.connect(copies.original)) as db:
-        roots = [page - 1 for (page,) in db.execute("SELECT rootpage FROM sqlite_master").fetchall()]
+    roots = [page - 1 for (page,) in rows(copies.original, "SELECT rootpage FROM sqlite_master")]
     bare = [page for page in {0, *roots} if not copies.on_page[page]]
     assert len(bare) >= 10
     for page in bare:
@@ -234,8 +208,8 @@ def test_a_truncated_file_costs_what_is_cut_off(copies: Copies, share: float, at
     assert bought or share > 0.9
 
 
-def test_what_lies_in_the_log_of_a_process_that_died_is_found_too(program: Program, tmp_path: Path) -> None:
-    copies = _bought(program, tmp_path / "original", closed=False)
+def test_what_lies_in_the_log_of_a_process_that_died_is_found_too(asked: list[int], tmp_path: Path) -> None:
+    copies = _bought(asked, tmp_path / "original", closed=False)
     assert len(copies.log) > 10 * PAGE
     copies.check(copies.damaged(copies.file), [])
     content = bytearray(copies.file)
@@ -268,8 +242,7 @@ SWAPS = {
 
 def numbers_of(path: Path) -> set[int]:
     """Return the numbers of the two replies that are tampered with."""
-    with closing(sqlite3.connect(path)) as db:
-        return {int(text[1:4]) for (text,) in db.execute("SELECT text FROM replies WHERE id IN (7, 31)")}
+    return {int(text[1:4]) for (text,) in rows(path, "SELECT text FROM replies WHERE id IN (7, 31)")}
 
 
 @pytest.mark.parametrize("name", SWAPS)
@@ -285,8 +258,7 @@ def test_swapped_and_altered_rows_are_set_aside_and_bought_again(copies: Copies,
     assert bought == two
     assert len(notes) == 2
     assert all("was damaged; it is set aside and bought again" in note for note in notes)
-    with closing(sqlite3.connect(path)) as db:
-        aside = db.execute("SELECT key, row FROM set_aside ORDER BY key").fetchall()
+    aside = rows(path, "SELECT key, row FROM set_aside ORDER BY key")
     assert [(key, text[:9] in row) for (key, row), (_, text) in zip(aside, tampered, strict=True)] == [
         (key, True) for key, _ in tampered
     ]
@@ -295,20 +267,16 @@ def test_swapped_and_altered_rows_are_set_aside_and_bought_again(copies: Copies,
 
 def test_swapped_requests_mislead_nobody(copies: Copies) -> None:
     path = copies.damaged(copies.file)
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("CREATE TEMP TABLE was AS SELECT * FROM requests WHERE id IN (7, 31)")
-        other = "(SELECT request FROM was WHERE was.id = 38 - requests.id)"
-        db.execute(f"UPDATE requests SET request = {other} WHERE id IN (7, 31)")
-        db.commit()
+    other = "(SELECT request FROM was WHERE was.id = 38 - requests.id)"
+    was = "CREATE TEMP TABLE was AS SELECT * FROM requests WHERE id IN (7, 31)"
+    change(path, was, f"UPDATE requests SET request = {other} WHERE id IN (7, 31)")
     copies.check(path, [])
 
 
 def test_a_deleted_row_is_bought_again(copies: Copies) -> None:
     path = copies.damaged(copies.file)
     two = numbers_of(path)
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("DELETE FROM replies WHERE id IN (7, 31)")
-        db.commit()
+    change(path, "DELETE FROM replies WHERE id IN (7, 31)")
     assert copies.ask(path) == (two, [])
 
 

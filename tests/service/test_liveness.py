@@ -55,11 +55,16 @@ def forked(folder: Path, then: Callable[[], None]) -> tuple[int, str]:
     return child, name
 
 
+def kill(child: int) -> None:
+    """Kill a child, and wait until it has died."""
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
 def test_the_owner_of_another_process_lives_as_long_as_that(folder: Path) -> None:
     child, name = forked(folder, signal.pause)
     assert alive(folder, name)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    kill(child)
     assert not alive(folder, name)
     assert list(folder.iterdir()) == []
 
@@ -78,8 +83,7 @@ def test_a_stopped_process_is_alive(folder: Path) -> None:
     os.kill(child, signal.SIGSTOP)
     os.waitpid(child, os.WUNTRACED)
     assert alive(folder, name)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    kill(child)
     assert not alive(folder, name)
 
 
@@ -101,8 +105,7 @@ def test_a_program_that_was_started_does_not_keep_its_parent_alive(folder: Path)
 def test_many_may_ask_at_once(folder: Path) -> None:
     owner = Owner(folder)
     child, dead = forked(folder, signal.pause)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    kill(child)
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda _: alive(folder, owner.name), range(400)))
         list(pool.map(lambda _: alive(folder, dead), range(100)))
@@ -121,8 +124,7 @@ def test_a_new_owner_is_never_seen_dead(folder: Path) -> None:
     while len(seen) < 201:
         seen = {path.name for path in folder.glob("[!.]*")}
         assert all(alive(folder, name) for name in seen)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    kill(child)
     assert not any(alive(folder, name) for name in seen)
 
 

@@ -185,14 +185,9 @@ def test_a_hash_changes_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("variant", ["default", "paper"])
-def test_without_a_topic_no_prompt_names_one(variant: str) -> None:
-    with_one = synthesis_prompt(variant, instruction="I", response="R", topic="Coding", count=8)
-    without = synthesis_prompt(variant, instruction="I", response="R", topic=None, count=8)
-    assert "topic" not in without
-    assert without == with_one.replace("The topic is Coding. ", "")
-
-
-@pytest.mark.parametrize("variant", ["default", "paper"])
 @pytest.mark.parametrize("topic", [None, ""])
-def test_no_topic_is_no_sentence(variant: str, topic: str | None) -> None:
-    assert "topic" not in synthesis_prompt(variant, instruction="I", response="R", topic=topic, count=2).lower()
+def test_without_a_topic_no_prompt_names_one(variant: str, topic: str | None) -> None:
+    with_one = synthesis_prompt(variant, instruction="I", response="R", topic="Coding", count=8)
+    without = synthesis_prompt(variant, instruction="I", response="R", topic=topic, count=8)
+    assert "topic" not in without.lower()
+    assert without == with_one.replace("The topic is Coding. ", "")

@@ -203,8 +203,10 @@ def test_what_the_provider_refuses_is_tried_once_and_costs_nothing(
 ) -> None:
     double.control(script=[str(status)] * 9)
     service = open_service()
-    with pytest.raises(ServiceError, match=rf"^{provider} refused the call \(.*, {status}\): "):
+    with pytest.raises(ServiceError, match=rf"^{provider} refused the call \(.*, {status}\): ") as caught:
         service.ask([ask_for(wired(provider))], silent)
+    assert "\n" not in str(caught.value)
+    assert rows(tmp_path, "SELECT * FROM replies") == []
     assert double.bill()["totals"]["statuses"] == {str(status): 1}
     assert rows(tmp_path, "SELECT outcome, cost_usd FROM attempts") == [("failed", 0.0)]
     assert service.spent_usd == 0

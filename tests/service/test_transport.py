@@ -321,19 +321,3 @@ def test_everything_that_is_set_is_among_the_options() -> None:
     found = transport.options(loud, schema={"type": "object"}, seed=3)
     assert found.pop("response_format")["json_schema"]["schema"] == {"type": "object"}
     assert found == {"max_tokens": 9, "temperature": 0.0, "seed": 3, "top_p": 0.5}
-
-
-def test_a_row_of_a_batch_is_the_body_of_a_call_without_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    body = transport.batch_body(
-        ServiceLLM(name="n", provider="openai", model="gpt-4o-2024-08-06", max_tokens=9, parameters={"top_p": 0.5}),
-        "the prompt",
-        schema=None,
-        seed=0,
-    )
-    assert body == {
-        "model": "gpt-4o-2024-08-06",
-        "messages": [{"role": "user", "content": "the prompt"}],
-        "max_tokens": 9,
-        "top_p": 0.5,
-    }
