@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,22 @@ Wired = Callable[..., ServiceLLM]
 """The fixture `wired`."""
 Open = Callable[..., Service]
 """The fixture `open_service`."""
+
+
+class Program:
+    """A service LLM that raises what it is told to, in order, and then answers."""
+
+    def __init__(self, *faults: Exception | Callable[[], Exception], reply: str = "the reply") -> None:
+        self.faults, self.reply = list(faults), reply
+        self.prompts: list[str] = []
+        self.parameters: list[dict[str, Any]] = []
+
+    def __call__(self, prompt: str, parameters: Mapping[str, Any]) -> str:
+        self.prompts.append(prompt)
+        self.parameters.append(dict(parameters))
+        if self.faults:
+            raise self.faults.pop(0)
+        return self.reply
 
 
 def silent(done: int, total: int) -> None:

@@ -1,10 +1,12 @@
 """Who answered: gateways fall back to another model, and say so in the reply's `model` alone.
 
 And who had asked: what is sent to other providers than ours is litellm's, and may be another body with another version.
+And what was no part of an answer: thoughts in a reply's very text are set apart before it is read.
 
 other = AnsweredBy()
 other.count(llm, reply)      for every reply
 other.notes()                ["endpoint: another model than m answered: cheap-mini 3 of 4 replies."]
+other.remarks()              ["endpoint: in 3 of 4 replies of m thoughts stood in the text ..."]
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections import Counter
 from llamaduo.config import ServiceLLM
 from llamaduo.service.attempts import Reply
 from llamaduo.service.prices import litellm_version
+from llamaduo.service.unusable import quoted
 
 _DATED = re.compile(r"[-@:._]?(v?\d[\d.:_-]*|latest|preview[\w-]*|exp[\w-]*)")
 """What a snapshot's name has behind the model's."""
@@ -36,13 +39,19 @@ class AnsweredBy:
         self._replies: Counter[tuple[str, str]] = Counter()
         self._others: Counter[tuple[str, str, str]] = Counter()
         self._senders: Counter[tuple[str, str]] = Counter()
+        self._apart: Counter[tuple[str, str]] = Counter()
+        self._first_apart: dict[tuple[str, str], str] = {}
 
     def count(self, llm: ServiceLLM, reply: Reply) -> None:
         """Take a reply down."""
         if reply.key in self._seen:
             return
         self._seen.add(reply.key)
-        self._replies[llm.name, llm.model] += 1
+        who = llm.name, llm.model
+        self._replies[who] += 1
+        if reply.aside.strip():
+            self._apart[who] += 1
+            self._first_apart.setdefault(who, reply.aside)
         if reply.sender and reply.sender != litellm_version():
             self._senders[llm.name, reply.sender] += 1
         if is_another(llm.model, reply.model):
@@ -63,4 +72,13 @@ class AnsweredBy:
             f"{name}: another model than {model}, which was asked, answered: {', '.join(others)} of "
             f"{self._replies[name, model]:,} replies."
             for (name, model), others in found.items()
+        ]
+
+    def remarks(self) -> list[str]:
+        """Return a sentence for every service LLM whose thoughts were set apart."""
+        return [
+            f"{name}: in {count:,} of {self._replies[name, model]:,} replies of {model} thoughts stood in the text "
+            f"({quoted(self._first_apart[name, model])}); they are no part of what was read. A reasoning parser on its "
+            "server keeps them out."
+            for (name, model), count in self._apart.items()
         ]

@@ -25,7 +25,6 @@ from llamaduo.service.prices import tariff
 from llamaduo.service.reading import read
 from llamaduo.service.refusals import NoReplyError, PerhapsRefusedError, RefusedError, UnknownOutcomeError
 from llamaduo.service.requests import Failure, Outcome, Request
-from llamaduo.service.set_apart import SetApart
 from llamaduo.service.transport import api_key, call
 
 _LONGEST_WAIT = 60.0
@@ -45,7 +44,6 @@ class Buyer:
         self._answered: set[str] = set()
         """What has been answered, by `_way`: asked like this, a service LLM takes requests."""
         self._answered_by = AnsweredBy()
-        self._set_apart = SetApart()
         self._beyond = Beyond()
         self._waited_for: set[str] = set()
         self._settled = asyncio.Event()
@@ -67,7 +65,7 @@ class Buyer:
     @property
     def remarks(self) -> list[str]:
         """What should be looked at once a run is done."""
-        return self._set_apart.notes()
+        return self._answered_by.remarks()
 
     def close(self, after: contextlib.ExitStack) -> None:
         """Have the limits closed by `after`."""
@@ -132,7 +130,6 @@ class Buyer:
         """Count a reply, bought or found: who answered, and what of it was set apart."""
         self._answered.add(_way(request))
         self._answered_by.count(request.llm, reply)
-        self._set_apart.count(request.llm, reply)
 
     async def _refused(self, request: Request, error: RefusedError) -> Failure:
         await self._journal.give_up(request.key, f"refused: {error}")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from plain_server import plain_server
 
 from llamaduo.compose import compose
 from llamaduo.config import Experiment, ServiceLLM, fingerprint, plain
@@ -23,37 +22,8 @@ CANARY = "canary-0123456789abcdef"
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    seen: list[dict[str, str]] = []
-
-    class Server(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            seen.append({name.lower(): value for name, value in self.headers.items()} | {"path": self.path})
-            self.rfile.read(int(self.headers["content-length"]))
-            message = {"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}
-            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-            body = {
-                "id": "1",
-                "object": "chat.completion",
-                "created": 1,
-                "model": "m",
-                "choices": [message],
-                "usage": usage,
-            }
-            answer = json.dumps(body).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    serving = HTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=serving.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{serving.server_port}", seen
-    serving.shutdown()
-    serving.server_close()
+    with plain_server("hello") as found:
+        yield found
 
 
 def llm(**fields: Any) -> ServiceLLM:

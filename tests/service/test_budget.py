@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import LLM, Open, ask_for, reply_of, rows, silent
+from asking import LLM, Open, Program, ask_for, reply_of, rows, silent
+from litellm_faults import fault, timeout
 
 from llamaduo.config import Price, ServiceLLM
 from llamaduo.errors import BudgetError
@@ -90,15 +91,7 @@ def test_a_call_that_fits_once_others_are_settled_waits_for_them(
 
 
 def test_a_call_that_fails_gives_its_room_back(llm: LLM, open_service: Open, waits: list[float]) -> None:
-    import litellm
-
-    faults = [litellm.RateLimitError(message="slow down", model="m", llm_provider="fake") for _ in range(5)]
-
-    def program(*_: Any) -> str:
-        if faults:
-            raise faults.pop()
-        return "two words"
-
+    program = Program(*(fault(429) for _ in range(5)), reply="two words")
     costly = llm(program, price=A_DOLLAR_A_WORD, max_tokens=8, max_attempts=6)
     service = open_service(budget_usd=8.0)
     reply_of(service, ask_for(costly))
@@ -106,12 +99,7 @@ def test_a_call_that_fails_gives_its_room_back(llm: LLM, open_service: Open, wai
 
 
 def test_unknown_outcomes_take_room_for_good(llm: LLM, open_service: Open, waits: list[float]) -> None:
-    import litellm
-
-    def slow(*_: Any) -> str:
-        raise litellm.Timeout(message="too slow", model="m", llm_provider="fake")
-
-    costly = llm(slow, price=A_DOLLAR_A_WORD, max_tokens=8, max_attempts=9)
+    costly = llm(Program(*(timeout() for _ in range(99))), price=A_DOLLAR_A_WORD, max_tokens=8, max_attempts=9)
     for _ in range(2):
         service = open_service(budget_usd=30.0)
         with pytest.raises(BudgetError, match=r"\$24\.0000 are spent, the next call could cost \$8\.0000"):
@@ -131,41 +119,31 @@ def test_the_error_says_cap_spent_and_worst_case(llm: LLM, open_service: Open) -
 
 
 def test_a_cap_of_nothing_lets_free_calls_through_and_no_other(llm: LLM, open_service: Open) -> None:
-    asked: list[str] = []
-
-    def program(prompt: str, _: Any) -> str:
-        asked.append(prompt)
-        return "word"
-
+    program = Program(reply="word")
     service = open_service(budget_usd=0.0, study_budget_usd=0.0)
     reply_of(service, ask_for(llm(program), "free"))
     with pytest.raises(BudgetError, match=r"^loop\.budget_usd=0:"):
         service.ask([ask_for(llm(program, price=Price(0.0, 1.0, "")), "costs")], silent)
-    assert asked == ["free"]
+    assert program.prompts == ["free"]
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_a_stopped_run_goes_on_with_a_larger_cap_and_buys_nothing_twice(
     concurrency: int, llm: LLM, open_service: Open
 ) -> None:
-    asked: list[str] = []
-
-    def program(prompt: str, _: Any) -> str:
-        asked.append(prompt)
-        return "one two three"
-
+    program = Program(reply="one two three")
     costly = llm(program, price=A_DOLLAR_A_WORD, max_tokens=4, concurrency=concurrency)
     requests = [ask_for(costly, f"prompt {number}") for number in range(10)]
     with pytest.raises(BudgetError, match=r"loop\.budget_usd=16"):
         open_service(budget_usd=16.0).ask(requests, silent)
-    assert len(asked) == 5  # 5 times 3 dollars are spent; the sixth call could cost 4
+    assert len(program.prompts) == 5  # 5 times 3 dollars are spent; the sixth call could cost 4
     again = open_service(budget_usd=16.0)
     with pytest.raises(BudgetError, match=r"\$15\.0000 are spent"):
         again.ask(requests, silent)
-    assert len(asked) == 5
+    assert len(program.prompts) == 5
     replies = open_service(budget_usd=34.0).ask(requests, silent)
     assert [type(reply) for reply in replies] == [Reply] * 10
-    assert sorted(asked) == sorted(request.prompt for request in requests)
+    assert sorted(program.prompts) == sorted(request.prompt for request in requests)
     assert sum(reply.cost_usd for reply in replies if isinstance(reply, Reply)) == pytest.approx(30.0)
 
 

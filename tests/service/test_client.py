@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from asking import LLM, Open, ask_for, asked_as, reply_of, rows, silent, together
+from asking import LLM, Open, Program, ask_for, asked_as, reply_of, rows, silent, together
 from litellm_faults import broken, fault, timeout
 
 from llamaduo.config import Price, ServiceLLM
@@ -30,22 +30,6 @@ from llamaduo.service.journal import Journal
 from llamaduo.service.limits import Gate
 from llamaduo.service.replies import UnreadableError, read_scores
 from llamaduo.service.requests import Answer, Failure, Outcome, Request
-
-
-class Program:
-    """A service LLM that raises what it is told to, in order, and then answers."""
-
-    def __init__(self, *faults: Exception | Callable[[], Exception], reply: str = "the reply") -> None:
-        self.faults, self.reply = list(faults), reply
-        self.prompts: list[str] = []
-        self.parameters: list[dict[str, Any]] = []
-
-    def __call__(self, prompt: str, parameters: Mapping[str, Any]) -> str:
-        self.prompts.append(prompt)
-        self.parameters.append(dict(parameters))
-        if self.faults:
-            raise self.faults.pop(0)
-        return self.reply
 
 
 def test_replies_come_in_the_order_of_the_requests_with_tokens_and_price(llm: LLM, open_service: Open) -> None:

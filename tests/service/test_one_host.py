@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,20 @@ from llamaduo.errors import InputError
 from llamaduo.service import one_host
 from llamaduo.service.journal import Journal
 
+On = Callable[[str], None]
+
 
 @pytest.fixture
-def on_nfs(monkeypatch: pytest.MonkeyPatch) -> None:
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.sqlite"
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch) -> On:
+    """Let journals lie on a network file system, and return a function that goes to a machine; it is node1's turn."""
     monkeypatch.setattr(one_host, "network_file_system", lambda path: "nfs4")
-
-
-def on(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("socket.gethostname", lambda: host)
+    monkeypatch.setattr("socket.gethostname", lambda: "node1")
+    return lambda host: monkeypatch.setattr("socket.gethostname", lambda: host)
 
 
 def test_the_longest_mount_point_tells_the_file_system(tmp_path: Path) -> None:
@@ -31,13 +38,9 @@ def test_the_longest_mount_point_tells_the_file_system(tmp_path: Path) -> None:
     assert network_file_system(shared, tmp_path / "absent") is None
 
 
-def test_a_second_machine_is_refused_while_the_first_has_it_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_nfs: None
-) -> None:
-    path = tmp_path / "journal.sqlite"
-    on("node1", monkeypatch)
+def test_a_second_machine_is_refused_while_the_first_has_it_open(tmp_path: Path, path: Path, on: On) -> None:
     first, second = Journal(path), Journal(path)
-    on("node2", monkeypatch)
+    on("node2")
     with pytest.raises(InputError, match=r"nfs4 and node1 uses it.*journal import"):
         Journal(path)
     first.close()
@@ -48,22 +51,17 @@ def test_a_second_machine_is_refused_while_the_first_has_it_open(
     assert not [left for left in os.listdir(tmp_path) if "host" in left]
 
 
-def test_what_a_killed_process_left_binds_the_same_machine_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_nfs: None
-) -> None:
-    path = tmp_path / "journal.sqlite"
-    on("node1", monkeypatch)
+def test_what_a_killed_process_left_binds_the_same_machine_not_at_all(path: Path, on: On) -> None:
     one_host.claim(path)
     Journal(path).close()
     assert not path.with_name("journal.sqlite.host").exists()
 
 
 def test_a_mark_that_goes_between_the_link_and_the_look_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_nfs: None
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch, on: On
 ) -> None:
-    path, mark = tmp_path / "journal.sqlite", tmp_path / "journal.sqlite.host"
+    mark = tmp_path / "journal.sqlite.host"
     mark.write_text("node2")
-    on("node1", monkeypatch)
     link, tries = os.link, []
 
     def late(source: Path, target: Path) -> None:
@@ -81,11 +79,9 @@ def test_a_mark_that_goes_between_the_link_and_the_look_is_made_again(
 
 
 def test_the_mark_stays_when_the_last_one_closes_while_the_next_one_opens(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_nfs: None
+    path: Path, monkeypatch: pytest.MonkeyPatch, on: On
 ) -> None:
     """The first process closes at the moment when the second one has seen the mark, but has no journal open yet."""
-    path = tmp_path / "journal.sqlite"
-    on("node1", monkeypatch)
     first, claim = Journal(path), one_host.claim
 
     def seen(journal: Path) -> Path | None:
@@ -95,7 +91,7 @@ def test_the_mark_stays_when_the_last_one_closes_while_the_next_one_opens(
 
     monkeypatch.setattr("llamaduo.service.journal.claim", seen)
     second = Journal(path)
-    on("node2", monkeypatch)
+    on("node2")
     monkeypatch.setattr("llamaduo.service.journal.claim", claim)
     with pytest.raises(InputError, match="node1 uses it"):
         Journal(path)
@@ -103,8 +99,7 @@ def test_the_mark_stays_when_the_last_one_closes_while_the_next_one_opens(
     Journal(path).close()
 
 
-def test_a_refused_process_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_nfs: None) -> None:
-    path = tmp_path / "journal.sqlite"
+def test_a_refused_process_holds_nothing(tmp_path: Path, path: Path, on: On) -> None:
     (tmp_path / "journal.sqlite.host").write_text("node2")
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(InputError, match="node2 uses it"):

@@ -29,6 +29,7 @@ from llamaduo.service.prompts import judge_prompt, judge_template, text_hash
 
 _ = quick_stages
 Compose = Callable[..., Experiment]
+Judged = Callable[..., Path]
 BLIND = (files("llamaduo.service") / "templates" / "judge_blind.txt").read_text(encoding="utf-8")
 FENCES = "\n".join(f"<<$mark {name}\n${name}\n$mark>>" for name in rubric.TEXTS)
 OWN = f"Assess as our support team would; a good answer costs less than $$5.\n{FENCES}\nReply in JSON.\n"
@@ -130,18 +131,24 @@ def _scored(names: tuple[str, ...], value: float) -> str:
     return json.dumps({name: {"reason": "r", "score": value} for name in names})
 
 
+@pytest.fixture
+def judged(quick_stages: None, compose_experiment: Compose) -> Judged:
+    """Return a function that has a run judged with these scores, 95 each, and returns its folder."""
+
+    def folder(names: tuple[str, ...], *overrides: str) -> Path:
+        script_judge(lambda *_: _scored(names, 95))
+        experiment = compose_experiment(*SMALL, *JUDGED_BY_SCRIPT, "synthesis=none", *overrides)
+        run(experiment, display=quiet())
+        return run_folder(experiment)
+
+    return folder
+
+
 @pytest.mark.usefixtures("quick_stages")
 class TestARun:
-    def test_criteria_come_beside_the_two_scores_into_verdicts_and_scorecard(
-        self, own: Path, compose_experiment: Compose
-    ) -> None:
-        script_judge(lambda *_: _scored(("similarity", "precision", "tone", "brevity"), 95))
-        experiment = compose_experiment(
-            *SMALL, *JUDGED_BY_SCRIPT, f"judge.prompt={own}", "judge.criteria=[tone,brevity]", "loop.gate.rule=mean",
-            "loop.max_iterations=1", "synthesis=none",
-        )  # fmt: skip
-        run(experiment, display=quiet())
-        here = run_folder(experiment) / "iterations" / "00"
+    def test_criteria_come_beside_the_two_scores_into_verdicts_and_scorecard(self, own: Path, judged: Judged) -> None:
+        own_criteria = f"judge.prompt={own}", "judge.criteria=[tone,brevity]", "loop.max_iterations=1"
+        here = judged(("similarity", "precision", "tone", "brevity"), *own_criteria) / "iterations/00"
         verdicts = read_rows(here / "verdicts.jsonl", Verdict)
         assert all(verdict.criteria == {"tone": 95.0, "brevity": 95.0} for verdict in verdicts)
         assert verdicts[0].prompt_hash == text_hash(judge_template(str(own), ["tone", "brevity"]))
@@ -150,33 +157,22 @@ class TestARun:
         assert card["criteria"]["tone"]["n"] == 12
         assert card["judges"]["endpoint"]["criteria"]["brevity"]["mean"] == 95.0
 
-    def test_a_missing_criterion_leaves_the_verdict_unscored(self, compose_experiment: Compose) -> None:
-        script_judge(lambda *_: _scored(("similarity", "precision"), 95))
-        experiment = compose_experiment(
-            *SMALL, *JUDGED_BY_SCRIPT, "judge.criteria=[tone]", "judge.max_unscored=1", "synthesis=none"
-        )
-        run(experiment, display=quiet())
-        verdicts = read_rows(run_folder(experiment) / "iterations/00/verdicts.jsonl", Verdict)
+    def test_a_missing_criterion_leaves_the_verdict_unscored(self, judged: Judged) -> None:
+        folder = judged(("similarity", "precision"), "judge.criteria=[tone]", "judge.max_unscored=1")
+        verdicts = read_rows(folder / "iterations/00/verdicts.jsonl", Verdict)
         assert {(v.unscored, v.similarity, len(v.criteria)) for v in verdicts} == {("missing_score", None, 0)}
 
-    def test_without_criteria_records_are_written_as_before(self, compose_experiment: Compose) -> None:
-        script_judge(lambda *_: _scored(("similarity", "precision"), 95))
-        experiment = compose_experiment(*SMALL, *JUDGED_BY_SCRIPT, "synthesis=none")
-        run(experiment, display=quiet())
-        here = run_folder(experiment) / "iterations/00"
+    def test_without_criteria_records_are_written_as_before(self, judged: Judged) -> None:
+        folder = judged(("similarity", "precision"))
+        here = folder / "iterations/00"
         assert "criteria" not in (here / "verdicts.jsonl").read_text() + (here / "scorecard.json").read_text()
         assert read_rows(here / "verdicts.jsonl", Verdict)[0].criteria == {}
-        assert not rubric_copy(run_folder(experiment)).exists()
+        assert not rubric_copy(folder).exists()
 
     def test_verify_finds_the_rubric_in_the_runs_folder_when_the_file_is_gone(
-        self, own: Path, compose_experiment: Compose, capsys: pytest.CaptureFixture[str]
+        self, own: Path, judged: Judged, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        script_judge(lambda *_: _scored(("similarity", "precision", "tone"), 95))
-        experiment = compose_experiment(
-            *SMALL, *JUDGED_BY_SCRIPT, f"judge.prompt={own}", "judge.criteria=[tone]", "synthesis=none"
-        )
-        run(experiment, display=quiet())
-        folder = run_folder(experiment)
+        folder = judged(("similarity", "precision", "tone"), f"judge.prompt={own}", "judge.criteria=[tone]")
         own.unlink()
         assert main(["verify", str(folder)]) == 0
         assert "1 fingerprints" in capsys.readouterr().out

@@ -11,17 +11,15 @@ import shutil
 import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import certifi
 import httpx
 import pytest
 from litellm_faults import broken, fault, timeout
-from wire_double import Answer, OpenAI
+from plain_server import plain_server
 
 from llamaduo.config import ServiceLLM
 from llamaduo.errors import ConfigError, ServiceError, TransientError
@@ -103,22 +101,6 @@ def test_the_usual_variables_of_certificates_are_heeded_beside_ssl_cert_file(
     assert loading.trusted().cert_store_stats()["x509_ca"] == before + 1
 
 
-class Encrypted(BaseHTTPRequestHandler):
-    """A server of OpenAI's format, whatever it is asked."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps(OpenAI.answer(Answer("m", "from behind TLS", "stop", 3, 3, "1"))).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def encrypted(tmp_path: Path) -> Iterator[str]:
     """Return the address of a TLS server whose certificate is `own.pem`, and signed by nobody else."""
@@ -129,12 +111,8 @@ def encrypted(tmp_path: Path) -> Iterator[str]:
     subprocess.run([*made, *names], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own, key)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Encrypted)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"https://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+    with plain_server("from behind TLS", context) as (place, _):
+        yield f"{place}/v1"
 
 
 ASKS = """
