@@ -224,7 +224,7 @@ async def test_the_study_reserves_what_its_runs_have_in_flight(journals: tuple[J
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_two_journals_at_once_keep_both_caps(seed: int, journals: tuple[Journal, Journal]) -> None:
+async def test_two_journals_at_once_keep_both_caps(seed: int, journals: tuple[Journal, Journal]) -> None:
     rng = random.Random(seed)
     runs = ("mine/a", "mine/b")
     calls = [(n, (worst := rng.uniform(0.1, 2)), rng.uniform(0, worst), rng.choice(runs)) for n in range(60)]
@@ -247,7 +247,7 @@ def test_two_journals_at_once_keep_both_caps(seed: int, journals: tuple[Journal,
         async with asyncio.timeout(30):
             return await asyncio.gather(*(call(*c) for c in calls))
 
-    sent = asyncio.run(all_calls())
+    sent = await all_calls()
     assert 5 < sum(sent) < 60
     assert max(most[run] for run in runs) <= 12 + 1e-9
     assert most["all"] <= 20 + 1e-9

@@ -49,13 +49,9 @@ async def begin(journal: Journal, key: str = "k", run: str = "r", worst_usd: flo
     return begun
 
 
-def bought(journal: Journal, found: Reply, run: str = "r", raw: str = "{}") -> None:
+async def bought(journal: Journal, found: Reply, run: str = "r", raw: str = "{}") -> None:
     """Have a reply bought and stored."""
-
-    async def buy() -> None:
-        await journal.record(await begin(journal, found.key, run), found, raw)
-
-    asyncio.run(buy())
+    await journal.record(await begin(journal, found.key, run), found, raw)
 
 
 @pytest.fixture
@@ -97,8 +93,8 @@ def test_the_key_is_the_same_in_every_process_and_for_any_text() -> None:
     assert done.stdout.strip() == request.key
 
 
-def test_an_unknown_key_has_no_reply(journal: Journal) -> None:
-    asyncio.run(begin(journal))
+async def test_an_unknown_key_has_no_reply(journal: Journal) -> None:
+    await begin(journal)
     assert journal.find("k") is None
     assert journal.failure("k") is None
     assert journal.spent("r") == 0.0
@@ -114,18 +110,18 @@ async def test_a_reply_reads_back_equal_and_the_first_one_stays(journal: Journal
     assert rows(path, "SELECT raw FROM replies") == [('{"raw": 1}',)]
 
 
-def test_spent_is_by_run_and_by_study_and_adds_up(journal: Journal) -> None:
+async def test_spent_is_by_run_and_by_study_and_adds_up(journal: Journal) -> None:
     for number in range(4):
-        bought(journal, reply(f"k{number}"), "s/a" if number else "s/b")
+        await bought(journal, reply(f"k{number}"), "s/a" if number else "s/b")
     assert journal.spent("s/a") == pytest.approx(0.75)
     assert journal.spent("s/b") == pytest.approx(0.25)
     assert journal.spent("s") == pytest.approx(1.0)
     assert journal.spent("s/c") == journal.spent("c") == 0.0
 
 
-def test_a_second_connection_and_a_second_process_see_a_reply_at_once(journal: Journal, path: Path) -> None:
+async def test_a_second_connection_and_a_second_process_see_a_reply_at_once(journal: Journal, path: Path) -> None:
     second = Journal(path)
-    bought(journal, reply("k"))
+    await bought(journal, reply("k"))
     assert second.find("k") == reply("k")
     second.close()
     code = "j = Journal(path); print(j.find('k').text); n = now(j.begin(wish('l', 1.0), Caps()))"
@@ -151,19 +147,15 @@ async def test_requests_are_stored_with_run_and_stage_before_any_reply(open_jour
     ]
 
 
-def test_why_a_request_was_given_up_stays_until_there_is_a_reply(
+async def test_why_a_request_was_given_up_stays_until_there_is_a_reply(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOME_API_KEY", "very-secret-words-of-somebody")
-
-    async def give_up() -> None:
-        number = await begin(journal)
-        await journal.fail(number, cost_usd=0.0, outcome="failed")
-        await journal.give_up("k", "no_reply: very-secret-words-of-somebody is no key")
-
-    asyncio.run(give_up())
+    number = await begin(journal)
+    await journal.fail(number, cost_usd=0.0, outcome="failed")
+    await journal.give_up("k", "no_reply: very-secret-words-of-somebody is no key")
     assert journal.failure("k") == "no_reply: [SOME_API_KEY] is no key"
-    bought(journal, reply("k"))
+    await bought(journal, reply("k"))
     assert journal.failure("k") is None
 
 
@@ -178,13 +170,13 @@ async def test_what_another_journal_has_in_flight_is_not_begun_again(open_journa
     assert await second.begin(wish(), Caps()) == reply("k")
 
 
-def test_of_many_that_begin_at_once_one_has_it(open_journal: Open) -> None:
+async def test_of_many_that_begin_at_once_one_has_it(open_journal: Open) -> None:
     journals = [open_journal() for _ in range(6)]
 
     async def all_at_once() -> list[Any]:
         return await asyncio.gather(*(journal.begin(wish(), Caps()) for journal in journals))
 
-    found = asyncio.run(all_at_once())
+    found = await all_at_once()
     assert sorted(type(begun).__name__ for begun in found) == ["Elsewhere"] * 5 + ["int"]
 
 
@@ -196,12 +188,12 @@ async def test_what_brought_no_reply_may_be_begun_by_anybody(outcome: str, open_
     assert first.spent("r") == 0.5
 
 
-def test_closing_settles_what_is_still_in_flight_at_its_worst(open_journal: Open, path: Path) -> None:
+async def test_closing_settles_what_is_still_in_flight_at_its_worst(open_journal: Open, path: Path) -> None:
     first, second = open_journal(), Journal(path)
-    asyncio.run(begin(second, run="s/r", worst_usd=0.75))
+    await begin(second, run="s/r", worst_usd=0.75)
     second.close()
     assert first.spent("s/r") == first.spent("s") == 0.75
-    asyncio.run(begin(first))
+    await begin(first)
     assert rows(path, "SELECT outcome, cost_usd FROM attempts ORDER BY id") == [("unknown", 0.75), (None, None)]
 
 
@@ -233,37 +225,37 @@ def killed(path: Path, code: str) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-def test_what_a_dead_process_had_in_flight_counts_at_its_worst_and_may_be_begun_again(
+async def test_what_a_dead_process_had_in_flight_counts_at_its_worst_and_may_be_begun_again(
     open_journal: Open, path: Path
 ) -> None:
     before = open_journal()
     code = "j = Journal(path); now(j.begin(wish('k', 0.75), Caps())); now(j.begin(wish('other', 0.5), Caps())); die()"
     killed(path, code)
     assert before.spent("s/r") == 0.0
-    asyncio.run(begin(before, "k", "s/r"))  # whoever wants one of them settles it
+    await begin(before, "k", "s/r")  # whoever wants one of them settles it
     assert before.spent("s/r") == before.spent("s") == 0.75
     open_journal()  # whoever opens the journal settles the rest
     assert before.spent("s/r") == 1.25
 
 
-def test_a_budget_that_seems_spent_settles_what_the_dead_had_in_flight(open_journal: Open, path: Path) -> None:
+async def test_a_budget_that_seems_spent_settles_what_the_dead_had_in_flight(open_journal: Open, path: Path) -> None:
     journal = open_journal()
     killed(path, "j = Journal(path); now(j.begin(wish('other', 0.5), Caps())); die()")
-    short = asyncio.run(journal.begin(wish("k", "s/r", 0.75), Caps(run_usd=1.0)))
+    short = await journal.begin(wish("k", "s/r", 0.75), Caps(run_usd=1.0))
     assert short == Short("run", 0.5, 0.0)
 
 
-def test_what_a_living_process_has_in_flight_is_left_alone(open_journal: Open, path: Path) -> None:
+async def test_what_a_living_process_has_in_flight_is_left_alone(open_journal: Open, path: Path) -> None:
     code = "j = Journal(path); now(j.begin(wish('k', 0.5), Caps())); print('begun', flush=True); signal.pause()"
     process = in_a_process(path, code)
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     journal = open_journal()
-    assert asyncio.run(journal.begin(wish("k", "s/r"), Caps())) == Elsewhere(None)
-    assert asyncio.run(journal.begin(wish("l", "s/r"), Caps(run_usd=1.0))) == Short("run", 0.0, 0.5)
+    assert await journal.begin(wish("k", "s/r"), Caps()) == Elsewhere(None)
+    assert await journal.begin(wish("l", "s/r"), Caps(run_usd=1.0)) == Short("run", 0.0, 0.5)
     process.kill()
     process.communicate(timeout=60)
-    assert isinstance(asyncio.run(journal.begin(wish("k", "s/r"), Caps())), int)
+    assert isinstance(await journal.begin(wish("k", "s/r"), Caps()), int)
     assert journal.spent("s/r") == 0.5
 
 
@@ -299,13 +291,13 @@ async def test_what_waits_is_written_together_and_is_there_when_it_returns(
     assert rows(path, "SELECT COUNT(*) FROM replies") == [(200,)]
 
 
-def test_results_come_back_to_whoever_asked_for_them(journal: Journal) -> None:
+async def test_results_come_back_to_whoever_asked_for_them(journal: Journal) -> None:
     async def many() -> list[Any]:
         return await asyncio.gather(
             *(journal.write(lambda db, n=n: db.execute("SELECT ?", (n,)).fetchone()[0]) for n in range(50))
         )
 
-    assert asyncio.run(many()) == list(range(50))
+    assert await many() == list(range(50))
 
 
 async def test_a_write_whose_caller_has_gone_is_written_all_the_same(journal: Journal) -> None:
@@ -332,15 +324,15 @@ def test_a_journal_outlives_an_event_loop_that_is_broken_off(journal: Journal) -
     assert asyncio.run(later()) == 1
 
 
-def test_an_error_undoes_the_whole_transaction_and_the_journal_stays_usable(journal: Journal, path: Path) -> None:
+async def test_an_error_undoes_the_whole_transaction_and_the_journal_stays_usable(journal: Journal, path: Path) -> None:
     def half(db: sqlite3.Connection) -> None:
         db.execute("INSERT INTO requests (key, request) VALUES ('half', '{}')")
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(journal.write(half))
+        await journal.write(half)
     assert rows(path, "SELECT * FROM requests") == []
-    bought(journal, reply("k"))
+    await bought(journal, reply("k"))
     assert journal.find("k") == reply("k")
 
 
@@ -353,22 +345,18 @@ async def test_a_mistake_in_one_write_loses_no_reply_that_is_written_with_it(jou
     assert journal.find("k") == reply("k")
 
 
-def test_a_damaged_row_that_is_found_while_others_are_written_disturbs_none_of_them(
+async def test_a_damaged_row_that_is_found_while_others_are_written_disturbs_none_of_them(
     journal: Journal, path: Path
 ) -> None:
-    bought(journal, reply("bad"))
-    bought(journal, reply("good"))
-
-    async def at_once() -> None:
-        await journal.write(lambda db: db.execute("UPDATE replies SET text = 'x' WHERE key = 'bad'"))
-        number = await begin(journal, "k")
-        slow = asyncio.create_task(journal.write(lambda _: time.sleep(0.2)))
-        recording = asyncio.create_task(journal.record(number, reply("k"), "{}"))
-        await asyncio.sleep(0.05)
-        assert journal.find("bad") is None
-        await asyncio.gather(slow, recording)
-
-    asyncio.run(at_once())
+    await bought(journal, reply("bad"))
+    await bought(journal, reply("good"))
+    await journal.write(lambda db: db.execute("UPDATE replies SET text = 'x' WHERE key = 'bad'"))
+    number = await begin(journal, "k")
+    slow = asyncio.create_task(journal.write(lambda _: time.sleep(0.2)))
+    recording = asyncio.create_task(journal.record(number, reply("k"), "{}"))
+    await asyncio.sleep(0.05)
+    assert journal.find("bad") is None
+    await asyncio.gather(slow, recording)
     assert [journal.find(key) for key in ("k", "good", "bad")] == [reply("k"), reply("good"), None]
 
 
@@ -382,25 +370,25 @@ def test_a_damaged_row_that_is_found_while_others_are_written_disturbs_none_of_t
         "checksum = ''", "text = CAST(x'ff00' AS TEXT)",
     ],
 )  # fmt: skip
-def test_a_row_that_is_not_what_was_stored_is_set_aside_and_may_be_bought_again(
+async def test_a_row_that_is_not_what_was_stored_is_set_aside_and_may_be_bought_again(
     change: str, journal: Journal, path: Path
 ) -> None:
-    bought(journal, reply("k"))
-    bought(journal, reply("sound"))
+    await bought(journal, reply("k"))
+    await bought(journal, reply("sound"))
     journal.write_now(lambda db: db.execute(f"UPDATE replies SET {change} WHERE key = 'k'"))
     assert journal.find("k") is None
     assert any("reply to request k was damaged" in note for note in journal.notes)
     assert rows(path, "SELECT key, why FROM set_aside") == [("k", "replies: checksum")]
-    bought(journal, reply("k"))
+    await bought(journal, reply("k"))
     assert journal.find("k") == reply("k")
     assert journal.find("sound") == reply("sound")
     assert journal.spent("r") == pytest.approx(0.75)  # what was paid stays paid
 
 
-def test_a_damaged_row_is_set_aside_by_whoever_begins_it_too(journal: Journal) -> None:
-    bought(journal, reply("k"))
+async def test_a_damaged_row_is_set_aside_by_whoever_begins_it_too(journal: Journal) -> None:
+    await bought(journal, reply("k"))
     journal.write_now(lambda db: db.execute("UPDATE replies SET text = 'other'"))
-    bought(journal, reply("k"))
+    await bought(journal, reply("k"))
     assert journal.find("k") == reply("k")
 
 
@@ -455,12 +443,12 @@ def test_a_file_that_was_never_a_journal_is_refused_and_left_as_it_is(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["notes.txt", "notes.txt.lock"]
 
 
-def test_a_journal_of_which_nothing_is_left_is_kept_beside_a_new_one(path: Path) -> None:
+async def test_a_journal_of_which_nothing_is_left_is_kept_beside_a_new_one(path: Path) -> None:
     Journal(path).close()
     damaged = path.read_bytes()[:300]
     path.write_bytes(damaged)
     again = Journal(path)
-    bought(again, reply("k"))
+    await bought(again, reply("k"))
     (note,) = again.notes
     (kept,) = path.parent.glob("journal.sqlite.damaged-*")
     assert "was damaged; 0 replies are sound" in note
@@ -469,7 +457,7 @@ def test_a_journal_of_which_nothing_is_left_is_kept_beside_a_new_one(path: Path)
     again.close()
 
 
-def test_a_full_disk_is_an_input_error_and_the_journal_stays_usable(
+async def test_a_full_disk_is_an_input_error_and_the_journal_stays_usable(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Full:
@@ -491,23 +479,23 @@ def test_a_full_disk_is_an_input_error_and_the_journal_stays_usable(
     full = Full(journal._db)
     monkeypatch.setattr(journal, "_db", full)
     with pytest.raises(InputError, match="disk is full"):
-        asyncio.run(begin(journal))
+        await begin(journal)
     full.full = False
-    bought(journal, reply("k"))
+    await bought(journal, reply("k"))
     assert journal.find("k") == reply("k")
 
 
 # ---------------------------------------------------------------- read-only
 
 
-def test_a_read_only_journal_reads_and_leaves_no_trace(open_journal: Open, path: Path) -> None:
+async def test_a_read_only_journal_reads_and_leaves_no_trace(open_journal: Open, path: Path) -> None:
     writer = open_journal()
-    bought(writer, reply("k"))
-    asyncio.run(begin(writer, "in flight"))
+    await bought(writer, reply("k"))
+    await begin(writer, "in flight")
     living = sorted(writer.live.iterdir())
     reader = open_journal(read_only=True)
     assert reader.find("k") == reply("k")
-    bought(writer, reply("later"))
+    await bought(writer, reply("later"))
     assert reader.find("later") == reply("later")
     assert reader.spent("r") == pytest.approx(0.5)
     assert sorted(writer.live.iterdir()) == living
@@ -516,9 +504,9 @@ def test_a_read_only_journal_reads_and_leaves_no_trace(open_journal: Open, path:
         reader.write_now(lambda db: db.execute("DELETE FROM replies"))
 
 
-def test_a_read_only_journal_takes_a_damaged_row_for_none_and_leaves_it(open_journal: Open, path: Path) -> None:
+async def test_a_read_only_journal_takes_a_damaged_row_for_none_and_leaves_it(open_journal: Open, path: Path) -> None:
     writer = open_journal()
-    bought(writer, reply("k"))
+    await bought(writer, reply("k"))
     writer.write_now(lambda db: db.execute("UPDATE replies SET text = 'other'"))
     assert open_journal(read_only=True).find("k") is None
     assert rows(path, "SELECT text FROM replies") == [("other",)]
@@ -602,8 +590,8 @@ def test_it_is_taken_over_whole_or_not_at_all(old: list[Reply], path: Path, open
     assert journal.spent("old") == pytest.approx(1.5)
 
 
-def test_a_reply_of_the_first_format_is_not_bought_again(old: list[Reply], open_journal: Open) -> None:
-    assert asyncio.run(open_journal().begin(wish(old[0].key), Caps())) == old[0]
+async def test_a_reply_of_the_first_format_is_not_bought_again(old: list[Reply], open_journal: Open) -> None:
+    assert await open_journal().begin(wish(old[0].key), Caps()) == old[0]
 
 
 def test_a_journal_of_the_first_format_can_not_be_opened_read_only(old: list[Reply], path: Path) -> None:
@@ -611,10 +599,10 @@ def test_a_journal_of_the_first_format_can_not_be_opened_read_only(old: list[Rep
         Journal(path, read_only=True)
 
 
-def test_an_empty_file_becomes_a_journal(path: Path, open_journal: Open) -> None:
+async def test_an_empty_file_becomes_a_journal(path: Path, open_journal: Open) -> None:
     path.parent.mkdir()
     path.touch()
-    bought(open_journal(), reply("k"))
+    await bought(open_journal(), reply("k"))
     assert open_journal().find("k") == reply("k")
 
 
