@@ -17,6 +17,7 @@ from numbered import answering, filled
 from wire_double import PROVIDERS, Double, Settings, serving
 
 from llamaduo.config import Price, ServiceLLM
+from llamaduo.service import buying
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +49,12 @@ def wired(double: Double, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Serv
         return ServiceLLM(**(known | fields))
 
     return service_llm
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the client's own waits away; Retry-After stays."""
+    monkeypatch.setattr(buying, "_LONGEST_WAIT", 0.0)
 
 
 @pytest.fixture(scope="session")

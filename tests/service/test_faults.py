@@ -16,9 +16,10 @@ from asking import Open, Wired, ask_for, asked_as, reply_of, rows, silent, toget
 from wire_double import CUTS, PROVIDERS, Double, OpenAI, Settings, fault
 
 from llamaduo.errors import ServiceError
-from llamaduo.service import buying
 from llamaduo.service.attempts import Reply
 from llamaduo.service.requests import Failure, Outcome, Request
+
+pytestmark = pytest.mark.usefixtures("at_once")
 
 ITEMS = 2_000
 MOST = 4
@@ -32,12 +33,6 @@ REFUSED = {"429", "503", "529"}
 UNKNOWN = {*CUTS, "error_200", "hang", "408", "500"}
 """Sent, and no whole answer came: perhaps billed."""
 SETTINGS = Settings(seed=5, faults=FAULTS, retry_after_s=0.05, hang_s=60.0, keep_requests=True)
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the client's own waits away; Retry-After stays."""
-    monkeypatch.setattr(buying, "_LONGEST_WAIT", 0.0)
 
 
 def course(prompt: str) -> list[str | None]:

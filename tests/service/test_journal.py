@@ -171,12 +171,7 @@ async def test_what_another_journal_has_in_flight_is_not_begun_again(open_journa
 
 
 async def test_of_many_that_begin_at_once_one_has_it(open_journal: Open) -> None:
-    journals = [open_journal() for _ in range(6)]
-
-    async def all_at_once() -> list[Any]:
-        return await asyncio.gather(*(journal.begin(wish(), Caps()) for journal in journals))
-
-    found = await all_at_once()
+    found = await asyncio.gather(*(open_journal().begin(wish(), Caps()) for _ in range(6)))
     assert sorted(type(begun).__name__ for begun in found) == ["Elsewhere"] * 5 + ["int"]
 
 
@@ -292,12 +287,8 @@ async def test_what_waits_is_written_together_and_is_there_when_it_returns(
 
 
 async def test_results_come_back_to_whoever_asked_for_them(journal: Journal) -> None:
-    async def many() -> list[Any]:
-        return await asyncio.gather(
-            *(journal.write(lambda db, n=n: db.execute("SELECT ?", (n,)).fetchone()[0]) for n in range(50))
-        )
-
-    assert await many() == list(range(50))
+    writes = (journal.write(lambda db, n=n: db.execute("SELECT ?", (n,)).fetchone()[0]) for n in range(50))
+    assert await asyncio.gather(*writes) == list(range(50))
 
 
 async def test_a_write_whose_caller_has_gone_is_written_all_the_same(journal: Journal) -> None:

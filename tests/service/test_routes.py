@@ -19,14 +19,10 @@ from llamaduo.service.attempts import Reply
 from llamaduo.service.prompts import VERDICT_SCHEMA
 from llamaduo.service.requests import Failure
 
+pytestmark = pytest.mark.usefixtures("at_once")
+
 KNOWN = {"openai": "gpt-4o-2024-08-06", "anthropic": "claude-sonnet-5-5", "gemini": "gemini-2.5-pro"}
 """Models of which litellm knows that they take a JSON schema."""
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the client's own waits away; Retry-After stays."""
-    monkeypatch.setattr(buying, "_LONGEST_WAIT", 0.0)
 
 
 def sent(double: Double) -> dict[str, Any]:

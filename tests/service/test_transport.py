@@ -11,7 +11,7 @@ import shutil
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
@@ -47,28 +47,19 @@ SECRET = "sk-secret-0123456789-abcdefghijklmnopqrstuvwxyz"
 # ---------------------------------------------------------------- keys
 
 
-def test_a_program_needs_no_key(llm: LLM) -> None:
+def test_a_program_needs_no_key_and_one_that_is_not_required_may_be_missing(llm: LLM) -> None:
     assert transport.api_key(llm(lambda *_: "x")) is None
+    assert transport.api_key(ServiceLLM(name="n", provider="openai", model="m", key_required=False)) is None
 
 
-@pytest.mark.parametrize(
-    ("provider", "variable"),
-    [("openai", "OPENAI_API_KEY"), ("anthropic", "ANTHROPIC_API_KEY"), ("gemini", "GEMINI_API_KEY")],
-)
-def test_a_key_comes_from_the_providers_usual_variable(
-    provider: str, variable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini", "mistral", "deepseek"])
+def test_a_key_comes_from_the_providers_usual_variable(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = f"{provider.upper()}_API_KEY"
     known = ServiceLLM(name="n", provider=provider, model="m")
     with pytest.raises(ConfigError, match=variable):
         transport.api_key(known)
     monkeypatch.setenv(variable, "k")
     assert transport.api_key(known) == "k"
-
-
-@pytest.mark.parametrize(("provider", "variable"), [("mistral", "MISTRAL_API_KEY"), ("deepseek", "DEEPSEEK_API_KEY")])
-def test_every_provider_has_a_usual_variable(provider: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(variable, "k")
-    assert transport.api_key(ServiceLLM(name="n", provider=provider, model="m")) == "k"
 
 
 @pytest.mark.parametrize("provider", ["bedrock", "vertex_ai", "sagemaker_chat"])
@@ -134,10 +125,6 @@ def test_a_server_whose_certificate_requests_ca_bundle_names_is_trusted(encrypte
     assert done.stdout.count("from behind TLS") == 2, done.stderr
 
 
-def test_a_key_that_is_not_required_may_be_missing() -> None:
-    assert transport.api_key(ServiceLLM(name="n", provider="openai", model="m", key_required=False)) is None
-
-
 @pytest.mark.parametrize("status", [401, 429])
 def test_the_key_reaches_no_message(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_GATEWAY_API_KEY", SECRET)
@@ -180,24 +167,8 @@ def test_what_a_server_refuses_is_final(status: int) -> None:
     assert "no such thing" in str(found)
 
 
-@pytest.mark.parametrize("name", ["ContentPolicyViolationError", "ContextWindowExceededError"])
-def test_a_refused_prompt_is_a_refusal_of_this_request_alone(name: str) -> None:
-    import litellm
-
-    refused = getattr(litellm, name)(message="not this", model="m", llm_provider="openai")
-    assert type(translated(refused, LLM)) is RefusedError
-
-
-@pytest.mark.parametrize("make", [timeout, broken])
-def test_without_an_answer_the_outcome_is_unknown(make: Callable[[], Exception]) -> None:
-    assert type(translated(make(), LLM)) is UnknownOutcomeError
-
-
-def test_half_a_surrogate_in_a_message_becomes_a_question_mark() -> None:
+def test_a_timeout_says_after_how_many_seconds_and_half_a_surrogate_becomes_a_question_mark() -> None:
     assert str(translated(fault(503, "half an emoji: \ud83d"), LLM)).endswith("half an emoji: ?")
-
-
-def test_a_timeout_says_after_how_many_seconds() -> None:
     assert str(translated(timeout(), LLM)) == "the_llm: timed out after 7 s"
 
 
@@ -206,17 +177,27 @@ def caused(outer: Exception, cause: BaseException) -> Exception:
     return outer
 
 
-@pytest.mark.parametrize("cause", [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"), httpx.PoolTimeout("p")])
-def test_a_connection_that_was_never_made_costs_nothing(cause: Exception) -> None:
-    assert type(translated(caused(broken(), cause), LLM)) is TransientError
+NEVER_MADE = httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"), httpx.PoolTimeout("p")
+BROKE = httpx.ReadError("reset"), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("half a body")
 
 
-@pytest.mark.parametrize(
-    "cause", [httpx.ReadError("reset"), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("half a body")]
-)
-def test_a_connection_that_broke_leaves_the_outcome_unknown(cause: Exception) -> None:
-    assert type(translated(caused(broken(), cause), LLM)) is UnknownOutcomeError
-    assert type(translated(caused(fault(500), cause), LLM)) is UnknownOutcomeError  # litellm makes the 500 up
+def test_what_an_exception_means_for_the_bill() -> None:
+    import litellm
+
+    made: dict[type, list[Exception]] = {
+        TransientError: [caused(broken(), cause) for cause in NEVER_MADE],
+        UnknownOutcomeError: [
+            *(timeout(), broken(), ZeroDivisionError("nobody foresaw it, somewhere in litellm")),
+            *(caused(broken(), cause) for cause in BROKE),
+            *(caused(fault(500), cause) for cause in BROKE),  # litellm makes the 500 up
+        ],
+        RefusedError: [
+            getattr(litellm, name)(message="not this", model="m", llm_provider="openai")
+            for name in ("ContentPolicyViolationError", "ContextWindowExceededError")
+        ],
+    }
+    for kind, errors in made.items():
+        assert [type(translated(error, LLM)) for error in errors] == [kind] * len(errors)
 
 
 def test_what_a_provider_lacks_on_this_machine_ends_the_run_and_was_never_sent() -> None:
@@ -232,34 +213,26 @@ def test_what_a_provider_lacks_on_this_machine_ends_the_run_and_was_never_sent()
     assert str(found) == "the_llm: no credentials were found: Unable to locate credentials; nothing was sent."
 
 
-def test_something_that_nobody_foresaw_leaves_the_outcome_unknown() -> None:
-    assert type(translated(ZeroDivisionError("somewhere in litellm"), LLM)) is UnknownOutcomeError
-
-
 # ---------------------------------------------------------------- Retry-After
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("7", 7.0), ("0.5", 0.5), ("0", 0.0), ("-5", 0.0), ("nan", 0.0)])
-def test_retry_after_in_seconds(value: str, seconds: float) -> None:
+NONSENSE = ["-5", "nan", "soon", "", "0 0 0 0 0", "Fri, 31 Dec 2027 23:59:59 +99999999999999", "(", "1;2"]
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("7", 7.0), ("0.5", 0.5), ("0", 0.0), *((text, 0.0) for text in NONSENSE)]
+)
+def test_retry_after_in_seconds_and_none_that_makes_no_sense(value: str, seconds: float) -> None:
     assert retry_after(fault(429, **{"retry-after": value})) == seconds
     assert retry_after(fault(429, **{"Retry-After": value})) == seconds
 
 
-def test_retry_after_as_a_date() -> None:
-    when = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=40)
-    assert 30 < retry_after(fault(429, **{"retry-after": email.utils.format_datetime(when, usegmt=True)})) <= 40
+def test_retry_after_as_a_date_of_any_time_zone() -> None:
+    for zone in (datetime.UTC, datetime.timezone(datetime.timedelta(hours=9))):
+        when = datetime.datetime.now(zone) + datetime.timedelta(seconds=40)
+        told = email.utils.format_datetime(when, usegmt=zone is datetime.UTC)
+        assert 30 < retry_after(fault(429, **{"retry-after": told})) <= 40
     assert retry_after(fault(429, **{"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT"})) == 0.0
-
-
-def test_retry_after_as_a_date_of_another_time_zone() -> None:
-    zone = datetime.timezone(datetime.timedelta(hours=9))
-    when = datetime.datetime.now(zone) + datetime.timedelta(seconds=40)
-    assert 30 < retry_after(fault(429, **{"retry-after": email.utils.format_datetime(when)})) <= 40
-
-
-@pytest.mark.parametrize("value", ["soon", "", "0 0 0 0 0", "Fri, 31 Dec 2027 23:59:59 +99999999999999", "(", "1;2"])
-def test_a_retry_after_that_makes_no_sense_is_none(value: str) -> None:
-    assert retry_after(fault(429, **{"retry-after": value})) == 0.0
 
 
 def test_geminis_retry_delay_is_in_the_body() -> None:
