@@ -25,12 +25,8 @@ def below(root: Path) -> Iterator[tuple[Path, list[str]]]:
                 folders.clear()
                 continue
             found[real] = (Path(place), sorted(names))
-            waiting += sorted(os.path.join(place, name) for name in folders if _is_link(place, name))
+            waiting += sorted(there for name in folders if os.path.islink(there := os.path.join(place, name)))
     yield from sorted(found.values())
-
-
-def _is_link(place: str, name: str) -> bool:
-    return os.path.islink(os.path.join(place, name))
 
 
 def files_below(root: Path, name: str) -> list[Path]:

@@ -27,9 +27,10 @@ def problems(path: str, llm: ServiceLLM) -> list[str]:
             f"{path}.batch: {llm.provider} has no batch API that llamaduo knows; only openai and compatible do."
         )
     found += _address_problems(path, llm)
+    variables = {"base_url_env": llm.base_url_env} | {f"headers_env.{k}": name for k, name in llm.headers_env.items()}
     found += [
         f"{path}.{key}={name}: must be the name of a variable, such as OUR_GATEWAY."
-        for key, name in {"base_url_env": llm.base_url_env, **_prefixed("headers_env", llm.headers_env)}.items()
+        for key, name in variables.items()
         if name and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name)
     ]
     if llm.provider == "anthropic" and llm.send_seed:
@@ -81,10 +82,6 @@ def _limit_problems(path: str, llm: ServiceLLM) -> list[str]:
 
 
 _OTHER_PRICES = ("service_tier", "max_output_tokens", "best_of", "tools", "functions", "web_search_options")
-
-
-def _prefixed(key: str, names: dict[str, str]) -> dict[str, str]:
-    return {f"{key}.{name}": value for name, value in names.items()}
 
 
 def _address_problems(path: str, llm: ServiceLLM) -> list[str]:

@@ -25,9 +25,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asking import silent
 from killing import forked, preload
 
 from llamaduo.config import Price, ServiceLLM
@@ -156,14 +158,9 @@ def _much(rng: random.Random, most: int) -> int:
     return most if rng.random() < 0.4 else rng.randint(0, most)
 
 
-class _Hurried:
-    """asyncio for the buyer alone, whose waits between tries are short."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(asyncio, name)
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(max(0.02, seconds / 50))
+async def _sleep(seconds: float) -> None:
+    """Wait between tries for a short while."""
+    await asyncio.sleep(max(0.02, seconds / 50))
 
 
 def _work(given: Case, place: Path, process: int, life: int) -> int:
@@ -173,13 +170,13 @@ def _work(given: Case, place: Path, process: int, life: int) -> int:
     litellm = loading.load_litellm()
     loading.register(PROVIDER, lambda *_: "")  # needs no key
     litellm.custom_provider_map = [{"provider": PROVIDER, "custom_handler": _behind_litellm(given, run, rng, bill)}]
-    buying.asyncio = _Hurried()  # type: ignore[attr-defined]
+    buying.asyncio = SimpleNamespace(**{**vars(asyncio), "sleep": _sleep})  # type: ignore[attr-defined]
     buying._LOOK_AGAIN_S = 0.02  # type: ignore[misc]
     service = Service(
         Journal(place / "journal.sqlite"), run=run, budget_usd=given.budget_usd, study_budget_usd=given.study_budget_usd
     )
     try:
-        service.ask([Request(given.llm, prompt, None, 0, "judge") for prompt in given.prompts[process]], _silent)
+        service.ask([Request(given.llm, prompt, None, 0, "judge") for prompt in given.prompts[process]], silent)
     except BudgetError:
         return _NO_MONEY
     except ServiceError:
@@ -187,10 +184,6 @@ def _work(given: Case, place: Path, process: int, life: int) -> int:
     finally:
         service.close()
     return _DONE
-
-
-def _silent(_: int, __: int) -> None:
-    return None
 
 
 # A case

@@ -30,6 +30,8 @@ from llamaduo.stages.judge import judge
 
 Arrived = tuple[str, str]
 """Address and body, as the server saw them."""
+Arrives = Callable[[Request], Arrived | None]
+Base = Callable[[str], Request]
 
 MODELS = {"openai": "gpt-4o-2024-08-06", "anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-pro"}
 OTHERS = {"openai": "gpt-4o-mini-2024-07-18", "anthropic": "claude-opus-4-1", "gemini": "gemini-2.5-flash"}
@@ -56,7 +58,7 @@ BY_ANOTHER_WAY = {"batch", "base_url_env", "headers_env"}
 
 
 @pytest.fixture
-def arrived(double: Double, tmp_path: Path) -> Callable[[Request], Arrived | None]:
+def arrived(double: Double, tmp_path: Path) -> Arrives:
     """Return a function that asks, with a journal that knows nothing yet, and returns what arrived; None: nothing."""
     numbers = count()
 
@@ -74,7 +76,7 @@ def arrived(double: Double, tmp_path: Path) -> Callable[[Request], Arrived | Non
 
 
 @pytest.fixture
-def base(wired: Wired) -> Callable[[str], Request]:
+def base(wired: Wired) -> Base:
     """Return a function that makes a provider's request with every option that it takes."""
 
     def request(provider: str) -> Request:
@@ -115,7 +117,7 @@ def of_what_is_sent(request: Request, wired: Wired) -> dict[str, Request]:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_what_changes_the_address_or_the_body_changes_the_key(
-    wired: Wired, base: Callable[[str], Request], arrived: Callable[[Request], Arrived | None], provider: str
+    wired: Wired, base: Base, arrived: Arrives, provider: str
 ) -> None:
     request = base(provider)
     plain = arrived(request)
@@ -131,10 +133,7 @@ def test_what_changes_the_address_or_the_body_changes_the_key(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_what_changes_neither_leaves_the_key(
-    base: Callable[[str], Request],
-    arrived: Callable[[Request], Arrived | None],
-    monkeypatch: pytest.MonkeyPatch,
-    provider: str,
+    base: Base, arrived: Arrives, monkeypatch: pytest.MonkeyPatch, provider: str
 ) -> None:
     monkeypatch.setenv("ANOTHER_KEY", "another-key-of-the-test")
     request = base(provider)
@@ -153,7 +152,7 @@ def test_what_changes_neither_leaves_the_key(
 
 
 def test_letters_case_what_lies_within_parameters_and_names_of_variables_are_in_the_key_and_the_price_is_not(
-    base: Callable[[str], Request],
+    base: Base,
 ) -> None:
     request = base("openai")
     others = [
@@ -166,16 +165,14 @@ def test_letters_case_what_lies_within_parameters_and_names_of_variables_are_in_
     assert changed_llm(request, price=None).key == request.key
 
 
-def test_the_schema_is_no_part_of_the_key_where_it_is_not_sent(
-    base: Callable[[str], Request], arrived: Callable[[Request], Arrived | None]
-) -> None:
+def test_the_schema_is_no_part_of_the_key_where_it_is_not_sent(base: Base, arrived: Arrives) -> None:
     without = changed_llm(base("openai"), json_schema=False)
     bare = dataclasses.replace(without, schema=None)
     assert arrived(without) == arrived(bare)
     assert without.key == bare.key
 
 
-def test_a_batch_asks_the_same(base: Callable[[str], Request], arrived: Callable[[Request], Arrived | None]) -> None:
+def test_a_batch_asks_the_same(base: Base, arrived: Arrives) -> None:
     request = dataclasses.replace(base("openai"), earlier=CONVERSATION)
     batched = changed_llm(request, batch=True)
     assert batched.key == request.key
@@ -188,7 +185,7 @@ def test_a_batch_asks_the_same(base: Callable[[str], Request], arrived: Callable
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("send_seed", [True, False])
 def test_the_repeat_changes_the_key_and_the_body_only_by_its_seed(
-    base: Callable[[str], Request], arrived: Callable[[Request], Arrived | None], provider: str, send_seed: bool
+    base: Base, arrived: Arrives, provider: str, send_seed: bool
 ) -> None:
     send_seed = send_seed and provider != "anthropic"
     request = changed_llm(base(provider), send_seed=send_seed)
@@ -204,7 +201,7 @@ def test_every_field_is_among_these() -> None:
     }  # fmt: skip
 
 
-def test_a_key_is_the_same_for_ever(base: Callable[[str], Request]) -> None:
+def test_a_key_is_the_same_for_ever(base: Base) -> None:
     """Replies that were bought before requests could have earlier turns are found again."""
     llm = dataclasses.replace(base("openai").llm, base_url="http://localhost/v1")
     known = "fecdb543993cd8f8365ff4ba1dd7ed7f432d8c3b6b4915fb2dbb37d60afbb1d4"
