@@ -22,7 +22,9 @@ from llamaduo.config import (
     JudgeKind,
     Keep,
     Launch,
+    Pick,
     Quantization,
+    Strategy,
     beside,
     is_pocket,
     model_location,
@@ -49,6 +51,7 @@ def problems(experiment: Experiment) -> list[str]:
         *_data_problems(experiment),
         *_service_problems(experiment),
         *rubric.problems(experiment.judge),
+        *_strategy_problems(experiment),
         *_tier_problems(experiment),
         *_loop_problems(experiment),
         *_curation_problems(experiment.curation),
@@ -148,6 +151,29 @@ def _service_problems(experiment: Experiment) -> list[str]:
         if pocket:
             mend = "judge=reference synthesis=none, or real service LLMs"
             found.append(f"{', '.join(pocket)}: the pocket LLMs know the four pocket tasks only; take {mend}.")
+    return found
+
+
+def _strategy_problems(experiment: Experiment) -> list[str]:
+    """Look at what a strategy of synthesis needs."""
+    synthesis, found = experiment.synthesis, []
+    if not synthesis.enabled:
+        return []
+    name = synthesis.strategy
+    if name in (Strategy.targeted, Strategy.correct) and experiment.infer.served:
+        found.append(f"synthesis={name}: looks at the model that is trained here; drop infer=endpoint.")
+    if name is Strategy.targeted and not synthesis.even:
+        found.append("synthesis.even=0: clusters of training rows that the student knows would die out; take 0.3.")
+    if name is Strategy.label:
+        if not experiment.data.unlabelled:
+            found.append("synthesis=label needs data.unlabelled=FILE: real prompts without answers.")
+        else:
+            try:
+                data_path.named(experiment.data.unlabelled)
+            except InputError as error:
+                found.append(f"data.unlabelled={error}")
+    if synthesis.candidates > 1 and synthesis.pick is Pick.judge and experiment.judge.kind is JudgeKind.reference:
+        found.append("synthesis.pick=judge: judge=reference asks nobody; take synthesis.pick=agreement.")
     return found
 
 

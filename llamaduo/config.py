@@ -69,6 +69,34 @@ class SynthesisPrompt(Enum):
     paper = "paper"
 
 
+class Strategy(StrEnum):
+    """How the service LLM makes more data: see `llamaduo/synthesis/`, a file each."""
+
+    paper = "paper"
+    """The paper's prompt, training pairs in turn."""
+    default = "default"
+    """The same with a prompt that fences what is shown and says how many pairs are wanted."""
+    targeted = "targeted"
+    """Pairs that the student finds hard are shown more often."""
+    evolve = "evolve"
+    """Harder and more varied rewrites of a pair."""
+    self_instruct = "self_instruct"
+    """Earlier synthetic pairs are shown too."""
+    label = "label"
+    """Real prompts without answers are answered: `data.unlabelled`."""
+    correct = "correct"
+    """The student's own failed answers to training prompts are corrected."""
+
+
+class Pick(StrEnum):
+    """Who picks the best of several answers to a new prompt."""
+
+    agreement = "agreement"
+    """That which is most like the others (ROUGE-L)."""
+    judge = "judge"
+    """The first of the judge panel."""
+
+
 class DataSource(Enum):
     """Where coverage data come from."""
 
@@ -363,6 +391,8 @@ class Task:
     name: str = MISSING
     topic: Optional[str] = MISSING
     """How the synthesis prompt names it; null, as for data of your own, names none."""
+    description: Optional[str] = field(default=None, metadata=IF_ANY)
+    """What your own task is about, in your words: the synthesis prompts say it in the topic's place."""
     category: str = field(default=MISSING, metadata=NO_INFLUENCE)
     """The category of the No Robots data set."""
     train_rows: int = field(default=MISSING, metadata=at_least(1) | NO_INFLUENCE)
@@ -380,6 +410,8 @@ class Data:
     source: DataSource = DataSource.pocket
     path: Optional[str] = field(default=None, metadata=A_PATH)
     """A file (JSONL, JSON, CSV, Parquet, Arrow), a folder of them, a pattern (`shards/*.parquet`), or a Hub id."""
+    unlabelled: Optional[str] = field(default=None, metadata=A_PATH | IF_ANY)
+    """Real prompts without answers, in the forms of `path`: `synthesis=label` has them answered."""
     revision: Optional[str] = None
     """The Hub data set's commit: required, so that a run can be repeated."""
     category: Optional[str] = None
@@ -485,6 +517,17 @@ class Synthesis:
     """Pairs asked for in one request (the paper's prompt leaves the number to the model)."""
     overdraw: float = field(default=1.3, metadata=at_least(1))
     """Pairs asked for, as a multiple of those wanted: curation takes some away."""
+    strategy: Optional[Strategy] = field(default=None, metadata=IF_ANY)
+    """Null: `paper` or `default`, as `prompt` says."""
+    rounds: int = field(default=0, metadata=IF_ANY | at_least(0))
+    """Rounds of asking at most until the wanted rows are left; from the second on, what the rounds before it left of
+    theirs tells how many are asked for. 0: three, each by `overdraw` alone."""
+    even: float = field(default=0.0, metadata=IF_ANY | within(0, 1))
+    """Of `targeted`: the share of requests that goes to the clusters of training rows evenly."""
+    candidates: int = field(default=0, metadata=IF_ANY | at_least(0))
+    """K: the best of so many answers to each new prompt is taken; 0 and 1 take the first."""
+    pick: Pick = field(default=Pick.agreement, metadata=only_with("candidates"))
+    """Who picks it."""
 
 
 @dataclass
@@ -823,6 +866,8 @@ def contents_of(experiment: Experiment) -> dict[str, str]:
             found[key] = _of(key, name, partial(contents.of_file, file))
     if data.source is DataSource.file and data.path:
         found["data.path"] = data_path.content_hash(data.path)
+    if data.unlabelled and experiment.synthesis.strategy is Strategy.label:
+        found["data.unlabelled"] = data_path.content_hash(data.unlabelled)
     return found
 
 

@@ -35,10 +35,18 @@ _VERBS = {
     "train": "fine-tuning",
     "infer": "answering",
     "judge": "judging",
+    "weigh": "weighing training rows",
     "synthesize": "synthesising data",
     "curate": "curating data",
 }
-_UNITS = {"train": "steps", "infer": "answers", "judge": "verdicts", "synthesize": "requests", "curate": "rows"}
+_UNITS = {
+    "train": "steps",
+    "infer": "answers",
+    "judge": "verdicts",
+    "weigh": "rows",
+    "synthesize": "requests",
+    "curate": "rows",
+}
 
 
 def span(mean: float | None, low: float | None, high: float | None) -> str:

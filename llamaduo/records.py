@@ -61,6 +61,8 @@ def prompt_id(messages: tuple[Mapping[str, str], ...]) -> str:
 
 COVERAGE = "coverage"
 """The generator of pairs that people kept."""
+CORRECTION = "correction"
+"""The kind of a pair that answers a training prompt right which the student has failed."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Example:
     cluster: str | None = None
     """The prompt whose near-duplicates this coverage prompt is one of, the same for all of them; null where it has
     none."""
+    kind: str | None = field(default=None, metadata=IF_ANY)
+    """`correction` of a pair whose prompt is a training row's: another right answer to it."""
 
     @property
     def prompt(self) -> str:

@@ -93,6 +93,8 @@ COMPANIONS: dict[str, tuple[str, ...]] = {
     "judge/reference": ("synthesis=none",),
     "infer/endpoint": ("synthesis=none", "infer.server.base_url=http://localhost:1/v1", "infer.server.model=m"),
     "infer/service_llm": ("synthesis=none",),
+    "synthesis/label": ("data.unlabelled=pairs.jsonl",),
+    "task/custom": (*OFFLINE, "data=file", "data.path=pairs.jsonl"),
     "train/paper_sample": ("preset=service",),
     "train/paper_gemma_2b_gpt4o_64k": ("preset=service",),
 }
@@ -104,7 +106,7 @@ CHOSEN_BY_NAME = [file for file in FILES if file not in OF_A_RECIPE]
 
 
 def test_conf_has_as_many_files_as_the_tests_look_at() -> None:
-    assert (len(CHOSEN_BY_NAME), len(OF_A_RECIPE)) == (104, 45)
+    assert (len(CHOSEN_BY_NAME), len(OF_A_RECIPE)) == (111, 45)
 
 
 @pytest.mark.usefixtures("today")
@@ -200,6 +202,8 @@ def another(path: str, value: Any) -> Any:
     kind = hint_of(path)
     if isinstance(value, Enum):
         return next(choice for choice in type(value) if choice is not value)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return next(iter(kind))
     if kind is bool:
         return not value
     if kind is int:
@@ -245,6 +249,7 @@ FILLS_IN_OTHERS = {
 
 def test_the_fingerprint_changes_with_every_field_that_can_change_a_result(experiment: Experiment) -> None:
     experiment = set_(experiment, "judge.dear", ["pocket_judge"])  # its share means nothing without
+    experiment = set_(experiment, "synthesis.candidates", 2)  # as who picks
     before = fingerprint(experiment)
     paths = dict(leaves(experiment))
     assert paths.keys() > WITHOUT_INFLUENCE | FILLS_IN_OTHERS

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from llamaduo.config import Curation, CurationFilter, DuplicateText
 from llamaduo.curation.filters import Filter, Found, Known, Reason
 from llamaduo.data.alike import Bag, Index, bag, index, shared, turns, without, words
-from llamaduo.records import Example
+from llamaduo.records import CORRECTION, Example
 
 
 class Near(Filter):
@@ -52,7 +52,7 @@ class Near(Filter):
     def match(self, example: Example, compared: Any) -> Found | None:
         """Return the first row that it is a duplicate of, confirmed by ROUGE-L where that is asked for."""
         assert self._index is not None
-        if example.prompt_id in self._prompts:
+        if example.prompt_id in self._prompts and example.kind != CORRECTION:
             return Found(match=example, similarity=1.0)
         least = self.config.confirm_rouge_l
         for place, alike in self._index.matches(compared):

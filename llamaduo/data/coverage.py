@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llamaduo.config import Data, DataSource, Experiment, GateSplit
+from llamaduo.config import Data, DataSource, Experiment, GateSplit, Strategy
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.data.formats import read_example, read_files
 from llamaduo.data.heeded import SetAside
@@ -24,6 +24,7 @@ from llamaduo.data.splits import (
     with_own_test,
 )
 from llamaduo.data.tally import Tally
+from llamaduo.data.unlabelled import read_unlabelled
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.files.data_path import named, split_names, split_word
 from llamaduo.pocket.tasks import make_pairs
@@ -46,6 +47,11 @@ def load_coverage(experiment: Experiment) -> CoverageDataset:
     else:
         dataset = _from_hub(data, tally)
     _check(dataset, experiment, tally)
+    if data.unlabelled and experiment.synthesis.enabled and experiment.synthesis.strategy is Strategy.label:
+        known = {row.prompt_id for name in SPLITS for row in getattr(dataset, name)}
+        rows, told = read_unlabelled(Path(data.unlabelled), data, known)
+        dataset = replace(dataset, unlabelled=rows)
+        tally.note(told)
     return replace(dataset, notes=near_duplicates_told(dataset), account=tally.account(dataset), places=tally.places)
 
 

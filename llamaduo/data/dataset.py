@@ -77,6 +77,8 @@ class CoverageDataset:
     """What was read, used and left out."""
     places: Mapping[str, str] = field(default_factory=dict)
     """File and line of each prompt, by its id."""
+    unlabelled: tuple[Example, ...] = ()
+    """Real prompts without answers, each once and none of them a prompt of the splits."""
 
 
 def gate_rows(experiment: Experiment, dataset: CoverageDataset) -> tuple[Example, ...]:

@@ -3,18 +3,18 @@
     lines: Lines = {}
     count_judging(experiment, dataset, lines, journal)
 
-Requests to synthesise are known word for word, so those that the journal holds already, and those that several runs of
-a sweep share (`seen`), are left out, and so it is with what a server is asked to answer (`infer=endpoint`); of
+Most requests to synthesise are known word for word, so those that the journal holds already, and those that several
+runs of a sweep share (`seen`), are left out, and so it is with what a server is asked to answer (`infer=endpoint`); of
 judgements, those that the same run has bought.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from llamaduo.config import Beside, Experiment, JudgeKind, ServiceLLM, beside
+from llamaduo.config import Beside, Experiment, JudgeKind, Pick, ServiceLLM, beside
 from llamaduo.data.dataset import CoverageDataset, gate_rows
 from llamaduo.data.shots import with_nearest
 from llamaduo.evidence.two_tier import seen_of
@@ -22,13 +22,15 @@ from llamaduo.evidence.watch import judges_in_rounds
 from llamaduo.records import Example, Prediction
 from llamaduo.runs.finished import run_folder
 from llamaduo.service import answers
-from llamaduo.service.bodies import most_tokens
+from llamaduo.service.bodies import most_billed, most_tokens
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import Tariff, tariff
 from llamaduo.service.requests import Request
 from llamaduo.stages import judge
 from llamaduo.stages.infer import answering
-from llamaduo.steps.growth import ROUNDS, synthesis_requests, volume
+from llamaduo.steps.growth import most_asked, planned, situation, volume
+from llamaduo.synthesis.strategies import UNKNOWN, named
+from llamaduo.synthesis.strategy import Failed
 
 
 @dataclass
@@ -77,26 +79,53 @@ def count_synthesis(
     if not experiment.synthesis.enabled:
         return
     line = _line(lines, "synthesize", experiment.service_llm, experiment)
-    for number, request in _synthesis_requests(experiment, dataset):
-        held = request.key in seen or bool(journal and journal.find(request.key))
-        seen.add(request.key)
-        line.add(
-            (0, 1) if number == 0 else (1,), calls=1, held=int(held), characters=0 if held else len(request.prompt)
-        )
+    for number, request, known in _synthesis_requests(experiment, dataset):
+        held = known and (request.key in seen or bool(journal and journal.find(request.key)))
+        seen |= {request.key} if known else set()
+        line.add((0, 1) if number == 0 else (1,), calls=1, held=int(held), characters=0 if held else request.characters)
         if not held:
-            line.ceiling_usd += ROUNDS * line.tariff.cost(request.longest_prompt, request.longest_reply)
+            most = most_asked(experiment.synthesis)
+            line.ceiling_usd += most * line.tariff.cost(request.longest_prompt, request.longest_reply)
+    if experiment.synthesis.candidates > 1:
+        _count_picking(experiment, dataset, lines)
 
 
-def _synthesis_requests(experiment: Experiment, dataset: CoverageDataset) -> Iterator[tuple[int, Request]]:
-    """Yield (iteration that needs it, request)."""
-    growth, pool, asked = experiment.loop.growth, 0, 0
+def _synthesis_requests(experiment: Experiment, dataset: CoverageDataset) -> Iterator[tuple[int, Request, bool]]:
+    """Yield (iteration that needs it, request, whether it is known word for word).
+
+    What a strategy asks that looks at the student, or at earlier synthetic rows, stands for requests of its size: of
+    those that correct the student there are at most so many, as if it failed everywhere.
+    """
+    name, pool, asked = named(experiment.synthesis), 0, 0
     for number in range(experiment.loop.max_iterations):
-        wanted = volume(growth, len(dataset.train), number) - pool
+        wanted = volume(experiment.loop.growth, len(dataset.train), number) - pool
         if wanted <= 0:
             continue
-        made = synthesis_requests(experiment, dataset, wanted, asked)
-        yield from ((number, request) for _, request in made)
+        before = situation(experiment, dataset)
+        known = replace(before, begun=asked, failed=[Failed(row, row.response) for row in dataset.train])
+        made = planned(known, wanted, asked)
+        yield from ((number, one.request, number == 0 or name not in UNKNOWN) for one in made)
         pool, asked = pool + wanted, asked + len(made)
+
+
+def _count_picking(experiment: Experiment, dataset: CoverageDataset, lines: Lines) -> None:
+    """Count the further answers to each new prompt, and the judge's picks, at the size of coverage rows."""
+    config, rows = experiment.synthesis, dataset.train
+    prompt = sum(len(row.prompt) for row in rows) / len(rows)
+    answers = prompt + config.candidates * sum(len(row.response) for row in rows) / len(rows)
+    asked = [(experiment.service_llm, config.candidates - 1, prompt)]
+    if config.pick is Pick.judge:
+        asked.append((next(iter(experiment.judge.panel.values())), 1, answers))
+    growth, most = experiment.loop.growth, experiment.loop.max_iterations
+    for reach, volumes in (((0, 1), range(1)), ((1,), range(1, most))):
+        before = volume(growth, len(rows), volumes.start - 1) if volumes.start else 0
+        wanted = max([volume(growth, len(rows), number) for number in volumes], default=before) - before
+        for llm, times, characters in asked:
+            calls = times * round(wanted * config.overdraw)
+            line = _line(lines, "pick", llm, experiment)
+            line.add(reach, calls=calls, held=0, characters=calls * characters)
+            longest = line.tariff.cost(4 * round(characters), most_billed(llm))
+            line.ceiling_usd += most_asked(config) * calls * longest
 
 
 def count_answers(

@@ -6,7 +6,8 @@
       .lock .checksums.json                                                    who writes, and what files have to be
       iterations/00/        also `start`, before the first; `test`; and who stands beside: `base`, `test_base` ...
         adapter/ predictions.jsonl verdicts.jsonl rest.jsonl scorecard.json    of the answers
-        synthesis.json synthetic.jsonl curation.json                           rows for the next iteration
+        losses.jsonl train_predictions.jsonl                                   of training rows, for some strategies
+        synthesis.json synthetic.jsonl curation.json provenance.jsonl          rows for the next iteration
 
 What lies in an iteration is an artifact: it is complete if and only if its marker `<name>.done` lies beside it, which
 holds its size, its sha256 and the seconds that it took: {"bytes": 812, "sha256": "5b1f...", "seconds": 1.2}.
@@ -34,7 +35,9 @@ ADAPTER, PREDICTIONS, VERDICTS, REST, SCORECARD = (
 )  # fmt: skip
 RECORD = "record.json"
 """What training tells, in the adapter's folder."""
-SYNTHESIS, SYNTHETIC, CURATION = "synthesis.json", "synthetic.jsonl", "curation.json"
+LOSSES, TRAIN_PREDICTIONS = "losses.jsonl", "train_predictions.jsonl"
+"""What a strategy of synthesis has to know of the student: each row's loss, or its answers to training prompts."""
+SYNTHESIS, SYNTHETIC, CURATION, PROVENANCE = "synthesis.json", "synthetic.jsonl", "curation.json", "provenance.jsonl"
 
 JUDGED, GROWN = (ADAPTER, PREDICTIONS, VERDICTS, SCORECARD), (SYNTHESIS, SYNTHETIC, CURATION)
 """Chains of artifacts: each is made of those before it."""
@@ -100,4 +103,5 @@ def seconds(*paths: Path) -> float:
 def behind(folder: Path, number: int) -> list[Path]:
     """Return the artifacts of an iteration, and those that its new rows were made by."""
     here, earlier = place(folder, number), place(folder, before(number))
-    return [*(here / name for name in JUDGED), *(earlier / name for name in GROWN)]
+    grown = (LOSSES, TRAIN_PREDICTIONS, *GROWN)
+    return [*(here / name for name in JUDGED), *(earlier / name for name in grown)]

@@ -56,11 +56,37 @@ PAIRS_SCHEMA: dict[str, Any] = {
     "required": ["contents"],
     "additionalProperties": False,
 }
-"""JSON schema of the reply that the `default` synthesis prompt asks for."""
+"""JSON schema of the reply that the synthesis prompts of our own ask for."""
+
+PICK_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"reason": {"type": "string"}, "best": {"type": "integer"}},
+    "required": ["reason", "best"],
+    "additionalProperties": False,
+}
+"""JSON schema of the reply that the prompt for picking an answer asks for."""
+
+
+RESPONSE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"response": {"type": "string"}},
+    "required": ["response"],
+    "additionalProperties": False,
+}
+"""JSON schema of the reply that the `correct` prompt asks for."""
 
 
 _TOPIC = "The topic is $topic. "
-"""The sentence that names the topic in both synthesis prompts."""
+"""The sentence that names the topic in the synthesis prompts."""
+_DESCRIPTION = "The task, as its owner describes it: $description "
+_REFERENCE = """An earlier answer that was accepted, for its form, style and length:
+
+<<$mark reference
+$reference
+$mark>>
+
+"""
+"""The part of the `correct` prompt that shows a reference."""
 _SHIPPED = frozenset(prompt.value for prompt in JudgePrompt)
 
 
@@ -116,12 +142,50 @@ def judge_prompt(variant: str, *, instruction: str, reference: str, candidate: s
     )
 
 
-def synthesis_prompt(variant: str, *, instruction: str, response: str, topic: str | None, count: int) -> str:
-    """Return the synthesis prompt of a variant (`default` or `paper`) for one seed pair; without a topic it names none.
+def synthesis_prompt(
+    variant: str,
+    *,
+    instruction: str,
+    response: str,
+    topic: str | None,
+    count: int,
+    description: str | None = None,
+) -> str:
+    """Return the synthesis prompt of a variant (`default`, `paper`, `evolve`) for one seed pair.
 
-    The paper's prompt names no count: how many pairs come back is the model's choice.
+    The task's description stands in the topic's place; without either it names none. The paper's prompt names no
+    count: how many pairs come back is the model's choice.
     """
     mark, text = _mark(instruction, response), _template(f"synthesis_{variant}")
-    if not topic:
+    if description:
+        text = text.replace(_TOPIC, _DESCRIPTION)
+    elif not topic:
         text = text.replace(_TOPIC, "")
-    return Template(text).substitute(mark=mark, instruction=instruction, response=response, topic=topic, count=count)
+    return Template(text).substitute(
+        mark=mark,
+        instruction=instruction,
+        response=response,
+        topic=topic,
+        description=" ".join((description or "").split()),
+        count=count,
+    )
+
+
+def pick_prompt(instruction: str, answers: Sequence[str]) -> str:
+    """Return the prompt that asks which of several answers is the best; they are numbered from 1."""
+    mark = _mark(instruction, *answers)
+    fenced = [f"<<{mark} answer_{number}\n{text}\n{mark}>>" for number, text in enumerate(answers, 1)]
+    return Template(_template("pick")).substitute(
+        mark=mark, instruction=instruction, count=len(answers), answers="\n\n".join(fenced)
+    )
+
+
+def correction_prompt(*, instruction: str, candidate: str, reference: str | None = None) -> str:
+    """Return the prompt that asks what should have been said instead of a failed answer, `candidate`.
+
+    Without a reference it shows none. Its reply is read with `replies.read_response`.
+    """
+    mark, text = _mark(instruction, candidate, reference or ""), _template("correct")
+    if reference is None:
+        text = text.replace(_REFERENCE, "")
+    return Template(text).substitute(mark=mark, instruction=instruction, candidate=candidate, reference=reference)

@@ -21,7 +21,7 @@ from typing import Any
 
 from llamaduo.service.last_value import UnreadableError, Value, last_value, lenient, strict
 
-__all__ = ["Scores", "UnreadableError", "read_pairs", "read_scores"]
+__all__ = ["Scores", "UnreadableError", "read_pairs", "read_pick", "read_response", "read_scores"]
 
 _UNFINISHED = {
     "content_filter": "refused",
@@ -90,6 +90,21 @@ def read_scores(text: str, finish_reason: str, criteria: Sequence[str] = ()) -> 
     return Scores(scores.pop("similarity"), scores.pop("precision"), reasons, scores)
 
 
+def read_pick(text: str, finish_reason: str, count: int) -> int:
+    """Return which of `count` answers a reply names as the best, from 1; raises UnreadableError."""
+    if reason := unfinished(finish_reason):
+        raise UnreadableError(reason)
+    tree = _object(text)
+    if "best" not in tree:
+        raise UnreadableError("missing_score")
+    best = tree["best"]
+    if not isinstance(best, Decimal) or best != best.to_integral_value():
+        raise UnreadableError("not_a_number")
+    if not 1 <= best <= count:
+        raise UnreadableError("out_of_range")
+    return int(best)
+
+
 def _object(text: str) -> dict[str, Any]:
     """Return the strict object that a reply ends with; raises UnreadableError."""
     value = last_value(text)
@@ -128,6 +143,18 @@ def read_pairs(text: str, finish_reason: str = "stop") -> tuple[list[tuple[str, 
         return [], 1
     pairs = [pair for pair in map(_pair, items) if pair]
     return pairs, len(items) - len(pairs) + broken
+
+
+def read_response(text: str, finish_reason: str = "stop") -> str:
+    """Return the text of a reply to the `correct` prompt; raises UnreadableError with the reason it has none."""
+    if reason := unfinished(finish_reason):
+        raise UnreadableError(reason)
+    if not text.strip():
+        raise UnreadableError("empty")
+    pair = _pair({"instruction": _PAIR_FORM[0], **_object(text)})
+    if pair is None:
+        raise UnreadableError("not_json")
+    return pair[1]
 
 
 def _is_item(tree: Any) -> bool:

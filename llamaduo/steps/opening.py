@@ -28,6 +28,7 @@ from llamaduo.service.trusted import trusted
 from llamaduo.stages.check import check
 from llamaduo.stages.infer import odd_stops
 from llamaduo.steps.growth import Growing
+from llamaduo.steps.student import Student
 
 
 class OpenRun:
@@ -63,6 +64,7 @@ class OpenRun:
             folder=folder,
             display=display,
             make_sure=self._make_sure,
+            student=self._student,
         )
         self._used_usd: dict[str, float] = {}
         """Price of each answer and each judgement that was used, by its request's key."""
@@ -130,6 +132,10 @@ class OpenRun:
         told = [] if setup.service.replay else trusted(setup, asked_llms(setup))
         seen = reach.told_of(setup, self.gate_split, self.dataset.test)
         return [*told, *odd_stops(setup.infer.stop), *seen]
+
+    def _student(self, number: int) -> Student:
+        """Return what the strategy of synthesis looks at of an iteration's model."""
+        raise NotImplementedError
 
     def _make_sure(self) -> None:
         """Raise ConfigError, before anything is bought or loaded, for what would fail on this machine afterwards."""

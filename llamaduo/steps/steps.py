@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from llamaduo.config import Beside, GateSplit, Start, beside, plain
+from llamaduo.config import Beside, GateSplit, Start, Strategy, beside, plain
 from llamaduo.display import left_out, missing_answers, place
 from llamaduo.evidence import gate
 from llamaduo.evidence.economy import Round
@@ -23,18 +23,19 @@ from llamaduo.local.job import AnswerJob
 from llamaduo.records import Adapter, Example, GateLook, Judged, Prediction, Scorecard, Verdict
 from llamaduo.runs import identity, layout
 from llamaduo.runs.folder import Again
-from llamaduo.runs.layout import PREDICTIONS, REST, SCORECARD, TEST, VERDICTS
+from llamaduo.runs.layout import LOSSES, PREDICTIONS, REST, SCORECARD, TEST, TRAIN_PREDICTIONS, VERDICTS
 from llamaduo.runs.tracking import write_metrics
 from llamaduo.service.requests import Outcome
 from llamaduo.stages.infer import answering, infer, refuse_hopeless, refuse_unanswered
 from llamaduo.stages.judge import judge, refuse_unreadable, verdicts_there_are
 from llamaduo.stages.train import train
+from llamaduo.stages.weigh import RowLoss, weigh
 from llamaduo.steps.growth import volume
 from llamaduo.steps.opening import OpenRun
+from llamaduo.steps.student import Student, failed_by, hard_for
+from llamaduo.synthesis.strategies import named
 from llamaduo.training.fit import SKIPPED
 from llamaduo.training.job import TrainJob
-
-"""Verdicts on what an iteration's judging had left out, asked for because a plateau depends on them."""
 
 
 class Steps(OpenRun):
@@ -109,13 +110,7 @@ class Steps(OpenRun):
     ) -> list[Prediction]:
         """Answer now; raises ServiceError when too few answers came."""
         troubles: list[Outcome] = []
-        job = AnswerJob(
-            self.experiment.local_model,
-            answering(self.experiment, beside),
-            self.experiment.runtime,
-            self.experiment.train.quantization,
-            str(adapter) if adapter and self.experiment.train.enabled else None,
-        )
+        job = self._answer_job(adapter, beside)
         self._make_sure()
         identity.remember(self.experiment, self._folder.path)
         with self.display.stage("infer", place(where)) as progress:
@@ -131,6 +126,15 @@ class Steps(OpenRun):
         identity.remember(self.experiment, self._folder.path)
         refuse_unanswered(made, troubles, self.experiment.judge.max_unscored)
         return made
+
+    def _answer_job(self, adapter: Path | None, beside: Beside | None) -> AnswerJob:
+        return AnswerJob(
+            self.experiment.local_model,
+            answering(self.experiment, beside),
+            self.experiment.runtime,
+            self.experiment.train.quantization,
+            str(adapter) if adapter and self.experiment.train.enabled else None,
+        )
 
     def judge(self, where: int | str, predictions: list[Prediction]) -> list[Verdict]:
         """Let the panel score the answers; raises ServiceError when too few of its replies can be read.
@@ -250,6 +254,23 @@ class Steps(OpenRun):
     def grow(self, where: int | str, pool: list[Example], volume: int) -> list[Example]:
         """Return new curated rows, so that the synthetic pool reaches `volume`; none if synthesis is off."""
         return self._growing.new_rows(where, pool, volume)
+
+    def _student(self, number: int) -> Student:
+        """Look at the training rows with an iteration's model: how hard they are, or which it fails."""
+        folder, train, config = self._folder.iteration(number), self.dataset.train, self.experiment.synthesis
+        if named(config) is Strategy.correct:
+            answered = partial(self._answered, number, train, self.adapter(number), None)
+            return failed_by(self._folder.rows(folder / TRAIN_PREDICTIONS, Prediction, answered, Again.never), train)
+        losses = self._folder.rows(folder / LOSSES, RowLoss, partial(self._weighed, number), Again.never)
+        verdicts, seed = self.judged(number).verdicts, self.experiment.runtime.seed
+        return hard_for(losses, train, self.gate_split, verdicts, even=config.even, seed=seed)
+
+    def _weighed(self, number: int) -> list[RowLoss]:
+        """Weigh the training rows now."""
+        self._make_sure()
+        with self.display.stage("weigh", place(number)) as progress:
+            job = self._answer_job(self.adapter(number), None)
+            return weigh(job, self.dataset.train, self.experiment.train, progress=progress)
 
     def report_test(self, chosen: int | None) -> Judged | None:
         """Under `protocol=clean`, answer and judge the test split once, with the model that was chosen."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,20 @@ _COMPARED = {
     layout.SYNTHESIS: "syntheses",
     layout.SYNTHETIC: "synthetic rows",
     layout.CURATION: "curations",
+    layout.PROVENANCE: "lines of provenance",
     layout.PREDICTIONS: "predictions",
 }
+
+
+_LATER = {layout.SYNTHESIS: ("origins", "rounds"), layout.CURATION: ("rounds",)}
+"""Fields that earlier versions did not write: what is not stored is not compared."""
 
 
 def compare(record: RunRecord, derived: Path, kept: set[str], found: Verified) -> None:
     """Compare the artifacts of the derived run with those that are stored; neither may have one more."""
     made, there = _artifacts(derived), _artifacts(record.folder)
+    if not any(inside.name == layout.PROVENANCE for inside in there):
+        made = {inside for inside in made if inside.name != layout.PROVENANCE}
     for inside in sorted(there - made):
         found.differences.append(f"{record.name}/{inside.as_posix()}: nothing leads to it.")
     for inside in sorted(made - there):
@@ -63,7 +71,7 @@ def compare(record: RunRecord, derived: Path, kept: set[str], found: Verified) -
         if taken_as_stored(inside, kept):
             found.counts[f"{what} taken as stored"] += rows
             continue
-        compare_files(f"{record.name}/{inside.as_posix()}", stored, path, found)
+        _compare_artifact(f"{record.name}/{inside.as_posix()}", stored, path, found)
         found.counts[what] += rows
     _compare_metrics(record, derived, found)
     _compare_state(record, derived, found)
@@ -80,6 +88,19 @@ def _artifacts(folder: Path) -> set[Path]:
     """Return the files of a run that are complete and can be compared, below its folder."""
     paths = (path for name in _COMPARED for path in layout.marked(folder, name))
     return {path.relative_to(folder) for path in paths if path.exists()}
+
+
+def _compare_artifact(name: str, stored: Path, derived: Path, found: Verified) -> None:
+    """Compare two artifacts; a tree without the fields that the version which stored it did not know."""
+    later = _LATER.get(stored.name)
+    if not later:
+        compare_files(name, stored, derived, found)
+        return
+    made, there = read_json(derived), stored.read_bytes().decode(errors="backslashreplace")
+    with suppress(ValueError):
+        if isinstance(kept := json.loads(there), dict):
+            made = {key: value for key, value in made.items() if key in kept or key not in later}
+    compare_texts(name, there, json.dumps(made, indent=1, allow_nan=False) + "\n", found)
 
 
 def compare_files(name: str, stored: Path, derived: Path, found: Verified) -> None:

@@ -33,6 +33,7 @@ from llamaduo.runs.state import RunState
 from llamaduo.service.access import journal_path
 from llamaduo.service.journal import Journal
 from llamaduo.stages.infer import answering
+from llamaduo.stages.weigh import RowLoss
 from llamaduo.steps.steps import Steps
 from llamaduo.verify.compare import Verified, taken_as_stored
 from llamaduo.verify.stored_config import interpolations, isolate, stored_experiment, unopened
@@ -141,13 +142,13 @@ def _dataset(experiment: Experiment, record: RunRecord, found: Verified, *, whol
 
 def _kept(experiment: Experiment, *, with_data: bool, stored_verdicts: bool) -> set[str]:
     """Return the artifacts that are taken as stored."""
-    kept = {layout.ADAPTER, layout.PREDICTIONS}
+    kept = {layout.ADAPTER, layout.PREDICTIONS, layout.LOSSES, layout.TRAIN_PREDICTIONS}
     if experiment.infer.served and not stored_verdicts:
         kept.remove(layout.PREDICTIONS)
     if stored_verdicts:
         kept |= {layout.VERDICTS, layout.REST, layout.SYNTHESIS}
     if not with_data:
-        kept |= {*layout.GROWN}
+        kept |= {*layout.GROWN, layout.PROVENANCE}
     return kept
 
 
@@ -247,6 +248,10 @@ class _Derived(Steps):
             place = layout.named(where)
             raise InputError(f"{layout.ITERATIONS}/{place}/{layout.PREDICTIONS} is missing, or its marker")
         return super()._answered(where, examples, None, beside)
+
+    def _weighed(self, number: int) -> list[RowLoss]:
+        """Weigh nothing."""
+        raise InputError(f"{layout.ITERATIONS}/{layout.named(number)}/{layout.LOSSES} is missing, or its marker")
 
     def train(self, number: int, rows: list[Example], start_from: Path | None) -> Adapter:
         """Return the stored record."""

@@ -28,7 +28,9 @@ RUN_FILES = (
     layout.CONFIG, layout.ENVIRONMENT, layout.IDENTITY, layout.STATE, layout.METRICS, layout.RUBRIC, layout.ACCOUNT,
 )  # fmt: skip
 """What is archived of a run besides its artifacts."""
-ARTIFACTS = (*layout.JUDGED[1:], layout.REST, *layout.GROWN)
+ARTIFACTS = (
+    *layout.JUDGED[1:], layout.REST, *layout.GROWN, layout.PROVENANCE, layout.LOSSES, layout.TRAIN_PREDICTIONS,
+)  # fmt: skip
 """Files of an iteration; each has a marker. Of an adapter there are its marker and its record."""
 INSIDE = {
     *ARTIFACTS,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +16,16 @@ import pytest
 from asking import LLM, Open, silent
 from sample_records import example
 
-from llamaduo.config import Price, ServiceLLM, Synthesis, SynthesisPrompt
+from llamaduo.config import Price, ServiceLLM, Synthesis, SynthesisPrompt, Task
 from llamaduo.errors import ServiceError
 from llamaduo.records import Example
 from llamaduo.service import buying, transport
 from llamaduo.service.attempts import Reply
 from llamaduo.service.client import Service
-from llamaduo.stages.synthesize import Batch, requests, synthesize
+from llamaduo.synthesis import default
+from llamaduo.synthesis.asking import Batch, synthesize
+from llamaduo.synthesis.strategies import STRATEGIES, named
+from llamaduo.synthesis.strategy import Situation
 
 Synthesized = Callable[..., Batch]
 SEEDS = [example(f"seed {letter}", f"answer {letter}") for letter in "abcde"]
@@ -30,6 +33,14 @@ SEEDS = [example(f"seed {letter}", f"answer {letter}") for letter in "abcde"]
 
 def pairs(*names: str) -> str:
     return json.dumps({"contents": [{"instruction": f"new {name}", "response": f"reply {name}"} for name in names]})
+
+
+def known(llm: ServiceLLM, seeds: Sequence[Example] = SEEDS, **fields: Any) -> Situation:
+    """Return a situation of seeds alone."""
+    task = Task("coding", "Coding", category="Coding", train_rows=1, test_rows=1)
+    return Situation(
+        **{"config": Synthesis(pairs_per_request=2), "llm": llm, "task": task, "seed": 1, "train": seeds, **fields}
+    )
 
 
 class Teacher:
@@ -59,16 +70,10 @@ def synthesized(open_service: Open) -> Synthesized:
         config: Synthesis | None = None,
         before: int = 0,
     ) -> Batch:
-        asked = requests(
-            seeds,
-            wanted,
-            llm=llm,
-            config=config or Synthesis(pairs_per_request=2),
-            topic="Coding",
-            first_request=first_request,
-            seed=seed,
-        )
-        return synthesize(asked, open_service(), silent, before=before)
+        situation = known(llm, seeds, seed=seed, config=config or Synthesis(pairs_per_request=2))
+        strategy = STRATEGIES[named(situation.config)]
+        asked = strategy.plan(situation, wanted, first_request)
+        return synthesize(asked, strategy, open_service(), silent, before=before)
 
     return batch
 
@@ -166,11 +171,10 @@ def test_of_a_reply_that_was_not_finished_whole_pairs_count_and_of_a_refused_one
 def test_what_is_asked_can_be_known_before_it_is_asked(llm: LLM, synthesized: Synthesized) -> None:
     teacher = Teacher()
     member = llm(teacher)
-    config = Synthesis(pairs_per_request=2)
-    known = requests(SEEDS, 7, llm=member, config=config, topic="Coding", first_request=3, seed=1)
+    planned = default.plan(known(member), 7, 3)
     synthesized(member, 7, first_request=3)
-    assert sorted(teacher.prompts) == sorted(request.prompt for _, request in known)
-    assert [request.repeat for _, request in known] == [3, 4, 5, 6]
+    assert sorted(teacher.prompts) == sorted(one.request.prompt for one in planned)
+    assert [one.request.repeat for one in planned] == [3, 4, 5, 6]
 
 
 def test_replies_are_paid_for_whatever_they_bring(llm: LLM, synthesized: Synthesized) -> None:
@@ -231,27 +235,27 @@ def test_replies_without_any_pair_are_an_error_that_quotes_one_and_says_what_to_
 
     monkeypatch.setattr(Service, "_outcome", ended)
     member = llm(Teacher(lambda _: text), name="the_teacher")
-    asked = requests(SEEDS, 4, llm=member, config=Synthesis(pairs_per_request=2), topic="t", first_request=0, seed=1)
+    asked = default.plan(known(member), 4, 0)
     with pytest.raises(ServiceError, match=r"^the_teacher: none of 2 replies") as caught:
-        synthesize(asked, open_service(), silent)
+        synthesize(asked, default, open_service(), silent)
     assert f"({reasons})" in str(caught.value)
     assert (f'"{text}"' if text else "nothing") in str(caught.value)
     assert mend in str(caught.value)
     assert "service.reasks=1" in str(caught.value)
-    assert synthesize(asked, open_service(), silent, before=3).examples == ()
+    assert synthesize(asked, default, open_service(), silent, before=3).examples == ()
 
 
 def test_service_reasks_asks_once_more_for_what_brought_no_pair(llm: LLM, open_service: Open) -> None:
     teacher = Teacher(lambda number: pairs(str(number)) if number >= 3 else "I can't.")
     member = llm(teacher, concurrency=1, price=Price(0.0, 1e6, "a dollar a word"))
-    asked = requests(SEEDS, 4, llm=member, config=Synthesis(pairs_per_request=2), topic="t", first_request=0, seed=1)
+    asked = default.plan(known(member), 4, 0)
     with pytest.raises(ServiceError, match="none of 2"):
-        synthesize(asked, open_service(), silent)
-    found = synthesize(asked, open_service(reasks=2), silent)
+        synthesize(asked, default, open_service(), silent)
+    found = synthesize(asked, default, open_service(reasks=2), silent)
     assert sorted(e.prompt for e in found.examples) == ["new 3", "new 4"]
     assert len(teacher.prompts) == 5
     assert found.cost_usd == pytest.approx(3 * 2 + 2 * len(pairs("3").split()))
-    assert synthesize(asked, open_service(reasks=2), silent) == found
+    assert synthesize(asked, default, open_service(reasks=2), silent) == found
     assert len(teacher.prompts) == 5
 
 
@@ -273,7 +277,6 @@ def test_the_chosen_prompt_is_sent(prompt: SynthesisPrompt, llm: LLM, synthesize
 
 def test_progress_reaches_the_number_of_requests(llm: LLM, open_service: Open) -> None:
     seen: list[tuple[int, int]] = []
-    config = Synthesis(pairs_per_request=2)
-    asked = requests(SEEDS, 6, llm=llm(Teacher()), config=config, topic="t", first_request=0, seed=0)
-    synthesize(asked, open_service(), lambda done, total: seen.append((done, total)))
+    asked = default.plan(known(llm(Teacher())), 6, 0)
+    synthesize(asked, default, open_service(), lambda done, total: seen.append((done, total)))
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
