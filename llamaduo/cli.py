@@ -38,6 +38,8 @@ commands:
                         -m sweeps over key=a,b, -cd DIR -cn NAME runs a study's YAML, --cfg job shows the configuration
   quote [key=value ...] what the run or sweep would cost in calls and hours, before anything is spent; needs no key
   judge-audit           what the judges make of answers whose worth is known; every fault that shows is named
+  audit RUN             what a run's answers and synthetic rows are like: refusals, toxic words, languages, lengths,
+                        variety; offline
   journal               what was spent, by run, stage, service LLM and day
   journal export FILE   every request and reply as .jsonl or .parquet; import FILE takes them in, verify checks them all
   status DIR            a study's grid: done, running, waiting, failed; cost and time left; --json for machines
@@ -64,10 +66,10 @@ examples:
   llamaduo journal export study.parquet service.journal=study.sqlite
   llamaduo report results/runs
 """
-COMMANDS = ("run", "quote", "judge-audit", "journal", "status", "report", "verify", "track", "doctor")
+COMMANDS = ("run", "quote", "judge-audit", "audit", "journal", "status", "report", "verify", "track", "doctor")
 """Each is a module of `commands/`."""
 _ASKS_FOR_HELP = ("-h", "--help")
-_HAVE_USAGE = ("judge-audit", "journal", "verify")
+_HAVE_USAGE = ("judge-audit", "audit", "journal", "verify")
 """Commands with a USAGE of their own, more than a line of HELP."""
 
 

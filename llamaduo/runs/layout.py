@@ -8,6 +8,7 @@
         adapter/ predictions.jsonl verdicts.jsonl rest.jsonl scorecard.json    of the answers
         losses.jsonl train_predictions.jsonl                                   of training rows, for some strategies
         synthesis.json synthetic.jsonl curation.json provenance.jsonl          rows for the next iteration
+        audit.json                                                             what answers and rows are like
 
 What lies in an iteration is an artifact: it is complete if and only if its marker `<name>.done` lies beside it, which
 holds its size, its sha256 and the seconds that it took: {"bytes": 812, "sha256": "5b1f...", "seconds": 1.2}.
@@ -38,6 +39,8 @@ RECORD = "record.json"
 LOSSES, TRAIN_PREDICTIONS = "losses.jsonl", "train_predictions.jsonl"
 """What a strategy of synthesis has to know of the student: each row's loss, or its answers to training prompts."""
 SYNTHESIS, SYNTHETIC, CURATION, PROVENANCE = "synthesis.json", "synthetic.jsonl", "curation.json", "provenance.jsonl"
+AUDIT = "audit.json"
+"""What the answers and the rows trained on are like; there where it was asked for."""
 
 JUDGED, GROWN = (ADAPTER, PREDICTIONS, VERDICTS, SCORECARD), (SYNTHESIS, SYNTHETIC, CURATION)
 """Chains of artifacts: each is made of those before it."""
