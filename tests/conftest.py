@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import importlib
 import inspect
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,6 +70,15 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Return a function that imports a benchmark by its name."""
+    benchmarks = Path(__file__).parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(benchmarks / "gpu")
+    monkeypatch.syspath_prepend(benchmarks)
+    return importlib.import_module
 
 
 @pytest.fixture

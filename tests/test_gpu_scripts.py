@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -20,10 +19,8 @@ def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def random_models(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    monkeypatch.syspath_prepend(BENCHMARKS / "gpu")
-    return importlib.import_module("random_models")
+def random_models(module: Any) -> Any:
+    return module("random_models")
 
 
 def test_every_shape_trains_shrunk_with_gradients_in_every_step() -> None:

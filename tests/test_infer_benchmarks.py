@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import random
 import subprocess
@@ -21,9 +20,8 @@ def gpu_script(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def benchmark_(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("infer_throughput")
+def benchmark_(module: Any) -> Any:
+    return module("infer_throughput")
 
 
 def test_everybody_gives_each_answer_its_length_and_the_same_greedy_tokens(benchmark_: Any) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,18 +10,6 @@ import pytest
 
 from llamaduo.config import Gate, GateAgainst, GateMethod
 from llamaduo.evidence.gate import look
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-@pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-
-    def imported(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return imported
 
 
 def test_our_limits_lie_above_the_truth_as_seldom_as_they_say_and_those_that_only_resample_do_not(module: Any) -> None:

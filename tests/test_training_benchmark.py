@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,18 +12,6 @@ from llamaduo.pocket.tasks import make_pairs
 from llamaduo.records import Example
 from llamaduo.training.fit import train
 from llamaduo.training.job import TrainJob
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-@pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-
-    def imported(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return imported
 
 
 def test_the_meter_counts_the_tokens_that_training_reports(module: Any, tmp_path: Path) -> None:
