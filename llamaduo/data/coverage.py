@@ -10,9 +10,7 @@ from typing import Any
 from llamaduo.config import Data, DataSource, Experiment, GateSplit, Strategy
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.data.formats import read_example, read_files
-from llamaduo.data.heeded import SetAside
 from llamaduo.data.keys import refuse_keys
-from llamaduo.data.readers import HEADER_AGAIN
 from llamaduo.data.splits import (
     SPLITS,
     by_column,
@@ -23,8 +21,10 @@ from llamaduo.data.splits import (
     split,
     with_own_test,
 )
+from llamaduo.data.tables import HEADER_AGAIN
 from llamaduo.data.tally import Tally
 from llamaduo.data.unlabelled import read_unlabelled
+from llamaduo.data.unusable import UnusableError, shown
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.files.data_path import named, split_names, split_word
 from llamaduo.pocket.tasks import make_pairs
@@ -52,7 +52,13 @@ def load_coverage(experiment: Experiment) -> CoverageDataset:
         rows, told = read_unlabelled(Path(data.unlabelled), data, known)
         dataset = replace(dataset, unlabelled=rows)
         tally.note(told)
-    return replace(dataset, notes=near_duplicates_told(dataset), account=tally.account(dataset), places=tally.places)
+    return replace(
+        dataset,
+        notes=near_duplicates_told(dataset),
+        account=tally.account(dataset),
+        places=tally.places,
+        unused=tuple(tally.unused),
+    )
 
 
 def _tally(data: Data) -> Tally:
@@ -84,23 +90,52 @@ def _from_file(data: Data, tally: Tally) -> CoverageDataset:
     assert data.path is not None  # checked by config.problems
     path = Path(data.path)
     told = split_names(path)
-    placed: list[tuple[str, Example]] = []
-    splits: list[tuple[str, Any]] = []
+    placed: _Placed = {}
     for file, place, row in read_files(path):
         example = _wanted(row, place, data, tally)
-        if example is not None:
+        if example is None or isinstance(row, UnusableError):
+            continue
+        split_name = row.get("split") or told.get(file)
+        first = placed.get(example.prompt_id)
+        if first is None:
             tally.take(example, row, place)
-            placed.append((place, example))
-            splits.append((place, row.get("split") or told.get(file)))
+            placed[example.prompt_id] = (place, example, split_name)
+        elif data.strict or split_name != first[2]:
+            raise InputError(f"{place}: the same prompt as {first[0]}; keep one of the two rows.")
+        else:
+            tally.leave_out(AGAIN, place)
     if not placed:
         raise InputError(f"{path}: {_none_used(data, tally)}")
-    examples = clustered(_distinct(placed))
+    splits = _splits(placed, data, tally)
+    examples = clustered([example for _, example, _ in placed.values()])
     parts = grouped(examples, [name for _, name in splits])
     if told and parts.keys() == {"train", "test"}:
         return with_own_test(parts["train"], parts["test"], data)
     if any(parts):
         return by_name(examples, splits, data)
     return split(examples, data, test_rows=data.test_rows)
+
+
+_Placed = dict[str, tuple[str, Example, Any]]
+"""Place, example and name of the split of each row that is taken, by its prompt's id."""
+AGAIN = "the prompt of an earlier row: the first one is kept"
+
+
+def _splits(placed: _Placed, data: Data, tally: Tally) -> list[tuple[str, Any]]:
+    """Return (place, name of the split) of each row; rows that name none that there is are taken out of the others."""
+    named = {prompt: (place, name) for prompt, (place, _, name) in placed.items()}
+    known = [*SPLITS] if any(name in SPLITS for _, name in named.values()) else [None]
+    if any(name in known for _, name in named.values()):
+        for prompt, (place, name) in named.items():
+            if name in known:
+                continue
+            odd = UnusableError(
+                place, "`split` is none of train, dev and test, as that of other rows is", f": {name!r}; mend the row."
+            )
+            if data.strict:
+                raise odd
+            tally.drop([placed.pop(prompt)[1]], odd.reason, listed=True)
+    return [(place, name) for place, _, name in placed.values()]
 
 
 def _other_category(data: Data) -> str:
@@ -113,33 +148,25 @@ def _none_used(data: Data, tally: Tally) -> str:
     return f"no row can be used ({tally.reasons()})."
 
 
-def _wanted(row: dict[str, Any], place: str, data: Data, tally: Tally) -> Example | None:
-    """Return the pair of a row; None where the row is left out, which the tally counts."""
+def _wanted(row: dict[str, Any] | UnusableError, place: str, data: Data, tally: Tally) -> Example | None:
+    """Return the pair of a row; None where the row is left out, which the tally counts and lists."""
     if row is HEADER_AGAIN:
         tally.leave_out("the header of a CSV file, again", place)
-    elif data.category is not None and row.get("category") != data.category:
-        tally.leave_out(_other_category(data), place)
-    else:
-        try:
-            example = read_example(row, place)
-        except SetAside as told:
-            tally.leave_out(told.reason, place)
-        else:
-            refuse_keys(example, place, data)
-            return example
-    return None
-
-
-def _distinct(placed: Iterable[tuple[str, Example]]) -> list[Example]:
-    """Return the examples; raises InputError when a prompt is there twice."""
-    seen: dict[str, str] = {}
-    examples = []
-    for place, example in placed:
-        first = seen.setdefault(example.prompt_id, place)
-        if first is not place:
-            raise InputError(f"{place}: the same prompt as {first}; keep one of the two rows.")
-        examples.append(example)
-    return examples
+        return None
+    try:
+        if isinstance(row, UnusableError):
+            raise row
+        if data.category is not None and row.get("category") != data.category:
+            tally.leave_out(_other_category(data), place, listed=False)
+            return None
+        example = read_example(row, place)
+    except UnusableError as told:
+        if data.strict:
+            raise
+        tally.leave_out(told.reason, place, told.excerpt or shown(row))
+        return None
+    refuse_keys(example, place, data)
+    return example
 
 
 def _from_hub(data: Data, tally: Tally) -> CoverageDataset:

@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +28,27 @@ class LeftOut:
     rows: int
     first: str
     """Where the first of them is."""
+
+
+@dataclass(frozen=True)
+class Unused:
+    """A row that can't be used, a line of `left_out.jsonl`."""
+
+    place: str
+    """Where it is: `log.jsonl:7` (line, from 1), `log.json[6]` (element, from 0), `log.parquet row 6` (from 0)."""
+    reason: str
+    """Why it can't be used."""
+    excerpt: str = ""
+    """The names of its fields; of what can't be read the beginning, without keys."""
+
+    def line(self) -> str:
+        """Return it as a line of JSON, with file and line apart where its place has both."""
+        found = _PLACE.match(self.place)
+        told = {"file": found[1], "line" if found[2] else "row": int(found[2] or found[3] or found[4])} if found else {}
+        return json.dumps({"place": self.place, **told, "reason": self.reason, "excerpt": self.excerpt}) + "\n"
+
+
+_PLACE = re.compile(r"(.+?)(?::(\d+)|\[(\d+)\]| row (\d+))(?: span \d+)?$", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -79,6 +102,8 @@ class CoverageDataset:
     """File and line of each prompt, by its id."""
     unlabelled: tuple[Example, ...] = ()
     """Real prompts without answers, each once and none of them a prompt of the splits."""
+    unused: tuple[Unused, ...] = ()
+    """The rows that can't be used, in order."""
 
 
 def gate_rows(experiment: Experiment, dataset: CoverageDataset) -> tuple[Example, ...]:

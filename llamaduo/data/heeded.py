@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from llamaduo.errors import InputError
+from llamaduo.data.unusable import SetAside
 
 _FINISHED = {"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed"}
 _TOOLS = {"tool_calls", "tool_call", "tool_use", "function_call", "malformed_function_call"}
@@ -41,27 +42,22 @@ _CALLS = {"toolcalls", "functioncall"}
 _FILTERS = {"contentfilterresults", "contentfilterresult", "promptfilterresults", "safetyratings", "promptfeedback"}
 _ABOUT = {"metadata", "responsemetadata"}
 """Objects that may have a finish reason in them."""
-
-
-class SetAside(InputError):  # noqa: N818 (no error of the file's)
-    """A row that says itself that its answer is none to learn from."""
-
-    def __init__(self, place: str, reason: str) -> None:
-        super().__init__(f"{place}: {reason}; leave the row out.")
-        self.reason = reason
+_HEEDED = {_NATIVE, "refusal", *_REASONS, *_ERRORS, *_STATUSES, *_WHOLE, *_BROKEN, *_CALLS, *_FILTERS}
+_LOOKED_AT = _HEEDED | _ABOUT
 
 
 def is_heeded(name: str) -> bool:
     """Tell whether a field of that name is looked at."""
-    known = {_NATIVE, "refusal", *_REASONS, *_ERRORS, *_STATUSES, *_WHOLE, *_BROKEN, *_CALLS, *_FILTERS}
-    return _letters(name) in known
+    return _letters(name) in _HEEDED
 
 
 def heed(said: Any, place: str, *, tells: bool = False) -> None:
     """Raise SetAside where something is said against an answer; in what `tells`, null is no finish reason."""
     if not isinstance(said, Mapping):
         return
-    fields = [(_letters(name), str(name), value) for name, value in said.items()]
+    fields = [(_letters(name), name, value) for name, value in said.items() if _letters(name) in _LOOKED_AT]
+    if not fields:
+        return
     told = {key for key, _, value in fields if not is_null(value)}
     if any(key in told & _CALLS and str(value).strip().lower() not in _NO for key, _, value in fields):
         raise SetAside(place, "the answer is a call of tools")
@@ -77,7 +73,8 @@ def heed(said: Any, place: str, *, tells: bool = False) -> None:
             heed({inner: what for inner, what in value.items() if _letters(inner) in _REASONS}, place)
 
 
-def _letters(name: Any) -> str:
+@lru_cache(maxsize=4096)
+def _letters(name: str) -> str:
     """Return a name's letters and digits alone, in lower case."""
     return re.sub(r"[\W_]+", "", str(name)).lower()
 

@@ -17,9 +17,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from llamaduo.data.heeded import SetAside, heed, is_null
-from llamaduo.data.readers import parsed
-from llamaduo.errors import InputError
+from llamaduo.data.heeded import heed, is_null
+from llamaduo.data.texts import parsed
+from llamaduo.data.unusable import SetAside, UnusableError
 
 Turns = list[Any]
 
@@ -76,11 +76,15 @@ def turns_of_log(row: Mapping[str, Any], place: str) -> Turns:
             try:
                 asked, answer = reads(request, response, place)
             except (TypeError, KeyError, IndexError, AttributeError) as error:
-                raise InputError(f"{place}: no OpenAI log: it needs {_SHAPES}; or leave the row out.") from error
+                raise _no_log(place) from error
             if answer is None or (isinstance(answer, str) and not answer.strip()):
                 raise SetAside(place, "the answer is empty")
             return [*asked, {"role": "assistant", "content": answer}]
-    raise InputError(f"{place}: no OpenAI log: it needs {_SHAPES}; or leave the row out.")
+    raise _no_log(place)
+
+
+def _no_log(place: str) -> UnusableError:
+    return UnusableError(place, "no OpenAI log", f": it needs {_SHAPES}; or leave the row out.")
 
 
 def models(row: Mapping[str, Any], place: str) -> tuple[str, str]:

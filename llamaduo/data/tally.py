@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llamaduo.data.dataset import Account, CoverageDataset, LeftOut
+from llamaduo.data.dataset import Account, CoverageDataset, LeftOut, Unused
 from llamaduo.data.formats import columns_of
 from llamaduo.data.heeded import is_heeded
 from llamaduo.data.logs import as_log, is_another, models, remarks
@@ -32,6 +32,8 @@ class Tally:
         self._read = 0
         self.left: dict[str, tuple[int, str]] = {}
         """By reason: how many rows are left out, and where the first of them is."""
+        self.unused: list[Unused] = []
+        """The rows that can't be used, one by one."""
         self._columns: Counter[str] = Counter()
         self._remarks: Counter[str] = Counter()
         self._answered: Counter[str] = Counter()
@@ -59,17 +61,19 @@ class Tally:
         """Add a sentence about what is not read."""
         self._notes.append(note)
 
-    def leave_out(self, reason: str, place: str) -> None:
-        """Count a row that is not used."""
+    def leave_out(self, reason: str, place: str, excerpt: str = "", *, listed: bool = True) -> None:
+        """Count a row that is not used; it is `listed` unless the configuration asks for others."""
         self._read += 1
+        if listed:
+            self.unused.append(Unused(place, reason, excerpt))
         count, first = self.left.get(reason, (0, place))
         self.left[reason] = (count + 1, first)
 
-    def drop(self, examples: Iterable[Example], reason: str) -> None:
+    def drop(self, examples: Iterable[Example], reason: str, *, listed: bool = False) -> None:
         """Count rows that were taken as left out after all."""
         for example in examples:
             self._read -= 1
-            self.leave_out(reason, self.places.pop(example.prompt_id))
+            self.leave_out(reason, self.places.pop(example.prompt_id), listed=listed)
 
     def reasons(self) -> str:
         """Return all reasons with their counts, in words."""

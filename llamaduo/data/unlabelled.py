@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.config import Data
-from llamaduo.data.formats import read_example, read_rows
-from llamaduo.data.heeded import SetAside
+from llamaduo.data.formats import read_example, read_files
 from llamaduo.data.keys import refuse_keys
+from llamaduo.data.unusable import SetAside, UnusableError
 from llamaduo.errors import InputError
 from llamaduo.records import Example
 
@@ -32,8 +32,10 @@ def read_unlabelled(path: Path, data: Data, known: Collection[str]) -> tuple[tup
     found: dict[str, Example] = {}
     left: Counter[str] = Counter()
     last = ""
-    for place, row in read_rows(path):
+    for _, place, row in read_files(path):
         try:
+            if isinstance(row, UnusableError):
+                raise row
             example = _prompt(row, place)
         except SetAside as aside:
             left[aside.reason] += 1

@@ -1,7 +1,7 @@
 """The layout of a run's folder: what lies where, and by which name. Nothing else in the package spells it.
 
     results/<study>/<name>-<8 hex>/
-      config.yaml environment.json identity.json data.json judge_prompt.txt    what it is made with
+      config.yaml environment.json identity.json data.json left_out.jsonl judge_prompt.txt    what it is made with
       state.json metrics.jsonl report.html                                     how it goes, and its page
       .lock .checksums.json                                                    who writes, and what files have to be
       iterations/00/        also `start`, before the first; `test`; and who stands beside: `base`, `test_base` ...
@@ -22,8 +22,8 @@ from typing import Any
 
 from llamaduo.files.regular import read_json
 
-CONFIG, ENVIRONMENT, IDENTITY, ACCOUNT, RUBRIC = (
-    "config.yaml", "environment.json", "identity.json", "data.json", "judge_prompt.txt"
+CONFIG, ENVIRONMENT, IDENTITY, ACCOUNT, UNUSED, RUBRIC = (
+    "config.yaml", "environment.json", "identity.json", "data.json", "left_out.jsonl", "judge_prompt.txt"
 )  # fmt: skip
 STATE, METRICS, REPORT = "state.json", "metrics.jsonl", "report.html"
 LOCK, CHECKSUMS = ".lock", ".checksums.json"

@@ -1,7 +1,8 @@
 """A run as it is opened and closed: what is read, checked and written down before the first verb and after the last.
 
-Writes `data.json` (the account of the data) and what `runs/setting.py` and `runs/identity.py` write. Whatever is wrong
-with keys, prices or data is said here, before anything is bought.
+Writes `data.json` (the account of the data), `left_out.jsonl` (the rows that can't be used, if any) and what
+`runs/setting.py` and `runs/identity.py` write. Whatever is wrong with keys, prices or data is said here, before
+anything is bought.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from llamaduo.local.vllm_server import program
 from llamaduo.records import Example, Verdict
 from llamaduo.runs import identity, setting
 from llamaduo.runs.folder import RunDir, write_kept
-from llamaduo.runs.layout import ACCOUNT
+from llamaduo.runs.layout import ACCOUNT, UNUSED
 from llamaduo.runs.state import Iteration, RunState
 from llamaduo.runs.tracking import Tracker
 from llamaduo.service.access import asked_llms, open_service
@@ -88,6 +89,9 @@ class OpenRun:
         if self._account:
             write_kept(path / ACCOUNT, f"{json.dumps(self._account.tree(), indent=1)}\n".encode())
             told += self._account.lines()
+        if self.dataset.unused:
+            write_kept(path / UNUSED, "".join(one.line() for one in self.dataset.unused).encode())
+            told.append(f"  each of the {len(self.dataset.unused):,} that can't be used: {path / UNUSED}")
         self.display.start(told, [])
         imported = []
         if self._service:

@@ -26,6 +26,7 @@ REPLIES = "replies.jsonl"
 """The journal's rows, beside the run folders."""
 RUN_FILES = (
     layout.CONFIG, layout.ENVIRONMENT, layout.IDENTITY, layout.STATE, layout.METRICS, layout.RUBRIC, layout.ACCOUNT,
+    layout.UNUSED,
 )  # fmt: skip
 """What is archived of a run besides its artifacts."""
 ARTIFACTS = (

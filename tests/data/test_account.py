@@ -78,3 +78,23 @@ def test_it_is_said_at_the_start_and_kept(experiment_of_a_log: Experiment, capsy
 def test_a_quote_says_it_too(experiment_of_a_log: Experiment) -> None:
     made = quote([experiment_of_a_log], today=datetime.date(2026, 1, 1))
     assert list(made.outlook[: len(LINES)]) == LINES
+
+
+@pytest.mark.usefixtures("quick_stages")
+def test_rows_that_can_not_be_used_are_listed_in_the_runs_folder_and_its_archive(
+    experiment_of_a_log: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("log.jsonl").open("a") as log:
+        log.write("{broken\n")
+    with Display() as display:
+        run(experiment_of_a_log, display=display)
+    folder = run_folder(experiment_of_a_log)
+    listed = [json.loads(line) for line in (folder / "left_out.jsonl").read_text().splitlines()]
+    assert len(listed) == 21
+    assert listed[-1] == {
+        "place": "log.jsonl:61", "file": "log.jsonl", "line": 61, "reason": "not JSON", "excerpt": "{broken"
+    }  # fmt: skip
+    assert "  each of the 21 that can't be used: " in capsys.readouterr().out
+    pack(folder.parent, Path("runs.tar.xz"), [folder], [], [])
+    with tarfile.open("runs.tar.xz") as tar:
+        assert f"{folder.name}/left_out.jsonl" in tar.getnames()

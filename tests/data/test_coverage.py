@@ -244,16 +244,25 @@ class TestSplitByName:
         assert [row.prompt for row in dataset.test] == ["prompt number 2", "prompt number 4"]
 
     @pytest.mark.parametrize("name", ["validation", "Train", "", None, 1])
-    def test_a_row_with_another_name_or_none_is_refused(self, name: Any, load: Load) -> None:
+    def test_a_row_with_another_name_or_none_is_left_out(self, name: Any, load: Load) -> None:
         rows = [{**row, "split": split} for row, split in zip(pairs(3), ("train", "dev", "test"), strict=True)]
         write([*rows, {**pairs(1, 3)[0], "split": name}])
-        with pytest.raises(InputError, match=r"pairs\.jsonl.*`split` is .*train, dev or test"):
+        with pytest.raises(InputError, match=r"pairs\.jsonl:4: `split` is none of train, dev and test"):
+            load(strict=True)
+        dataset = load()
+        assert sizes(dataset) == (1, 1, 1)
+        assert [one.place for one in dataset.unused] == ["pairs.jsonl:4"]
+
+    def test_rows_that_all_have_another_name_are_refused(self, load: Load) -> None:
+        write({**row, "split": "other"} for row in pairs(2))
+        with pytest.raises(InputError, match=r"pairs\.jsonl:1: `split` is 'other'; every row needs train, dev or test"):
             load()
 
-    def test_a_row_with_another_name_is_named_by_its_line(self, load: Load) -> None:
-        write([{**pairs(1)[0], "split": "train"}, {**pairs(1, 1)[0], "split": "other"}])
-        with pytest.raises(InputError, match=r"pairs\.jsonl:2: "):
-            load()
+    def test_one_row_with_a_name_among_rows_without_is_left_out(self, load: Load) -> None:
+        write([*pairs(60), {**pairs(1, 60)[0], "split": ["other"]}])
+        dataset = load()
+        assert_disjoint(dataset, 60)
+        assert [one.place for one in dataset.unused] == ["pairs.jsonl:61"]
 
     def test_a_number_of_training_rows_is_kept_here_too(self, load: Load) -> None:
         write({**row, "split": ("train", "dev", "test")[n % 3]} for n, row in enumerate(pairs(30)))
@@ -266,10 +275,16 @@ class TestSplitByName:
 
 
 class TestDuplicates:
-    def test_both_places_are_named(self, load: Load) -> None:
-        write([*pairs(5), {"prompt": "prompt  number\n3 ", "response": "another"}])
-        with pytest.raises(InputError, match=r"^pairs\.jsonl:6: the same prompt as pairs\.jsonl:4; keep one"):
-            load()
+    def test_the_first_is_kept_and_strictly_both_places_are_named(self, load: Load) -> None:
+        write([*pairs(60), {"prompt": "prompt  number\n3 ", "response": "another"}])
+        with pytest.raises(InputError, match=r"^pairs\.jsonl:61: the same prompt as pairs\.jsonl:4; keep one"):
+            load(strict=True)
+        dataset = load()
+        assert_disjoint(dataset, 60)
+        assert {row.response for name in SPLITS for row in getattr(dataset, name)} == {
+            f"response {n}" for n in range(60)
+        }
+        assert [one.reason for one in dataset.unused] == [coverage.AGAIN]
 
     def test_duplicates_of_another_category_do_not_matter(self, load: Load) -> None:
         rows = [{**row, "category": "a"} for row in pairs(40)]
@@ -336,10 +351,38 @@ class TestAccount:
         assert rows == {f"prompt number {n}": f"pairs.jsonl:{n + 1}" for n in range(30)}
 
 
-def test_a_file_that_can_not_be_read_is_refused(load: Load) -> None:
+def test_a_file_of_which_no_row_can_be_used_is_refused(load: Load) -> None:
     Path("pairs.jsonl").write_text('{"prompt": "p"}\n')
-    with pytest.raises(InputError, match=r"^pairs\.jsonl:1: has prompt; needs"):
+    with pytest.raises(InputError, match=r"^pairs\.jsonl: no row can be used \(1: no shape .*; first pairs\.jsonl:1"):
         load()
+    with pytest.raises(InputError, match=r"^pairs\.jsonl:1: no shape of rows that is known: has prompt; needs"):
+        load(strict=True)
+
+
+def test_what_can_not_be_used_is_listed_and_the_others_are_read(load: Load) -> None:
+    lines: list[bytes] = [json.dumps(row).encode() for row in pairs(60)]
+    bad = {
+        b'{"prompt": "p", "resp': "not JSON",
+        b'{"prompt": "caf\xe9", "response": "r"}': "not UTF-8",
+        b"[" * 100_000: "not JSON",
+        b"[1, 2]": "a row must be an object with named fields",
+        b'{"prompt": null, "response": 5}': "`prompt` and `response` must be text",
+        b'{"text": "x", "sk-proj-0123456789abcdefABCDEF0123456789": 1}': "no shape of rows that is known",
+        b'{"prompt": "p", "response": "r", "finish_reason": "length"}': "the answer is cut off (finish_reason: length)",
+    }
+    for at, line in enumerate(bad):
+        lines.insert(8 * at, line)
+    Path("pairs.jsonl").write_bytes(b"\n".join(lines))
+    dataset = load()
+    assert_disjoint(dataset, 60)
+    assert [(one.place, one.reason) for one in dataset.unused] == [
+        (f"pairs.jsonl:{8 * at + 1}", reason) for at, reason in enumerate(bad.values())
+    ]
+    excerpts = [one.excerpt for one in dataset.unused]
+    assert excerpts[0] == '{"prompt": "p", "resp'
+    assert len(excerpts[2]) < 70
+    assert excerpts[4:6] == ["prompt, response", "text, [key]"]
+    assert json.loads(dataset.unused[1].line())["line"] == 9
 
 
 def test_the_pocket_tasks_are_split_by_the_counts(experiment: Experiment) -> None:
@@ -471,8 +514,9 @@ class TestHub:
 
     def test_a_row_that_can_not_be_read_is_named(self, hub: dict[str, Any], load_hub: Load) -> None:
         hub |= {"train": [*pairs(5), {"text": "?"}], "test": pairs(3, start=10)}
-        with pytest.raises(InputError, match=r"org/data train\[5\]: has text; needs"):
-            load_hub()
+        with pytest.raises(InputError, match=r"org/data train\[5\]: no shape of rows that is known: has text; needs"):
+            load_hub(strict=True)
+        assert [one.place for one in load_hub().unused] == ["org/data train[5]"]
 
 
 def test_dev_and_test_get_the_rows_that_limits_need_but_at_most_a_quarter_each(load: Load) -> None:

@@ -262,8 +262,10 @@ class TestMalformedFiles:
     @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
     def test_what_is_not_utf_8_names_its_line(self, suffix: str) -> None:
         path = Path(f"a{suffix}")
-        path.write_bytes(b"first\nsecond caf\xe9\n")
-        assert error_of(path).startswith(f"a{suffix}:2: not UTF-8 (byte 16)")
+        path.write_bytes((b"first" if suffix != ".jsonl" else b"{   }") + b"\nsecond caf\xe9\n")
+        with pytest.raises(InputError) as caught:
+            list(read_rows(path))
+        assert str(caught.value).startswith(f"a{suffix}:2: not UTF-8 (byte 16)")
 
     def test_utf_16_is_not_utf_8(self) -> None:
         Path("a.jsonl").write_bytes(GOOD.encode("utf-16"))

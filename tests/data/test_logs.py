@@ -12,8 +12,8 @@ from llamaduo.config import Data, DataSource, Experiment, GateSplit
 from llamaduo.data.coverage import load_coverage
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.data.formats import read_example
-from llamaduo.data.heeded import SetAside
 from llamaduo.data.logs import is_another
+from llamaduo.data.unusable import SetAside
 from llamaduo.errors import InputError
 
 ASKED = [{"role": "user", "content": "Which city?"}]
