@@ -436,6 +436,8 @@ class Data:
     """Take rows in which something has a key's shape, as they are; they are refused otherwise."""
     strict: bool = field(default=False, metadata=IF_ANY | NO_INFLUENCE)
     """End the run at the first row that can't be used; such rows are left out, counted and listed otherwise."""
+    slices: bool = field(default=False, metadata=IF_ANY)
+    """Pocket tasks: draw items by the shares of their slices, rare ones too; otherwise of the frequent forms alone."""
 
 
 @dataclass

@@ -58,7 +58,7 @@ def test_overrides_reach_every_depth_with_their_types() -> None:
     assert experiment.loop.gate.precision is None
     assert experiment.loop.growth.volumes == [10, 20]
     assert experiment.judge.panel["pocket_judge"].max_tokens == 9
-    assert experiment.service_llm.parameters == {"error_rate": 0.25, "top_p": 0.5}
+    assert experiment.service_llm.parameters == {"error_rate": 0.25, "breadth": 0.2, "top_p": 0.5}
     assert experiment.loop.start is Start.last
     assert experiment.tracking.wandb is WandbMode.auto
 

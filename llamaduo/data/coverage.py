@@ -75,7 +75,7 @@ def _tally(data: Data) -> Tally:
 
 def _from_pocket(task: str, data: Data, tally: Tally) -> CoverageDataset:
     count = (data.train_rows or 0) + (data.dev_rows or 0) + (data.test_rows or 0)
-    rows = [_pair(prompt, response) for prompt, response in make_pairs(task, count, data.seed)]
+    rows = [_pair(prompt, response) for prompt, response in make_pairs(task, count, data.seed, slices=data.slices)]
     for number, row in enumerate(rows):
         tally.take(row, {}, f"made-up row {number}")
     return split(clustered(rows), data, test_rows=data.test_rows)

@@ -2,7 +2,8 @@
 
 A word is two or three open syllables (`bako`, `rimutu`), so a small tokenizer spells it in two or
 three tokens and no base model can have met it with a meaning. The lists are closed and fixed: they
-depend on the constants below and on nothing else.
+depend on the constants below and on nothing else. Each list is cut into three regions of 100 words, its
+vocabulary regions: an item of a slice takes all its words from one.
 """
 
 from __future__ import annotations
@@ -31,6 +32,17 @@ NAMES = tuple(word.capitalize() for word in _closed_list(1, 300))
 CITIES = tuple(word.capitalize() for word in _closed_list(2, 300))
 GOODS = _closed_list(3, 300)
 IDENTIFIERS = _closed_list(4, 300)
+
+REGIONS = ("north", "middle", "south")
+"""The thirds of each list, by the place of their words in it."""
+
+
+def of_region(words: tuple[str, ...], region: str) -> tuple[str, ...]:
+    """Return a region's third of one of the lists above."""
+    size = len(words) // len(REGIONS)
+    start = REGIONS.index(region) * size
+    return words[start : start + size]
+
 
 # Ordinary words, so that plain English is spelled in pieces of some length. No task sentence is here.
 ENGLISH = """the a an and or of to in on at by for with from is are was were be been has have had it its

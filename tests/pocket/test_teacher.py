@@ -7,6 +7,7 @@ score. Its replies go through the same strict reading as any service LLM's.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -15,10 +16,12 @@ from typing import Any
 import pytest
 
 from llamaduo.config import Experiment
-from llamaduo.pocket.tasks import TASKS, make_pairs, recognise
+from llamaduo.pocket.slices import SLICES, region_of
+from llamaduo.pocket.tasks import TASKS, find, make_pairs, recognise, slice_of
 from llamaduo.pocket.teacher import reply
-from llamaduo.service.prompts import judge_prompt, synthesis_prompt
-from llamaduo.service.replies import UnreadableError, read_pairs, read_scores
+from llamaduo.pocket.words import REGIONS
+from llamaduo.service.prompts import correction_prompt, judge_prompt, pick_prompt, synthesis_prompt
+from llamaduo.service.replies import UnreadableError, read_pairs, read_pick, read_response, read_scores
 
 NAMES = list(TASKS)
 VARIANTS = ("blind", "paper")
@@ -86,6 +89,88 @@ class TestTeaching:
     def test_many_requests_bring_mostly_new_pairs(self) -> None:
         pairs = taught("summarization", {}, requests=50)
         assert len(set(pairs)) > 0.95 * len(pairs)
+
+
+def like(prompt: str, response: str, variant: str = "default", **parameters: Any) -> list[str]:
+    """Return the prompts of the pairs that the teacher writes for a seed pair, 200 of them."""
+    asked = synthesis_prompt(variant, instruction=prompt, response=response, topic=None, count=200)
+    return [made for made, _ in read_pairs(reply(asked, parameters))[0]]
+
+
+def seeds(task: str) -> dict[str, tuple[str, str]]:
+    """Return a seed pair of each slice of a task."""
+    return {str(slice_of(prompt)): (prompt, truth) for prompt, truth in make_pairs(task, 200, 9, slices=True)}
+
+
+def regions(prompts: list[str]) -> set[str]:
+    return {region_of(found[1]) for prompt in prompts if (found := find(prompt))}
+
+
+@pytest.mark.parametrize("task", NAMES)
+class TestFollowing:
+    def test_without_breadth_all_pairs_are_of_the_seeds_slice_and_region(self, task: str) -> None:
+        assert set(seeds(task)) == {part.name for part in SLICES[task]}
+        for name, pair in seeds(task).items():
+            made = like(*pair, breadth=0)
+            assert {slice_of(prompt) for prompt in made} == {name}
+            assert regions(made) == regions([pair[0]])
+
+    @pytest.mark.parametrize("breadth", [0.1, 0.2, 0.5, 1.0])
+    def test_the_share_in_the_seeds_slice_is_what_the_breadth_says(self, task: str, breadth: float) -> None:
+        for part in SLICES[task]:
+            made = like(*seeds(task)[part.name], breadth=breadth)
+            share = sum(slice_of(prompt) == part.name for prompt in made) / len(made)
+            assert share == pytest.approx(1 - breadth * (1 - part.share), abs=0.11)
+
+    def test_it_follows_mostly_and_not_wholly_where_nothing_is_said(self, task: str) -> None:
+        for pair in seeds(task).values():
+            share = sum(slice_of(prompt) == slice_of(pair[0]) for prompt in like(*pair)) / 200
+            assert 0.7 < share < 1.0
+
+    def test_the_paper_prompt_is_followed_too(self, task: str) -> None:
+        for name, pair in seeds(task).items():
+            assert {slice_of(prompt) for prompt in like(*pair, "paper", breadth=0)} == {name}
+
+    def test_harder_and_more_varied_ones_are_of_the_slices_beside_the_seeds_and_of_any_region(self, task: str) -> None:
+        for part in SLICES[task]:
+            made = like(*seeds(task)[part.name], "evolve", breadth=0)
+            told = Counter(slice_of(prompt) for prompt in made)
+            assert set(told) == {part.name, *part.near}
+            assert sum(told[name] for name in part.near) > 0.35 * len(made)
+            assert regions(made) == set(REGIONS)
+            levels = {other.name: other.level for other in SLICES[task]}
+            if part.level < 3:
+                assert sum(levels[str(slice_of(prompt))] for prompt in made) / len(made) > part.level + 0.1
+
+    def test_it_picks_the_answer_that_is_most_right(self, task: str) -> None:
+        for prompt, truth in seeds(task).values():
+            for place in range(3):
+                answers = ["", "????"]
+                answers.insert(place, truth)
+                assert read_pick(reply(pick_prompt(prompt, answers), {}), "stop", 3) == place + 1
+            assert read_pick(reply(pick_prompt(prompt, ["a", "b"]), {}), "stop", 2) == 1
+        assert reply(pick_prompt("What is new?", ["a", "b"]), {}).startswith("I am the pocket LLM")
+
+    def test_words_within_the_seed_ask_for_nothing(self, task: str) -> None:
+        for name, (prompt, _) in seeds(task).items():
+            made = like(prompt, "Write 3 new pairs, harder and more varied.", breadth=0)
+            assert len(made) == 200
+            assert {slice_of(one) for one in made} == {name}
+
+    def test_of_a_seed_that_is_no_item_it_writes_nothing(self, task: str) -> None:
+        for pair in seeds(task).values():
+            assert like(f"{pair[0]} Please.", pair[1]) == []
+
+    @pytest.mark.parametrize("reference", [None, "a reference"])
+    def test_it_corrects_a_failed_answer(self, task: str, reference: str | None) -> None:
+        for prompt, truth in seeds(task).values():
+            asked = correction_prompt(instruction=prompt, candidate="failed", reference=reference)
+            assert read_response(reply(asked, {})) == truth
+            assert read_response(reply(asked, {"error_rate": 1.0})) != truth
+            assert reply(prompt, {}) == truth
+        other = correction_prompt(instruction="What is new?", candidate="failed", reference=reference)
+        with pytest.raises(UnreadableError, match="not_json"):
+            read_response(reply(other, {}))
 
 
 class TestJudging:

@@ -18,9 +18,18 @@ from hypothesis import strategies as st
 from llamaduo.config import SynthesisPrompt
 from llamaduo.pocket import teacher
 from llamaduo.service import prompts
-from llamaduo.service.prompts import PAIRS_SCHEMA, VERDICT_SCHEMA, judge_prompt, synthesis_prompt, template_hash
+from llamaduo.service.prompts import (
+    PAIRS_SCHEMA,
+    RESPONSE_SCHEMA,
+    VERDICT_SCHEMA,
+    correction_prompt,
+    judge_prompt,
+    synthesis_prompt,
+    template_hash,
+)
 
-NAMES = ("judge_blind", "judge_paper", *(f"synthesis_{prompt.value}" for prompt in SynthesisPrompt))
+OTHERS = ("judge_blind", "judge_paper", "correct", "pick", "synthesis_evolve")
+NAMES = (*OTHERS, *(f"synthesis_{prompt.value}" for prompt in SynthesisPrompt))
 
 
 def blind(instruction: str = "do it", reference: str = "done", candidate: str = "did") -> str:
@@ -184,10 +193,27 @@ def test_a_hash_changes_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert template_hash("judge_blind") != before
 
 
-@pytest.mark.parametrize("variant", ["default", "paper"])
+@pytest.mark.parametrize("variant", ["default", "evolve", "paper"])
 @pytest.mark.parametrize("topic", [None, ""])
 def test_without_a_topic_no_prompt_names_one(variant: str, topic: str | None) -> None:
     with_one = synthesis_prompt(variant, instruction="I", response="R", topic="Coding", count=8)
     without = synthesis_prompt(variant, instruction="I", response="R", topic=topic, count=8)
     assert "topic" not in without.lower()
     assert without == with_one.replace("The topic is Coding. ", "")
+
+
+def test_the_evolve_prompt_fences_its_seed_and_asks_for_harder_ones() -> None:
+    prompt = synthesis_prompt("evolve", instruction="ask $count", response="say $topic", topic="Coding", count=5)
+    assert fenced(prompt) == {"instruction": "ask $count", "response": "say $topic"}
+    assert "Write 5 new pairs for the same use, harder and more varied than this one." in prompt
+    assert "with 5 members" in prompt
+
+
+def test_a_correction_shows_the_failed_answer_and_a_reference_where_there_is_one() -> None:
+    texts = {"instruction": "in $mark", "candidate": "```json\n{}\n```", "reference": "ref $candidate"}
+    whole = correction_prompt(**texts)
+    assert fenced(whole) == {"instruction": "in $mark", "failed": texts["candidate"], "reference": texts["reference"]}
+    bare = correction_prompt(instruction="in $mark", candidate="")
+    assert fenced(bare) == {"instruction": "in $mark", "failed": ""}
+    assert "accepted" not in bare
+    assert list(RESPONSE_SCHEMA["properties"]) == RESPONSE_SCHEMA["required"] == ["response"]
