@@ -69,8 +69,13 @@ def bag(texts: Iterable[str]) -> Bag:
 
 def shared(bags: Sequence[Bag]) -> Bag:
     """Return what more than half of the bags share; nothing where there are fewer than three."""
-    least = max(_SHARED_BY, len(bags) // 2 + 1)
+    least = least_shared(len(bags))
     return frozenset(member for member, count in Counter(chain.from_iterable(bags)).items() if count >= least)
+
+
+def least_shared(texts: int) -> int:
+    """Return how many texts have to share a member for it to be common to them."""
+    return max(_SHARED_BY, texts // 2 + 1)
 
 
 def without(one: Bag, common: Bag) -> Bag:

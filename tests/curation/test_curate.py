@@ -56,7 +56,7 @@ def holds(text: str, short: str, common: Bag) -> bool:
 
 
 @given(TEXTS, TEXTS, TEXTS, st.sampled_from([0.9, 0.5]), st.sampled_from([0.8, 0.4]))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_curation_is_what_comparing_everything_gives(
     new: list[str], known: list[str], held_out: list[str], duplicate: float, contamination: float
 ) -> None:
@@ -90,7 +90,7 @@ def test_curation_is_what_comparing_everything_gives(
 
 
 @given(TEXTS, TEXTS, TEXTS, st.integers(1, 4), st.sampled_from(list(DuplicateText)))
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_rows_that_come_in_rounds_are_curated_as_if_they_came_at_once(
     new: list[str], known: list[str], held_out: list[str], size: int, text: DuplicateText
 ) -> None:
