@@ -69,7 +69,8 @@ class Blocks:
 
     def finish(self) -> None:
         """Put what was kept of the block into the index."""
-        self._join.add(self._bags.take(numbers(self._kept)))
+        if self._kept:
+            self._join.put(self._asked.take(numbers(self._groups[row - self._begin] for row in self._kept)))
         self._kept = []
 
     def _next(self, row: int) -> None:
@@ -88,17 +89,18 @@ class Blocks:
         """Find what rows of the block are like among those kept before and among each other; None if that is much."""
         block = self._bags.rows(self._begin, self._end)
         firsts, self._groups = _equal(block)
-        unique = block.take(firsts)
+        self._asked = self._join.asked(block.take(firsts))
+        unique = self._asked.bags
         self._places, self._found = defaultdict(list), defaultdict(list)
         self._near = defaultdict(list, {group: [(group, 1.0)] for group, size in enumerate(unique.sizes) if size})
-        known = self._join.matches(unique)
+        known = self._join.matches(self._asked)
         for group, place, alike in zip(
             known.rows.tolist(), known.places.tolist(), known.likeness.tolist(), strict=True
         ):
             self._found[group].append((place, alike))
         left = range(len(unique)) if self._confirms else [one for one in range(len(unique)) if one not in self._found]
         open_ = numbers(left)
-        inner = self._join.within(unique.take(open_), most)
+        inner = self._join.within(self._asked.take(open_), most)
         return None if inner is None else (open_[inner.rows], open_[inner.places], inner.likeness)
 
 

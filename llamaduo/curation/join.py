@@ -3,8 +3,10 @@
     join = Join(0.9)
     join.expect(bags)                    how frequent members are: the better they are known, the faster the search
     join.add(bags)                       places are counted on
-    join.matches(others)                 rows of `others`, places and Jaccard indices of all that are at least so alike
-    within(join, block)                  the same among the rows of a block
+    asked = join.asked(others)           under which keys at most 512 others are found
+    join.matches(asked)                  their rows, places and Jaccard indices of all that are at least so alike
+    join.within(asked, most=10**6)       the same among themselves
+    join.put(asked.take(rows))           those of them that stay
 
 Prefix filtering (Bayardo et al. 2007, "Scaling up all pairs similarity search"): with the members of all bags in one
 order, rare ones first, two bags whose Jaccard index is at least t share one of their first n - ceil(t n) + 1. If the
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llamaduo.curation.bags import BLOCK, MEMBER_BITS, Bags, offsets, spread
+from llamaduo.curation.bags import BLOCK, MEMBER_BITS, Bags, distinct, offsets, spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,6 +58,30 @@ class Matches:
     """In the index, or in the block itself."""
     likeness: NDArray[np.float64]
     """Jaccard index, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Bags, and how they are found."""
+
+    bags: Bags
+    keys: Keys
+    """Of the first row, then of the second, and so on."""
+    starts: Numbers
+    """Where the keys of each row begin, and where those of the last one end."""
+    signatures: Keys
+    """Two numbers a row."""
+
+    @property
+    def rows(self) -> Numbers:
+        """The row of each key."""
+        return np.repeat(np.arange(len(self.bags)), np.diff(self.starts))
+
+    def take(self, rows: Numbers) -> Asked:
+        """Return the rows of these numbers, in their order."""
+        sizes = np.diff(self.starts)[rows]
+        keys = self.keys[spread(self.starts[rows], sizes)]
+        return Asked(self.bags.take(rows), keys, offsets(sizes), self.signatures[rows])
 
 
 class Join:
@@ -93,41 +119,48 @@ class Join:
         self._seen = np.zeros(4 << self._bits, dtype=bool)
         self._known, self._parts = rows, []
         if len(self):
-            self._insert(self._store.bags, 0)
+            self._insert(*self._lookups(self._store.bags))
 
     def add(self, bags: Bags) -> None:
         """Put bags into the index."""
+        self.put(self.asked(bags))
+
+    def put(self, asked: Asked) -> None:
+        """Put bags into the index of which it is known how they are found."""
         before = len(self)
-        self._store.add(bags)
+        self._store.add(asked)
         if len(self) >= 2 * self._known:
             self.expect(Bags(np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64)))
-        elif len(bags):
-            self._insert(bags, before)
+        else:
+            self._insert(asked.keys, asked.rows + before)
 
-    def matches(self, block: Bags) -> Matches:
+    def asked(self, bags: Bags) -> Asked:
+        """Return under which keys bags are found; until the next `expect`."""
+        keys, rows = self._lookups(bags)
+        order = np.argsort(rows, kind="stable")
+        return Asked(bags, keys[order], offsets(np.bincount(rows, minlength=len(bags))), _signatures(bags))
+
+    def matches(self, asked: Asked) -> Matches:
         """Return what is alike in the index, for at most `BLOCK` bags; in order of rows, then of places."""
-        keys, rows = self._lookups(block)
-        maybe = self._seen[_bucket_of(keys, self._bits + 2)]
-        pairs = [
-            _candidates(block, (keys[maybe], rows[maybe]), part, self._store, self.threshold) for part in self._parts
-        ]
-        return self._confirmed(block, pairs, self._store)
+        maybe = self._seen[_bucket_of(asked.keys, self._bits + 2)]
+        lookups = asked.keys[maybe], asked.rows[maybe]
+        pairs = [_candidates(asked, lookups, part, self._store, self.threshold) for part in self._parts]
+        return self._confirmed(asked.bags, pairs, self._store)
 
-    def within(self, block: Bags, most: int) -> Matches | None:
+    def within(self, asked: Asked, most: int) -> Matches | None:
         """Return the same among the rows of a block, each with earlier ones; None if more than `most` share a key."""
-        keys, rows = self._lookups(block)
-        order = np.argsort(keys, kind="stable")
-        part = keys[order], rows[order]
+        order = np.argsort(asked.keys, kind="stable")
+        part = asked.keys[order], asked.rows[order]
         if _ranges(part[0], part[0])[1].sum() > most:
             return None
         store = _Store()
-        store.add(block)
-        found = _candidates(block, part, part, store, self.threshold)
-        return self._confirmed(block, [found[found >> 32 > found & _PLACE]], store)
+        store.add(asked)
+        found = _candidates(asked, part, part, store, self.threshold)
+        return self._confirmed(asked.bags, [found[found >> 32 > found & _PLACE]], store)
 
     def _confirmed(self, block: Bags, pairs: list[Numbers], store: _Store) -> Matches:
         """Return those pairs that are alike, by counting what they share."""
-        found = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *pairs]))
+        found = distinct(np.concatenate([np.zeros(0, dtype=np.int64), *pairs]))
         rows, places = found >> 32, found & _PLACE
         ours = (np.repeat(np.arange(len(block)), block.sizes) << MEMBER_BITS) | block.members
         both = np.zeros(len(found), dtype=np.int64)
@@ -141,10 +174,11 @@ class Join:
         alike = likeness >= self.threshold
         return Matches(rows[alike], places[alike], likeness[alike])
 
-    def _insert(self, bags: Bags, before: int) -> None:
-        keys, rows = self._lookups(bags)
+    def _insert(self, keys: Keys, places: Numbers) -> None:
+        if not len(keys):
+            return
         order = np.argsort(keys, kind="stable")
-        part = keys[order], rows[order] + before
+        part = keys[order], places[order]
         self._seen[_bucket_of(keys, self._bits + 2)] = True
         while self._parts and len(self._parts[-1][0]) <= 2 * len(part[0]):
             both = [np.concatenate(pair) for pair in zip(self._parts.pop(), part, strict=True)]
@@ -201,7 +235,8 @@ class _Store:
         """All of them."""
         return Bags(self.members[: self.used], offsets(self.sizes[: self._count]))
 
-    def add(self, bags: Bags) -> None:
+    def add(self, asked: Asked) -> None:
+        bags = asked.bags
         count, used = self._count + len(bags), self.used + len(bags.members)
         rows = slice(self._count, count)
         for name in ("starts", "sizes", "signatures"):
@@ -210,7 +245,7 @@ class _Store:
         self.members[self.used : used] = bags.members
         self.starts[rows] = bags.starts[:-1] + self.used
         self.sizes[rows] = bags.sizes
-        self.signatures[rows] = _signatures(bags)
+        self.signatures[rows] = asked.signatures
         self._count, self.used = count, used
 
 
@@ -261,22 +296,22 @@ def _ranges(table: Keys, keys: Keys) -> tuple[Numbers, Numbers]:
 
 
 def _candidates(
-    block: Bags, lookups: tuple[Keys, Numbers], part: tuple[Keys, Numbers], store: _Store, threshold: float
+    asked: Asked, lookups: tuple[Keys, Numbers], part: tuple[Keys, Numbers], store: _Store, threshold: float
 ) -> Numbers:
     """Return pairs (row 2^32 + place) that share a key, as far as sizes and signatures let them be alike."""
     keys, rows = lookups
     begin, sizes = _ranges(part[0], keys)
-    ours, signatures, found = block.sizes, _signatures(block), [np.zeros(0, dtype=np.int64)]
-    asked = np.flatnonzero(sizes)
-    for some in _slices(sizes[asked]):
-        one = asked[some]
+    ours, found = asked.bags.sizes, [np.zeros(0, dtype=np.int64)]
+    hit = np.flatnonzero(sizes)
+    for some in _slices(sizes[hit]):
+        one = hit[some]
         row, place = np.repeat(rows[one], sizes[one]), part[1][spread(begin[one], sizes[one])]
         mine, theirs = ours[row], store.sizes[place]
         fits = np.minimum(mine, theirs) >= threshold * np.maximum(mine, theirs) - 1e-9
         row, place, total = row[fits], place[fits], (mine + theirs)[fits]
-        differ = np.bitwise_count(signatures[row] ^ store.signatures[place]).sum(axis=1, dtype=np.int64)
+        differ = np.bitwise_count(asked.signatures[row] ^ store.signatures[place]).sum(axis=1, dtype=np.int64)
         fits = (total - differ) * (1 + threshold) >= 2 * threshold * total - 1e-6
-        found.append(np.unique((row[fits] << 32) | place[fits]))
+        found.append(distinct((row[fits] << 32) | place[fits]))
     return np.concatenate(found)
 
 
