@@ -18,6 +18,7 @@ by signatures of 128 bits (as many bits as two signatures differ in, as many mem
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
     Keys = NDArray[np.uint64]
 
 _TABLE_BITS = 22
-_RARE = 16
-"""Rows that have a member which is looked up alone."""
-_LEVELS = 128
+_RARE = 100
+"""Rows that have a member which is looked up alone, at most."""
+_LEVELS, _STEPS = 128, 5
+"""Members are ordered by how often the number of their rows doubles, in fifths, as far as 7 bits hold it."""
 _LONG = 256
 """Members of a bag from which frequent ones are looked up alone: pairs would be too many."""
 _PAIRS_FROM = 0.7
@@ -114,8 +116,7 @@ class Join:
         counts = np.zeros(1 << self._bits, dtype=np.int64)
         for some in (lot[begin : begin + _AT_ONCE] for lot in members for begin in range(0, len(lot), _AT_ONCE)):
             counts += np.bincount(_bucket(some, self._bits), minlength=len(counts))
-        above = 1 + _RARE + 6 * np.log2(np.maximum(counts, _RARE) / _RARE)
-        self._levels = np.minimum(np.where(counts <= _RARE, counts, above), _LEVELS - 1).astype(np.uint16)
+        self._levels = np.minimum(_STEPS * np.log2(counts + 1), _LEVELS - 1).astype(np.uint16)
         self._seen = np.zeros(4 << self._bits, dtype=bool)
         self._known, self._parts = rows, []
         if len(self):
@@ -142,7 +143,8 @@ class Join:
 
     def matches(self, asked: Asked) -> Matches:
         """Return what is alike in the index, for at most `BLOCK` bags; in order of rows, then of places."""
-        maybe = self._seen[_bucket_of(asked.keys, self._bits + 2)]
+        maybe = np.flatnonzero(self._seen[_bucket_of(asked.keys, self._bits + 2)])
+        maybe = maybe[np.argsort(asked.keys[maybe])]  # in the order of the tables, whose memory is then read in one go
         lookups = asked.keys[maybe], asked.rows[maybe]
         pairs = [_candidates(asked, lookups, part, self._store, self.threshold) for part in self._parts]
         return self._confirmed(asked.bags, pairs, self._store)
@@ -205,7 +207,7 @@ class Join:
         alone = place < prefix
         if self.threshold < _PAIRS_FROM:
             return _mixed(member[alone]), row[alone] + before
-        size, frequent = sizes[row], level > _RARE
+        size, frequent = sizes[row], level > _STEPS * math.log2(_RARE + 1)
         alone &= ~frequent | (size == 1) | (size > _LONG)
         paired = np.flatnonzero((place <= prefix) & frequent & (size > 1) & (size <= _LONG / self.threshold))
         keys, rows = [_mixed(member[alone])], [row[alone]]
