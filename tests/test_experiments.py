@@ -28,7 +28,7 @@ from llamaduo.records import Verdict
 from llamaduo.runs.finished import run_folder
 from llamaduo.runs.folder import read_state
 from llamaduo.runs.tracking import read_metrics
-from llamaduo.steps.growth import synthesis_requests, volume
+from llamaduo.steps.growth import planned, situation, volume
 from llamaduo.studies.published import published_costs, published_scores
 
 ROOT = Path(__file__).parents[1]
@@ -197,7 +197,7 @@ def requests_of(experiment: Experiment, study_quotes: Any) -> list[str]:
     """Return the keys under which the journal holds what is asked for a run's synthetic rows."""
     dataset = study_quotes.stand_in(experiment)
     wanted = volume(experiment.loop.growth, len(dataset.train), 0)
-    return [request.key for _, request in synthesis_requests(experiment, dataset, wanted, 0)]
+    return [asked.request.key for asked in planned(situation(experiment, dataset), wanted, 0)]
 
 
 # ---------------------------------------------------------------- what they cost
