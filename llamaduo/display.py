@@ -39,14 +39,7 @@ _VERBS = {
     "synthesize": "synthesising data",
     "curate": "curating data",
 }
-_UNITS = {
-    "train": "steps",
-    "infer": "answers",
-    "judge": "verdicts",
-    "weigh": "rows",
-    "synthesize": "requests",
-    "curate": "rows",
-}
+_UNITS = {"train": "steps", "infer": "answers", "judge": "verdicts", "synthesize": "requests"}
 
 
 def span(mean: float | None, low: float | None, high: float | None) -> str:
@@ -181,7 +174,7 @@ class Display:
         done = self._stage[3] if self._stage else 0
         self._stage = None
         if not self._live:
-            count = f", {done:,} {_UNITS[verb]}" if done else ""
+            count = f", {done:,} {_UNITS.get(verb, 'rows')}" if done else ""
             self.console.print(f"  {where}: {_VERBS[verb]}{count} in {time.monotonic() - start:.1f} s")
 
     def iteration(self, record: Iteration) -> None:
@@ -235,7 +228,7 @@ class Display:
         spent = time.monotonic() - start
         line = f"{where}: {_VERBS[verb]}"
         if total:
-            line += f"  {'█' * (20 * done // total):░<20}  {done:,}/{total:,} {_UNITS[verb]}"
+            line += f"  {'█' * (20 * done // total):░<20}  {done:,}/{total:,} {_UNITS.get(verb, 'rows')}"
         if done and spent > 0.5:
             line += f"  {done / spent:,.1f}/s, {spent * (total - done) / done:.0f} s left"
         return f"{line}  ${self._cost:.2f} so far"
