@@ -23,6 +23,7 @@ from llamaduo.records import Example
 from llamaduo.runs.finished import run_folder
 from llamaduo.service.journal import default_path
 from llamaduo.stages.weigh import RowLoss
+from llamaduo.synthesis.strategies import named
 from llamaduo.verify.verify import verify
 
 __all__ = ["quick_stages"]
@@ -77,9 +78,7 @@ def test_a_run_is_derived_again_and_no_text_of_dev_or_test_leaves(experiment: Ex
     assert len(made) >= 24
     known = {row.prompt_id for row in (*dataset.train, *dataset.unlabelled)} | {row["prompt_id"] for row in made}
     assert {seed for one in origins for seed in one["seeds"]} <= known
-    assert {one["strategy"] for one in origins} == {
-        (experiment.synthesis.strategy or Strategy(experiment.synthesis.prompt.value)).value
-    }
+    assert {one["strategy"] for one in origins} == {named(experiment.synthesis).value}
 
     found = verify(folder)
     assert found.differences == []
