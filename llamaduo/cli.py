@@ -42,6 +42,8 @@ commands:
                         variety; offline
   journal               what was spent, by run, stage, service LLM and day
   journal export FILE   every request and reply as .jsonl or .parquet; import FILE takes them in, verify checks them all
+  export data RUN       a run's rows as a data set for the Hub, Parquet and a card; -o FOLDER, --format messages|paper,
+                        --split adds dev and test
   status DIR            a study's grid: done, running, waiting, failed; cost and time left; --json for machines
   report DIR            tables, figures and pages (report.html) from the run folders below DIR; calls no model
   verify DIR            every number below DIR, or of an archive, derived again from stored replies; offline
@@ -66,10 +68,22 @@ examples:
   llamaduo journal export study.parquet service.journal=study.sqlite
   llamaduo report results/runs
 """
-COMMANDS = ("run", "quote", "judge-audit", "audit", "journal", "status", "report", "verify", "track", "doctor")
+COMMANDS = (
+    "run",
+    "quote",
+    "judge-audit",
+    "audit",
+    "journal",
+    "export",
+    "status",
+    "report",
+    "verify",
+    "track",
+    "doctor",
+)
 """Each is a module of `commands/`."""
 _ASKS_FOR_HELP = ("-h", "--help")
-_HAVE_USAGE = ("judge-audit", "audit", "journal", "verify")
+_HAVE_USAGE = ("judge-audit", "audit", "journal", "export", "verify")
 """Commands with a USAGE of their own, more than a line of HELP."""
 
 

@@ -434,6 +434,8 @@ class Data:
     """Seed of the split; rows added later don't move the others."""
     allow_keys: bool = field(default=False, metadata=IF_ANY)
     """Take rows in which something has a key's shape, as they are; they are refused otherwise."""
+    license: str = field(default="", metadata=IF_ANY | NO_INFLUENCE)
+    """Licence or terms of the rows, an SPDX name or your own words: `llamaduo export data` says it in its card."""
     strict: bool = field(default=False, metadata=IF_ANY | NO_INFLUENCE)
     """End the run at the first row that can't be used; such rows are left out, counted and listed otherwise."""
     slices: bool = field(default=False, metadata=IF_ANY)
