@@ -41,6 +41,8 @@ RUNS = {
 }  # fmt: skip
 """How many runs each study has; its rehearsal has as many, but for three pocket models, and one with several seeds."""
 REHEARSED = {f"pocket_{name}": count for name, count in RUNS.items()} | {"pocket_main_table": 12, "pocket_seeds": 10}
+OUR_OWN = {"pocket_no_synthesis": 4, "synthesis_strategies": 40}
+"""Studies of pocket models that rehearse none of the paper's."""
 FILES = sorted(path.stem for path in EXPERIMENTS.rglob("*.yaml"))
 JUDGES = ("gpt_4o", "claude_3_sonnet", "gemini_1_5_flash")
 
@@ -96,8 +98,8 @@ def jobs(name: str) -> list[Experiment]:
 
 
 def test_there_are_as_many_files_as_the_tests_look_at() -> None:
-    assert len(FILES) == 25
-    assert set(FILES) == set(RUNS) | set(REHEARSED) | {"pocket_no_synthesis"}
+    assert len(FILES) == 26
+    assert set(FILES) == set(RUNS) | set(REHEARSED) | set(OUR_OWN)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -106,7 +108,7 @@ def test_the_first_lines_say_what_is_asked_and_what_it_costs(name: str) -> None:
     for word in ("Question", "Quote", "Published"):
         assert re.search(rf"^{word}: \S", text, re.MULTILINE), word
     assert f"Command: llamaduo run -cd experiments -cn {name}\n" in text
-    if name.startswith("pocket_"):
+    if name in REHEARSED | OUR_OWN:
         assert re.search(r"^Quote: free\b.*, about \d+ minutes? on two CPU cores", text, re.MULTILINE)
     if name in REHEARSED:
         assert text.startswith(f"Rehearses: {name.removeprefix('pocket_')}, ")
@@ -126,7 +128,7 @@ def test_every_run_of_every_study_composes_and_has_a_folder_of_its_own(name: str
         assert choices.get("service_llm") in (None, experiment.service_llm.name)
 
 
-@pytest.mark.parametrize(("name", "count"), (REHEARSED | {"pocket_no_synthesis": 4}).items())
+@pytest.mark.parametrize(("name", "count"), (REHEARSED | OUR_OWN).items())
 def test_every_rehearsal_composes_and_has_its_number_of_runs(name: str, count: int) -> None:
     assert len(grid(name)) == count
     check(name, jobs(name))
@@ -144,7 +146,7 @@ def check(name: str, composed: list[Experiment]) -> None:
     """Assert that no two runs are the same, and that a rehearsal asks nobody and a study no pocket LLM."""
     assert len({fingerprint(experiment) for experiment in composed}) == len(composed)
     for experiment in composed:
-        pocket = name.startswith("pocket_")
+        pocket = name in REHEARSED | OUR_OWN
         llms = [*experiment.judge.panel.values(), experiment.service_llm]
         assert {llm.provider == "pocket" for llm in llms} == {pocket}
         assert experiment.local_model.path.startswith("pocket:") == pocket or experiment.infer.server
