@@ -35,6 +35,7 @@ from llamaduo.environment import gpus
 from llamaduo.errors import PICKLE, InputError, not_there
 from llamaduo.files import data_path
 from llamaduo.pocket.tasks import TASKS
+from llamaduo.privacy import search
 from llamaduo.redaction import literal_key, name_secret, refusal
 from llamaduo.service import rubric, settings
 from llamaduo.service.prices import ended, is_price
@@ -58,6 +59,7 @@ def problems(experiment: Experiment) -> list[str]:
         *_training_problems(experiment),
         *_model_problems(experiment),
         *_infer_problems(experiment),
+        *search.problems(experiment.privacy),
     ]
 
 

@@ -45,6 +45,7 @@ commands:
   export data RUN       a run's rows as a data set for the Hub, Parquet and a card; -o FOLDER, --format messages|paper,
                         --split adds dev and test
   status DIR            a study's grid: done, running, waiting, failed; cost and time left; --json for machines
+  privacy FILE          what privacy=on would replace in a file of rows before anything is sent; --json for machines
   report DIR            tables, figures and pages (report.html) from the run folders below DIR; calls no model
   verify DIR            every number below DIR, or of an archive, derived again from stored replies; offline
   track DIR             sends finished runs below DIR to W&B, each step once, and a study's tables; --offline writes
@@ -76,6 +77,7 @@ COMMANDS = (
     "journal",
     "export",
     "status",
+    "privacy",
     "report",
     "verify",
     "track",
@@ -83,7 +85,7 @@ COMMANDS = (
 )
 """Each is a module of `commands/`."""
 _ASKS_FOR_HELP = ("-h", "--help")
-_HAVE_USAGE = ("judge-audit", "audit", "journal", "export", "verify")
+_HAVE_USAGE = ("judge-audit", "audit", "journal", "export", "privacy", "verify")
 """Commands with a USAGE of their own, more than a line of HELP."""
 
 

@@ -122,8 +122,10 @@ def _schema_key(override: str) -> str | None:
     return None if "." not in key or key.startswith(("~", "hydra.")) or {"/", "@", ":", "$"} & set(key) else key
 
 
-_A_PARAMETER = re.compile(r"(service_llm|infer\.server|judge\.panel\.[^.=]+)\.(parameters|headers_env)\.[^=]+=")
-"""An override of a service LLM's free-form parameters or headers: any name may be set there, new or not."""
+_A_PARAMETER = re.compile(
+    r"((service_llm|infer\.server|judge\.panel\.[^.=]+)\.(parameters|headers_env)|privacy\.patterns)\.[^=]+="
+)
+"""An override of what has free names, such as a service LLM's parameters: any may be set there, new or not."""
 
 
 def _composed(hydra: Hydra, parser: argparse.ArgumentParser, args: argparse.Namespace) -> Composed | None:

@@ -706,6 +706,30 @@ class Evidence:
 
 
 @dataclass
+class Privacy:
+    """What is replaced before anything leaves for a service LLM or W&B, and put back in what returns."""
+
+    enabled: bool = False
+    types: list[str] = field(default_factory=list)
+    """Some of mail, phone, card, iban, national_id, ip, key; empty for all of them."""
+    names: bool = False
+    """Whether names of persons are replaced too, as far as spaCy finds them; takes the extra `names`."""
+    region: Optional[str] = None
+    """Where phone numbers without a country's, and ids that nothing is said about, are from: `DE`, or several."""
+    patterns: dict[str, str] = field(default_factory=dict)
+    """More of what is replaced, regular expressions by a name of your own: `customer: C-[0-9]{6}`."""
+
+    def __bool__(self) -> bool:
+        """Tell whether it is on: configurations in which it is off are written without it."""
+        return self.enabled
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions, in capitals."""
+        return tuple((self.region or "").upper().replace(",", " ").split())
+
+
+@dataclass
 class Experiment:
     """One resolved configuration: all that a run depends on."""
 
@@ -726,6 +750,7 @@ class Experiment:
     protocol: Protocol = MISSING
     tracking: Tracking = field(default=MISSING, metadata=NO_INFLUENCE)
     runtime: Runtime = MISSING
+    privacy: Privacy = field(default_factory=Privacy, metadata=IF_ANY)
     service: Service = field(default_factory=Service, metadata=NO_INFLUENCE)
     prices: dict[str, Price] = field(default_factory=dict, metadata=NO_INFLUENCE)
     """The price table, by `provider/model`."""

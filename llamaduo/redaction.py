@@ -1,7 +1,7 @@
 """What may be written and printed: no key, no control character, and in any terminal's own letters.
 
 redact("... sk-abc ...")            "... [OPENAI_API_KEY] ...": every key of the environment by its variable's name
-key_in(text)                        what in a text of somebody else's has the shape of a key
+key_in(text), keys_in(text)         what in a text of somebody else's has the shape of a key, one or all
 with plain_output(): ...            whatever is printed is clean, and no terminal's encoding ends a command
 """
 
@@ -218,6 +218,18 @@ def shape_in(text: str) -> str | None:
 def key_in(text: str) -> str | None:
     """Return a key that is in a text; None without one."""
     return next((match[0] for _, match in _found(text)), None)
+
+
+def keys_in(text: str) -> Iterator[tuple[str, re.Match[str]]]:
+    """Yield everything in a text that has a key's shape: what is in every key of that shape, and the key."""
+    for mark in _SHAPES:
+        if mark in text:
+            yield from ((mark, match) for match in _shape(mark).finditer(text))
+
+
+def is_key(mark: str, text: str) -> bool:
+    """Tell whether a text as a whole is a key of a shape that `keys_in` names."""
+    return _shape(mark).fullmatch(text) is not None
 
 
 def without_keys(text: str) -> str:

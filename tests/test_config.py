@@ -106,7 +106,7 @@ CHOSEN_BY_NAME = [file for file in FILES if file not in OF_A_RECIPE]
 
 
 def test_conf_has_as_many_files_as_the_tests_look_at() -> None:
-    assert (len(CHOSEN_BY_NAME), len(OF_A_RECIPE)) == (111, 45)
+    assert (len(CHOSEN_BY_NAME), len(OF_A_RECIPE)) == (113, 45)
 
 
 @pytest.mark.usefixtures("today")
@@ -250,6 +250,7 @@ FILLS_IN_OTHERS = {
 def test_the_fingerprint_changes_with_every_field_that_can_change_a_result(experiment: Experiment) -> None:
     experiment = set_(experiment, "judge.dear", ["pocket_judge"])  # its share means nothing without
     experiment = set_(experiment, "synthesis.candidates", 2)  # as who picks
+    experiment = set_(experiment, "privacy.enabled", True)  # as what is replaced
     before = fingerprint(experiment)
     paths = dict(leaves(experiment))
     assert paths.keys() > WITHOUT_INFLUENCE | FILLS_IN_OTHERS

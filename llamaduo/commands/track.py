@@ -60,7 +60,15 @@ def _sent(run: RunRecord, offline: bool) -> str:
     if run.state.status != "done":
         return f"{run.name}: {run.state.status}, left out: only finished runs are sent."
     answers = int(run.experiment.tracking.answers)
-    count = send(_target(run, offline), _study(run), run.folder, run.config, run.history, answers=answers)
+    count = send(
+        _target(run, offline),
+        _study(run),
+        run.folder,
+        run.config,
+        run.history,
+        answers=answers,
+        privacy=run.experiment.privacy,
+    )
     return f"{run.name}: {_counted(count, 'step')} sent" + ("." if count else ", W&B has them all.")
 
 

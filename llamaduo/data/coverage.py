@@ -28,6 +28,8 @@ from llamaduo.data.unusable import UnusableError, shown
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.files.data_path import named, split_names, split_word
 from llamaduo.pocket.tasks import make_pairs
+from llamaduo.privacy.found import KEY
+from llamaduo.privacy.search import hidden_types
 from llamaduo.records import Example, prompt_id
 
 _NAMED = 3
@@ -40,6 +42,8 @@ def load_coverage(experiment: Experiment) -> CoverageDataset:
     """
     data = experiment.data
     tally = _tally(data)
+    if KEY in hidden_types(experiment.privacy):  # they are not sent
+        data = replace(data, allow_keys=True)
     if data.source is DataSource.pocket:
         dataset = _from_pocket(experiment.task.name, data, tally)
     elif data.source is DataSource.file:

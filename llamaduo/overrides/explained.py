@@ -43,7 +43,7 @@ def _unknown(key: str) -> str:
 def _is_free(key: str) -> bool:
     """Tell whether a key lies where any name may stand."""
     return (
-        key.startswith(("judge.panel.", "infer.server.", "prices."))
+        key.startswith(("judge.panel.", "infer.server.", "prices.", "privacy.patterns."))
         or ".parameters." in key
         or ".headers_env." in key
         or key.endswith(".price")

@@ -22,7 +22,9 @@ from llamaduo.evidence.watch import judges_in_rounds
 from llamaduo.records import Example, Prediction
 from llamaduo.runs.finished import run_folder
 from llamaduo.service import answers
+from llamaduo.service.access import hider_of
 from llamaduo.service.bodies import most_billed, most_tokens
+from llamaduo.service.concealing import concealed
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import Tariff, tariff
 from llamaduo.service.requests import Request
@@ -79,7 +81,9 @@ def count_synthesis(
     if not experiment.synthesis.enabled:
         return
     line = _line(lines, "synthesize", experiment.service_llm, experiment)
-    for number, request, known in _synthesis_requests(experiment, dataset):
+    hider = hider_of(experiment)
+    for number, asked, known in _synthesis_requests(experiment, dataset):
+        request, _ = concealed(asked, hider)
         held = known and (request.key in seen or bool(journal and journal.find(request.key)))
         seen |= {request.key} if known else set()
         line.add((0, 1) if number == 0 else (1,), calls=1, held=int(held), characters=0 if held else request.characters)
@@ -139,6 +143,7 @@ def count_answers(
 
     That is the server that already runs (`infer=endpoint`), and the service LLM where it stands beside the model.
     """
+    hider = hider_of(experiment)
     served = [(answering(experiment, None), _splits(experiment, dataset))]
     if Beside.service_llm in beside(experiment):
         served.append((answering(experiment, Beside.service_llm), _beside_splits(experiment, dataset)))
@@ -148,7 +153,8 @@ def count_answers(
         line = _line(lines, "infer", answers.as_asked(infer.server, infer), experiment)
         for examples, figures, times in splits:
             asked = with_nearest(examples, dataset.train, infer.shots) if times else []
-            for request in answers.requests(asked, infer.server, config=infer, seed=experiment.runtime.seed):
+            for made in answers.requests(asked, infer.server, config=infer, seed=experiment.runtime.seed):
+                request, _ = concealed(made, hider)
                 held = request.key in seen or bool(journal and journal.find(request.key))
                 seen.add(request.key)
                 new = 0 if held else 1
@@ -177,12 +183,14 @@ def count_judging(experiment: Experiment, dataset: CoverageDataset, lines: Lines
     """Count the judgements, as if every answer were as long as its reference."""
     if experiment.judge.kind is not JudgeKind.service:
         return
+    hider = hider_of(experiment)
     splits = _splits(experiment, dataset) + len(beside(experiment)) * _beside_splits(experiment, dataset)
     for name, llm in experiment.judge.panel.items():
         line = _line(lines, "judge", llm, experiment)
         bought = _bought(experiment, llm, journal)
         for examples, figures, times in splits:
-            requests = [judge.request(experiment.judge, _answer(example), name, 0) for example in examples]
+            made = (judge.request(experiment.judge, _answer(example), name, 0) for example in examples)
+            requests = [concealed(request, hider)[0] for request in made]
             each = _answers_seen(experiment, name) * experiment.judge.repeats * times
             calls = len(requests) * each
             held = min(bought, calls)

@@ -2,6 +2,7 @@
 
     results/<study>/<name>-<8 hex>/
       config.yaml environment.json identity.json data.json left_out.jsonl judge_prompt.txt    what it is made with
+      privacy.json placeholders.key                                            with privacy=on: what was replaced
       state.json metrics.jsonl report.html                                     how it goes, and its page
       .lock .checksums.json                                                    who writes, and what files have to be
       iterations/00/        also `start`, before the first; `test`; and who stands beside: `base`, `test_base` ...
@@ -22,6 +23,8 @@ from typing import Any
 
 from llamaduo.files.regular import read_json
 
+PRIVACY, SECRET = "privacy.json", "placeholders.key"
+"""With `privacy=on`: how much was replaced, and the secret that made-up values follow from."""
 CONFIG, ENVIRONMENT, IDENTITY, ACCOUNT, UNUSED, RUBRIC = (
     "config.yaml", "environment.json", "identity.json", "data.json", "left_out.jsonl", "judge_prompt.txt"
 )  # fmt: skip

@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llamaduo.config import Experiment, WandbMode, plain
+from llamaduo.config import Experiment, Privacy, WandbMode, plain
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.files.regular import read_json
 from llamaduo.files.writing import write_text
+from llamaduo.privacy.hiding import Hider
+from llamaduo.privacy.secret import secret_of
 from llamaduo.records import Prediction, Verdict, to_json
 from llamaduo.redaction import redact
 from llamaduo.runs import layout
@@ -53,6 +55,7 @@ class Tracker:
 
     def __init__(self, experiment: Experiment, folder: Path) -> None:
         self._config, self._folder = experiment.tracking, folder
+        self._hider = _hider(experiment.privacy, folder)
         self._steps: list[int] = []
         self._feed: _Feed | None = None
         self.problem: str | None = None
@@ -60,12 +63,14 @@ class Tracker:
         if self._config.wandb is not WandbMode.off:
             offline = self._config.wandb is WandbMode.offline or not os.environ.get(KEY)
             self._target = Target(self._config.project, self._config.entity, offline)
-            self._feed = _Feed(_settings(self._target, experiment.study, folder, plain(experiment)))
+            self._feed = _Feed(
+                _settings(self._target, experiment.study, folder, _hidden(plain(experiment), self._hider))
+            )
 
     def log(self, iteration: Iteration, predictions: Sequence[Prediction], verdicts: Sequence[Verdict]) -> None:
         """Send one iteration and a table of sample answers."""
         if self._feed is not None:
-            answers = _sample_answers(self._config.answers, predictions, verdicts)
+            answers = _hidden(_sample_answers(self._config.answers, predictions, verdicts), self._hider)
             self._feed.put(_Step(iteration.iteration, _metrics(iteration), answers))
             self._steps.append(iteration.iteration)
 
@@ -96,7 +101,14 @@ class Target:
 
 
 def send(
-    target: Target, study: str, folder: Path, config: dict[str, Any], history: Sequence[Iteration], *, answers: int
+    target: Target,
+    study: str,
+    folder: Path,
+    config: dict[str, Any],
+    history: Sequence[Iteration],
+    *,
+    answers: int,
+    privacy: Privacy | None = None,
 ) -> int:
     """Send a finished run's iterations that were not sent before; return how many there were.
 
@@ -106,9 +118,12 @@ def send(
     sent = _Sent(folder, target)
     left = [line for line in history if line.iteration not in sent.steps]
     if left:
-        feed = _Feed(_settings(target, study, folder, config))
+        hider = _hider(privacy, folder)
+        feed = _Feed(_settings(target, study, folder, _hidden(config, hider)))
         for line in left:
-            feed.put(_Step(line.iteration, _metrics(line), _answers_of(folder, line.iteration, answers)))
+            feed.put(
+                _Step(line.iteration, _metrics(line), _hidden(_answers_of(folder, line.iteration, answers), hider))
+            )
         _finish(feed, folder)
         sent.keep([*sent.steps, *(line.iteration for line in left)], None)
     return len(left)
@@ -241,6 +256,20 @@ def _settings(target: Target, study: str, folder: Path, config: dict[str, Any]) 
         "mode": "offline" if target.offline else "online",
         "resume": None if target.offline else "allow",
     }
+
+
+def _hider(privacy: Privacy | None, folder: Path) -> Hider | None:
+    """Return what hides what W&B gets of a run, None with privacy=off."""
+    return Hider(privacy, secret_of(folder, None)) if privacy else None
+
+
+def _hidden(tree: Any, hider: Hider | None) -> Any:
+    """Return a configuration or rows of a table as they may be sent; the user's own patterns stay here."""
+    if hider is None:
+        return tree
+    if isinstance(tree, dict) and tree.get("privacy"):
+        tree = tree | {"privacy": tree["privacy"] | {"patterns": len(tree["privacy"].get("patterns") or {})}}
+    return hider.tree(tree)
 
 
 def _wandb_id(name: str) -> str:

@@ -12,9 +12,15 @@ from pathlib import Path
 
 from llamaduo.config import Beside, Experiment, JudgeKind, ServiceLLM, beside
 from llamaduo.pocket import teacher
+from llamaduo.privacy.hiding import Hider
+from llamaduo.privacy.secret import secret_of
+from llamaduo.privacy.tally import Tally
+from llamaduo.runs import layout
+from llamaduo.runs.folder import write_kept
 from llamaduo.service import loading, transport
 from llamaduo.service.addresses import address, headers
 from llamaduo.service.client import Service
+from llamaduo.service.concealing import Concealing
 from llamaduo.service.journal import Journal, default_path
 from llamaduo.service.prices import tariff
 
@@ -36,6 +42,7 @@ def open_service(experiment: Experiment, folder: Path, llms: Sequence[ServiceLLM
         prices=experiment.prices,
         replay=settings.replay,
         reasks=settings.reasks,
+        concealing=_concealing(experiment, folder),
     )
 
 
@@ -61,3 +68,15 @@ def journal_path(experiment: Experiment) -> Path:
     """Return where the experiment's journal lies."""
     named = experiment.service.journal
     return Path(named).expanduser() if named else default_path()
+
+
+def hider_of(experiment: Experiment, folder: Path | None = None, *, keep: bool = False) -> Hider | None:
+    """Return what hides an experiment's texts, None with privacy=off; `keep` writes a new secret down."""
+    if not experiment.privacy:
+        return None
+    return Hider(experiment.privacy, secret_of(folder, journal_path(experiment).parent, keep=keep))
+
+
+def _concealing(experiment: Experiment, folder: Path) -> Concealing | None:
+    hider = hider_of(experiment, folder, keep=True)
+    return Concealing(hider, Tally(folder / layout.PRIVACY, write_kept)) if hider else None

@@ -48,6 +48,13 @@ class Reply:
     """Thoughts that stood in the text itself, and are no part of it."""
     sender: str = field(default="", compare=False)
     """Which version of litellm made what was sent; empty where that was made here."""
+    as_it_came: str = field(default="", compare=False)
+    """With `privacy=on`, the text with made-up values in it; empty where it is the text."""
+
+    @property
+    def quotable(self) -> str:
+        """What messages may quote of it: the text as it came, or the thoughts where there is none."""
+        return self.as_it_came or self.text or self.aside
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from llamaduo.config import Price
 from llamaduo.errors import ServiceError
 from llamaduo.service.attempts import Caps, Reply
 from llamaduo.service.buying import Buyer
+from llamaduo.service.concealing import Concealing
 from llamaduo.service.journal import Journal
 from llamaduo.service.requests import Again, Answer, Failure, Outcome, Request
 from llamaduo.service.standing_clock import StandingClock
@@ -64,6 +65,7 @@ class Service:
         prices: Mapping[str, Price] | None = None,
         replay: bool = False,
         reasks: int = 0,
+        concealing: Concealing | None = None,
     ) -> None:
         self._journal = journal
         self._run = run
@@ -72,6 +74,8 @@ class Service:
         self._replay = replay
         self.reasks = reasks
         """How often replies that can't be used are asked for besides."""
+        self.concealing = concealing
+        """What keeps real values from being sent, with `privacy=on`."""
         self._runner = asyncio.Runner(loop_factory=StandingClock)
         self._grace_s = _GRACE_S
         self._shared: dict[str, asyncio.Future[Outcome]] = {}
@@ -126,7 +130,12 @@ class Service:
 
     def can_answer(self, request: Request) -> bool:
         """Tell whether a request can be answered at all: in a replay the journal has to hold what came of it."""
-        return not self._replay or bool(self._journal.find(request.key) or self._journal.failure(request.key))
+        key = self.key(request)
+        return not self._replay or bool(self._journal.find(key) or self._journal.failure(key))
+
+    def key(self, request: Request) -> str:
+        """Return the key under which the journal holds what comes of a request: that of what is sent."""
+        return self.concealing.request(request)[0].key if self.concealing else request.key
 
     @contextlib.contextmanager
     def from_the_journal_alone(self) -> Iterator[None]:
@@ -201,6 +210,8 @@ class Service:
             raise
         finally:
             await self._wind_up(tasks)
+            if self.concealing:
+                self.concealing.tally.keep()
 
     async def _wind_up(self, tasks: set[asyncio.Task[Any]]) -> None:
         """Send nothing more, and wait a while for what is sent: it is paid for."""
@@ -220,12 +231,19 @@ class Service:
         asked = request
         before: tuple[Reply, ...] = ()
         while True:
-            outcome = await self._outcome(asked)
+            outcome = await self._concealed(asked)
             following = again(asked, outcome)
             if following is None:
                 return Answer(request, dataclasses.replace(outcome, before=before))
             before = (*before, outcome) if isinstance(outcome, Reply) else before
             asked = following
+
+    async def _concealed(self, request: Request) -> Outcome:
+        """Return the outcome of a request, of which nothing is sent that has to stay here."""
+        if self.concealing is None:
+            return await self._outcome(request)
+        sent, hidden = self.concealing.request(request)
+        return self.concealing.outcome(await self._outcome(sent), hidden)
 
     async def _outcome(self, request: Request) -> Outcome:
         """Return the outcome of a request, which is shared by all that ask the same at the same time."""

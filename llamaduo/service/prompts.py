@@ -105,7 +105,7 @@ def text_hash(template: str) -> str:
     return hashlib.sha256(template.encode()).hexdigest()[:16]
 
 
-def _mark(*texts: str) -> str:
+def mark_of(*texts: str) -> str:
     """Return a mark of 16 hex digits that occurs in none of the texts; the same texts give the same mark."""
     digest = hashlib.sha256("\0".join(texts).encode(errors="surrogatepass")).hexdigest()
     while any(digest[:16] in text for text in texts):
@@ -136,7 +136,7 @@ def _own(path: str, _stamp: tuple[int, int]) -> str:
 
 def judge_prompt(variant: str, *, instruction: str, reference: str, candidate: str, template: str | None = None) -> str:
     """Return the judge prompt of a variant for one answer; `template` is its text where that is at hand already."""
-    mark = _mark(instruction, reference, candidate)
+    mark = mark_of(instruction, reference, candidate)
     return Template(template or judge_template(variant)).substitute(
         mark=mark, instruction=instruction, reference=reference, candidate=candidate
     )
@@ -156,7 +156,7 @@ def synthesis_prompt(
     The task's description stands in the topic's place; without either it names none. The paper's prompt names no
     count: how many pairs come back is the model's choice.
     """
-    mark, text = _mark(instruction, response), _template(f"synthesis_{variant}")
+    mark, text = mark_of(instruction, response), _template(f"synthesis_{variant}")
     if description:
         text = text.replace(_TOPIC, _DESCRIPTION)
     elif not topic:
@@ -173,7 +173,7 @@ def synthesis_prompt(
 
 def pick_prompt(instruction: str, answers: Sequence[str]) -> str:
     """Return the prompt that asks which of several answers is the best; they are numbered from 1."""
-    mark = _mark(instruction, *answers)
+    mark = mark_of(instruction, *answers)
     fenced = [f"<<{mark} answer_{number}\n{text}\n{mark}>>" for number, text in enumerate(answers, 1)]
     return Template(_template("pick")).substitute(
         mark=mark, instruction=instruction, count=len(answers), answers="\n\n".join(fenced)
@@ -185,7 +185,7 @@ def correction_prompt(*, instruction: str, candidate: str, reference: str | None
 
     Without a reference it shows none. Its reply is read with `replies.read_response`.
     """
-    mark, text = _mark(instruction, candidate, reference or ""), _template("correct")
+    mark, text = mark_of(instruction, candidate, reference or ""), _template("correct")
     if reference is None:
         text = text.replace(_REFERENCE, "")
     return Template(text).substitute(mark=mark, instruction=instruction, candidate=candidate, reference=reference)

@@ -96,9 +96,7 @@ def refuse_unanswered(predictions: Sequence[Prediction], troubles: Sequence[Outc
     reasons = unanswered(predictions)
     if reasons.total() > limit * len(predictions):
         failures = [one.message for one in troubles if isinstance(one, Failure)]
-        replies = [
-            Told("It", "infer.server", one.text or one.aside) for one in troubles if not isinstance(one, Failure)
-        ]
+        replies = [Told("It", "infer.server", one.quotable) for one in troubles if not isinstance(one, Failure)]
         told, last = replies[0] if replies else None, failures[-1] if failures else None
         raise ServiceError(of_server(reasons, len(predictions), limit=limit, told=told, failure=last))
 

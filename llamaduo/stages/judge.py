@@ -130,7 +130,7 @@ def _unreadable(verdicts: Sequence[Verdict], service: Service | None) -> Told | 
     for verdict in verdicts:
         stored = service.stored(verdict.request) if service and verdict.request else None
         if verdict.unscored and stored:
-            return Told(verdict.judge, f"judge.panel.{verdict.judge}", stored.text or stored.aside)
+            return Told(verdict.judge, f"judge.panel.{verdict.judge}", stored.quotable)
     return None
 
 
@@ -173,7 +173,7 @@ def _refuse_another_scale(found: dict[int, tuple[Verdict, Outcome | None]], call
         if top is not None:
             outcome = found[places[0]][1]
             low, high = min(map(min, scores)), max(map(max, scores))
-            shown = quoted(outcome.text if isinstance(outcome, Reply) else "")
+            shown = quoted(outcome.quotable if isinstance(outcome, Reply) else "")
             raise ServiceError(
                 f"{name} seems to score on a scale up to {top}, not on the one from 0 to 100: its {len(scores)} "
                 f"verdicts give {low:g} to {high:g}. It replied: {shown}. "

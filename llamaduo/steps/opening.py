@@ -25,6 +25,7 @@ from llamaduo.runs.layout import ACCOUNT, UNUSED
 from llamaduo.runs.state import Iteration, RunState
 from llamaduo.runs.tracking import Tracker
 from llamaduo.service.access import asked_llms, open_service
+from llamaduo.service.concealing import texts_of
 from llamaduo.service.trusted import trusted
 from llamaduo.stages.check import check
 from llamaduo.stages.infer import odd_stops
@@ -72,6 +73,13 @@ class OpenRun:
         self._beside: dict[tuple[str, str], list[Verdict]] = {}
         """Verdicts on those that are judged beside the iterations, by name and split."""
         self._beside_usd = 0.0
+        if self._service and (concealing := self._service.concealing):
+            rows = (*self.dataset.train, *self.dataset.dev, *self.dataset.test)
+            concealing.tally.count_rows((texts_of(row) for row in rows), concealing.hider)
+            if keys := concealing.tally.rows.get("key"):
+                self._outlook_told.append(
+                    f"{keys['rows']} rows hold a key: it is not sent, and the model may learn it."
+                )
         folder.tell = display.note
         if self._service:
             folder.mending = self._service.from_the_journal_alone

@@ -109,10 +109,10 @@ def synthesize(
     def another(made: Request) -> Request:
         """Return the same once more; its reply is read as the first one's."""
         again = replace(made, repeat=made.repeat + _ANOTHER)
-        by_key[again.key] = by_key[made.key]
+        by_key[service.key(again)] = by_key[service.key(made)]
         return again
 
-    by_key = {one.request.key: one for one in asked}
+    by_key = {service.key(one.request): one for one in asked}
     again = again_if(
         lambda reply: not strategy.read(by_key[reply.key], reply)[0],
         another,
@@ -135,7 +135,7 @@ def synthesize(
         raise ServiceError(_why_fruitless(name, fruitless))
     if replies := [one for one in fruitless if isinstance(one, Reply)]:
         reasons = counted(Counter(map(_why, replies)))
-        shown = quoted(replies[0].text)
+        shown = quoted(replies[0].as_it_came or replies[0].text)
         note(f"{len(replies)} of {len(asked)} replies of {name} hold no pair ({reasons}); one of them: {shown}.")
     paid = [reply for one in outcomes for reply in (*one.before, one) if isinstance(reply, Reply)]
     cost = sum((reply.cost_usd for reply in paid), 0.0)
@@ -157,6 +157,6 @@ def _why_fruitless(name: str, outcomes: Sequence[Outcome]) -> str:
         name,
         asked=len(outcomes),
         reasons=Counter(map(_why, outcomes)),
-        told=Told(name, "service_llm", replies[0].text or replies[0].aside) if replies else None,
+        told=Told(name, "service_llm", replies[0].quotable) if replies else None,
         failure=failures[-1] if failures else None,
     )

@@ -158,6 +158,9 @@ def _derive(
     """Run the loop on the artifacts that are kept; return the derived run's folder."""
     folder = run_folder(experiment)
     _copy(record.folder, folder, kept)
+    if experiment.privacy and (record.folder / layout.SECRET).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(record.folder / layout.SECRET, folder / layout.SECRET)
     with contextlib.suppress(_NothingStoredError):
         run(
             experiment,

@@ -27,6 +27,7 @@ REPLIES = "replies.jsonl"
 RUN_FILES = (
     layout.CONFIG, layout.ENVIRONMENT, layout.IDENTITY, layout.STATE, layout.METRICS, layout.RUBRIC, layout.ACCOUNT,
     layout.UNUSED,
+    layout.PRIVACY, layout.SECRET,
 )  # fmt: skip
 """What is archived of a run besides its artifacts."""
 ARTIFACTS = (

@@ -86,7 +86,7 @@ def test_a_text_that_holds_the_first_choice_of_its_own_mark_gets_the_next(monkey
             return next(digests)
 
     monkeypatch.setattr(prompts.hashlib, "sha256", lambda _: Digest())
-    assert prompts._mark("one aaaaaaaaaaaaaaaa", "two bbbbbbbbbbbbbbbb") == "cccccccccccccccc"
+    assert prompts.mark_of("one aaaaaaaaaaaaaaaa", "two bbbbbbbbbbbbbbbb") == "cccccccccccccccc"
 
 
 def test_the_same_texts_give_the_same_prompt() -> None:

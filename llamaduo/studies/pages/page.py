@@ -24,6 +24,7 @@ from llamaduo.config import Beside, Judge
 from llamaduo.display import pocket_note
 from llamaduo.errors import InputError
 from llamaduo.files.writing import write_text
+from llamaduo.privacy.tally import lines
 from llamaduo.redaction import complain, redact
 from llamaduo.runs import layout
 from llamaduo.runs.layout import ACCOUNT, REPORT, TEST
@@ -75,7 +76,7 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
     values = (
         _told(run, scores, study.row(run.name) if study else None)
         | spent
-        | {"sections": sections, "up": up, "account": account}
+        | {"sections": sections, "up": up, "account": account, "privacy": lines(run.folder / layout.PRIVACY)}
     )
     return rendered("run.html", ("page.js", "answers.js", "explorer.js"), values)
 
