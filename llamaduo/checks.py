@@ -13,7 +13,6 @@ from llamaduo.config import (
     Backend,
     Beside,
     Curation,
-    CurationFilter,
     DataSource,
     Experiment,
     GateAgainst,
@@ -207,10 +206,9 @@ def _tier_problems(experiment: Experiment) -> list[str]:
 
 
 def _curation_problems(curation: Curation) -> list[str]:
-    if curation.filters and CurationFilter.contamination not in curation.filters:
-        named = ",".join(one.value for one in curation.filters)
-        return [f"curation.filters=[{named}]: add contamination, so that nothing of dev or test is trained on."]
-    return []
+    """Return what is named as a language and has no such code."""
+    odd = [name for name in curation.languages if not re.fullmatch(r"[A-Za-z]{2,3}(?:[-_]\w+)?", name)]
+    return [f"curation.languages: {name!r} is no language code; write it as in ISO 639, such as de." for name in odd]
 
 
 def _loop_problems(experiment: Experiment) -> list[str]:

@@ -108,12 +108,24 @@ class DataSource(Enum):
 class CurationFilter(Enum):
     """The filters of `llamaduo/curation/`, a file each; `order.py` there declares their order."""
 
+    secrets = "secrets"
+    """What holds something with a key's shape."""
+    shape = "shape"
+    """What is too short or too long, cut, repeats itself or its prompt, or has leftovers of a prompt's form."""
+    refusals = "refusals"
+    """What declines to answer, or speaks of itself as an AI."""
+    labels = "labels"
+    """What is none of the labels with which coverage answers."""
+    language = "language"
+    """What is in a language that coverage hasn't."""
     contamination = "contamination"
     """What is like a dev or test row, or holds one."""
     exact = "exact"
     """What is the same as a training row."""
     near = "near"
     """What is much like a training row."""
+    code = "code"
+    """What has code that doesn't parse."""
 
 
 class Quantization(Enum):
@@ -552,7 +564,23 @@ class Curation:
     of such a prompt or response, in runs of eight words."""
     filters: list[CurationFilter] = field(default_factory=list, metadata=IF_ANY)
     """Which filters are asked, in their own declared order whatever the order here; none named is contamination and
-    near. Where filters are named, one that takes every row ends the run, and `curation.json` tells what each saw."""
+    near, and contamination is asked whatever is named. Where filters are named, one that takes every row ends the run,
+    and `curation.json` tells what each saw."""
+    usual: float = field(default=0.0, metadata=IF_ANY | within(0, 1))
+    """What more than this share of the coverage rows has is no fault for `shape` and `refusals`, and a language that so
+    many have is one of theirs; 0 is 2%."""
+    length_factor: float = field(default=0.0, metadata=IF_ANY | at_least(0))
+    """For `shape`: how many times longer than coverage's longest responses, or shorter than its shortest, a response
+    may be (the longest and shortest hundredth left out); 0 is 4."""
+    languages: list[str] = field(default_factory=list, metadata=IF_ANY)
+    """For `language`: the allowed ones as ISO 639 codes, such as `de`; none named are those of the coverage rows."""
+    language_score: float = field(default=0.0, metadata=IF_ANY | within(0, 1))
+    """For `language`: the model's score below which a text passes; 0 is 0.7."""
+    labels: list[str] = field(default_factory=list, metadata=IF_ANY)
+    """For `labels`: what a response may be besides what coverage rows answer; with named ones all have to be one."""
+    parses: float = field(default=0.0, metadata=IF_ANY | within(0, 1))
+    """For `code`: the share of the coverage rows' code in a language that has to parse before new code in it has to;
+    0 is 0.8."""
 
 
 @dataclass

@@ -18,6 +18,7 @@ import pytest
 from fakes import JUDGED_BY_SCRIPT, SMALL, quick_infer, quick_stages, quick_train, quiet, rows_of, script_judge, verdict
 
 from llamaduo.config import Experiment
+from llamaduo.curation.order import ORDER
 from llamaduo.data.coverage import load_coverage
 from llamaduo.display import Display
 from llamaduo.errors import ConfigError, CurationError, InputError, ServiceError
@@ -92,7 +93,7 @@ class TestStopping:
         assert said.startswith("curation left none of ")
         assert "that reached the filter contamination were removed by it (" in said
         assert said.count(" matches ") == 3
-        assert "If they are good rows, set curation.contamination_jaccard higher, or leave contamination out" in said
+        assert "If they are good rows, set curation.contamination_jaccard higher; if not, look" in said
 
     def test_named_filters_tell_what_each_of_them_saw(self, compose_experiment: Compose) -> None:
         by_rows({0: 20, 16: 60, 32: 95})
@@ -108,6 +109,21 @@ class TestStopping:
         assert (run_folder(named) / "iterations/00/synthetic.jsonl").read_bytes() == (
             run_folder(unnamed) / "iterations/00/synthetic.jsonl"
         ).read_bytes()
+
+    @pytest.mark.parametrize(
+        ("named", "asked"),
+        [
+            ("curation.filters=[near,shape]", ["shape", "contamination", "near"]),
+            ("curation=strict", [one.name.value for one in ORDER]),
+        ],
+    )
+    def test_filters_are_named_in_a_command(self, named: str, asked: list[str], compose_experiment: Compose) -> None:
+        by_rows({0: 20, 16: 60, 32: 95})
+        experiment = compose_experiment(*SCRIPTED, named)
+        run(experiment, display=quiet())
+        told = json.loads((run_folder(experiment) / "iterations/00/curation.json").read_text())
+        assert [report["name"] for report in told["filters"]] == asked
+        assert told["filters"][-1]["rows_out"] == told["kept"] > 0
 
     def test_what_curation_takes_is_said_before_more_is_bought(
         self, compose_experiment: Compose, monkeypatch: pytest.MonkeyPatch

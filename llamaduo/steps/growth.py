@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
-from llamaduo.config import Experiment, Growth, Pick, ServiceLLM, Synthesis, plain
+from llamaduo.config import CurationFilter, Experiment, Growth, Pick, ServiceLLM, Synthesis, plain
 from llamaduo.curation.curate import Curated, Curator, Report
 from llamaduo.curation.order import ORDER, chosen, reasons_told
 from llamaduo.data.dataset import CoverageDataset
@@ -267,6 +267,8 @@ def refuse_none(curated: Curated, enough: int) -> None:
         return
     last = next(report for report in reversed(curated.reports) if report.rows_in)
     mend = next(one.reason.mend for one in ORDER if one.name.value == last.name)
+    always = last.name == CurationFilter.contamination.value
+    left_out = "" if always else f", or leave {last.name} out of curation.filters"
     before = "".join(f" {report.rows_in - report.rows_out:,} by {report.name}," for report in curated.reports
                      if report is not last and report.rows_in > report.rows_out)  # fmt: skip
     why = ", ".join(f"{count:,} {why}" for why, count in last.reasons.items())
@@ -274,8 +276,8 @@ def refuse_none(curated: Curated, enough: int) -> None:
     raise CurationError(
         f"curation left none of {len(curated.removed):,} rows:{before} all {last.rows_in:,} that reached the filter "
         f"{last.name} were removed by it ({why}), such as {shown}.\n"
-        f"If they are good rows, {mend}, or leave {last.name} out of curation.filters; if not, look at what "
-        "service_llm was asked for. The replies stay in the journal and cost nothing again."
+        f"If they are good rows, {mend}{left_out}; if not, look at what service_llm was "
+        "asked for. The replies stay in the journal and cost nothing again."
     )
 
 
