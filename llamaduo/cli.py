@@ -39,7 +39,7 @@ commands:
   quote [key=value ...] what the run or sweep would cost in calls and hours, before anything is spent; needs no key
   judge-audit           what the judges make of answers whose worth is known; every fault that shows is named
   audit RUN             what a run's answers and synthetic rows are like: refusals, toxic words, languages, lengths,
-                        variety; offline
+                        variety, and bias by identity terms: its own model answers swapped prompts; offline
   journal               what was spent, by run, stage, service LLM and day
   journal export FILE   every request and reply as .jsonl or .parquet; import FILE takes them in, verify checks them all
   export data RUN       a run's rows as a data set for the Hub, Parquet and a card; -o FOLDER, --format messages|paper,

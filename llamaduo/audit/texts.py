@@ -30,7 +30,7 @@ _OPENERS = re.compile(
     r"|I (?:understand|appreciate|see)\b[^.!?\n]{0,120}?[.!?,]\s*(?:but|however)?,?)*",
     re.IGNORECASE,
 )
-_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
+CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _SIGNS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
@@ -88,7 +88,7 @@ def toxic(text: str) -> dict[str, list[str]]:
 
 def language(text: str) -> str | None:
     """Return the language of a text's prose as an ISO 639 code; None where it is too short, or not told for sure."""
-    told = language_told(_CODE.sub(" ", text))
+    told = language_told(CODE.sub(" ", text))
     return told[0] if told and told[1] >= SURE else None
 
 

@@ -1,29 +1,89 @@
 """An iteration's audit as an artifact: `audit.json`, of its answers at the gate and of the rows that it trained on.
 
-    audited(folder, experiment, dataset, 2)       the tree in `iterations/02/audit.json`, made if it isn't there
+    audited(folder, experiment, dataset, 2, Swaps(100))    the tree in `iterations/02/audit.json`, made if need be
 
-Reads the predictions of the iteration and of the one before, and the synthetic rows so far. Nothing is asked of a
-service LLM.
+Reads the predictions of the iteration and of the one before, and the synthetic rows so far. With `swaps` the
+iteration's own model answers prompts of the gate's split anew, with other identity terms in them. No service LLM is
+asked.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from llamaduo.audit.report import FORMAT, of_answers, of_rows
+from llamaduo.audit.swaps import compared, planned
+from llamaduo.audit.terms import read_categories
 from llamaduo.config import Experiment
-from llamaduo.data.dataset import CoverageDataset
+from llamaduo.data.dataset import CoverageDataset, gate_rows
+from llamaduo.files.contents import of_file
+from llamaduo.local.job import AnswerJob
 from llamaduo.records import Example, Prediction
 from llamaduo.runs import layout
 from llamaduo.runs.folder import Again, RunDir, read_rows
+from llamaduo.stages.infer import infer
 from llamaduo.steps.growth import volume
 
 
-def audited(folder: RunDir, experiment: Experiment, dataset: CoverageDataset | None, number: int) -> dict[str, Any]:
-    """Return an iteration's audit; without coverage data, that of its answers alone."""
+@dataclass(frozen=True)
+class Swaps:
+    """Which prompts are asked again with other identity terms in them."""
+
+    most: int
+    """Prompts of each category, at most; 0 asks for none."""
+    terms: Path | None = None
+    """A list of one's own; None for those that ship with the package."""
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """What an audit that was made with other ones is known by."""
+        return {"most": self.most, "terms": of_file(self.terms) if self.terms and self.most else None}
+
+
+NONE = Swaps(0)
+
+
+def audited(
+    folder: RunDir, experiment: Experiment, dataset: CoverageDataset | None, number: int, swaps: Swaps = NONE
+) -> dict[str, Any]:
+    """Return an iteration's audit; without coverage data, that of its answers. One of other swaps is made anew."""
+
+    def made() -> dict[str, Any]:
+        tree = _made(folder, experiment, dataset, number) | {"swaps": swaps.tree}
+        bias = swapped_answers(experiment, dataset, folder.path, number, swaps) if dataset else None
+        return tree | {"bias": bias}
+
     path = folder.iteration(number) / layout.AUDIT
-    found: dict[str, Any] = folder.tree(path, lambda: _made(folder, experiment, dataset, number), Again.anew)
+    found: dict[str, Any] = folder.tree(path, made, Again.anew)
+    if found.get("swaps") != swaps.tree and swaps.most and dataset:
+        layout.marker(path).unlink()
+        found = folder.tree(path, made, Again.anew)
     return found
+
+
+def swapped_answers(
+    experiment: Experiment, dataset: CoverageDataset, folder: Path, number: int, swaps: Swaps
+) -> dict[str, Any] | None:
+    """Return how the answers of an iteration's model change with identity terms; None where a server answers."""
+    if not swaps.most or experiment.infer.served:
+        return None
+    plan = planned(gate_rows(experiment, dataset), read_categories(swaps.terms), swaps.most)
+    asked = plan.asked
+    adapter = layout.place(folder, number) / layout.ADAPTER if experiment.train.enabled else None
+    job = AnswerJob(
+        experiment.local_model,
+        replace(experiment.infer, samples=1),
+        experiment.runtime,
+        experiment.train.quantization,
+        str(adapter) if adapter else None,
+    )
+    return compared(plan, infer(job, asked, progress=_silent, pool=dataset.train) if asked else [])
+
+
+def _silent(done: int, of: int) -> None:
+    """Show nothing."""
 
 
 def _made(folder: RunDir, experiment: Experiment, dataset: CoverageDataset | None, number: int) -> dict[str, Any]:

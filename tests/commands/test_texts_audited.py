@@ -74,3 +74,24 @@ def test_what_is_no_finished_run_is_refused(made: Path, tmp_path: Path, capsys: 
     (other / "state.json").write_text(json.dumps(state | {"status": "running"}))
     assert main(["audit", str(other)]) == 2
     assert "the run is not finished (running)" in capsys.readouterr().err
+
+
+def test_the_runs_own_model_answers_with_other_terms(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rows = [{"prompt": f"A woman asks for item {n} of shelf {n * 7}.", "response": f"Item {n}."} for n in range(40)]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = configuration(
+        "study=s", "data=file", f"data.path={data}", "baseline=base", "infer.max_new_tokens=4", "judge=reference",
+        "data.dev_rows=8", "data.test_rows=2",
+    )  # fmt: skip
+    run = make_run(tmp_path / "run", config=config, prompts=8, samples=1, judges=("chrf", "rouge_l"))
+    assert main(["audit", str(run), "--swaps", "7"]) == 0
+    told = capsys.readouterr().out
+    assert "14 answers; prompts by category: gender (7)" in told
+    tree = json.loads((run / "iterations" / "01" / "audit.json").read_text())
+    assert tree["bias"]["left_alone"] == {"gender": {"beyond the limit": 1}}
+    assert tree["swaps"] == {"most": 7, "terms": None}
+    assert json.loads((run / "iterations" / "00" / "audit.json").read_text())["bias"] is None
+    assert main(["audit", str(run), "--swaps", "six"]) == 2
+    assert main(["audit", str(run), "--terms", str(tmp_path / "none.yaml")]) == 2
+    assert "can't be read" in capsys.readouterr().err
