@@ -17,8 +17,8 @@ from llamaduo.curation.filters import Filter, Found, Known, Reason, usual
 from llamaduo.records import Example
 
 _AI = re.compile(
-    r"\W*(?:sorry\W+|certainly\W+|i'm sorry\W+|i apologi[sz]e\W+)?(?:but\W+)?(?:"
-    r"as an? (?:large |artificial |helpful )?(?:ai|llm|language model|intelligence)\b"
+    r"as an? (?:large |artificial |helpful )?(?:ai|llm|language model|intelligence)"
+    r"(?: (?:language model|model|assistant|system|chatbot))?(?:\s*[,.;:]|\s+i\b)"
     r"|(?:(?:as|since) )?i(?:'m| am) (?:just |only )?an? (?:ai|large language model|language model)\b"
     r"|(?:as of )?my (?:last |latest )?(?:knowledge|training)(?: data)?(?: cut-?off| update)"
     r"|as of my last (?:\w+ )?update"
@@ -33,9 +33,22 @@ _AI = re.compile(
     r"|(?:作为|作為)(?:一个|一個|一名)?(?:ai|人工智能|语言模型|大型语言模型)"
     r"|(?:ai|私はai)(?:言語モデル)?(?:として|なので|です)"
     r"|ai (?:언어 ?모델)?로서"
-    r")",
+    r"|i(?:'m| am) not comfortable (?:with|answering|providing|helping|writing|discussing|sharing)\b"
+    r"|i (?:do not|don't) have (?:the (?:ability|capability) to|access to (?:real|current|the internet)"
+    r"|personal (?:opinions|feelings|experiences|beliefs))",
     re.IGNORECASE,
 )
+_REGRET = re.compile(
+    r"\W*(?:(?:i(?:'m| am) )?(?:so |very |really )?sorry|i apologi[sz]e|my apologies|apologies|certainly)\W+"
+    r"(?:but\W+)?",
+    re.IGNORECASE,
+)
+_POLICY = re.compile(
+    r"[^.!?\n]{0,60}\bwe (?:can't|cannot|can not|are unable to|won't|will not)\b"
+    r"(?! (?:help|assist|answer|comply|fulfil))",
+    re.IGNORECASE,
+)
+"""What a company says of itself, and an answer."""
 _QUOTED = "\"'\u201c\u2018\u00ab\u201e>`"
 _ASKED_FOR = re.compile(r"\b(?:sorry|apolog\w+|declin\w+|refus\w+|reject\w+|as an ai)\b", re.IGNORECASE)
 
@@ -67,10 +80,11 @@ _HEAD = 160
 
 def refusals(row: Example) -> Iterator[str]:
     """Yield how a row's response declines."""
-    response = row.response.lstrip()
-    if response.startswith(tuple(_QUOTED)):
+    response = row.response.replace("\u2019", "'").lstrip()
+    if response.startswith(tuple(_QUOTED)) or _POLICY.match(response):
         return
-    if refuses(response):
+    behind = _REGRET.sub("", response, count=1) if _REGRET.match(response) else response
+    if refuses(response) or refuses(behind):
         yield "it declines"
-    elif _AI.match(response.replace("\u2019", "'")):
+    elif _AI.match(behind):
         yield "it speaks as an AI"

@@ -103,11 +103,16 @@ def faults(row: Example) -> Iterator[str]:
     elif not any(mark.isalnum() or ord(mark) > _ASCII for mark in response):
         yield "a response without a word"
     asked, said = words(prompt), words(response)
-    if asked and asked == said:
+    if asked and _without_stop(asked) == _without_stop(said):
         yield "a response that is its prompt"
     elif len(asked) >= _ECHO and asked == said[: len(asked)]:
         yield "a response that repeats its prompt"
     yield from _leftovers(prompt, response)
+
+
+def _without_stop(row: list[str]) -> list[str]:
+    """Return words without a sign at their end, unless that is all there is."""
+    return row[:-1] if len(row) > 1 and not row[-1].isalnum() else row
 
 
 def _leftovers(prompt: str, response: str) -> Iterator[str]:

@@ -48,6 +48,10 @@ def test_no_other_filter_shows_a_key() -> None:
         "As an AI language model, I have no favourite food, but many people like pizza.",
         "I'm just an AI, so I have never been there.",
         "As of my last update in 2023, the tower was open.",
+        "I apologize, but I cannot fulfill this request.",
+        "Sorry, but I'm not able to help with this one.",
+        "I’m sorry, but as an AI assistant I have no opinion.",  # noqa: RUF001
+        "I'm not comfortable answering that.",
         "Als KI-Sprachmodell habe ich keine Meinung.",
         "Es tut mir leid, aber dabei kann ich nicht helfen.",
         "Je suis désolé, mais je ne peux pas vous aider.",
@@ -74,6 +78,8 @@ def test_a_refusal_goes_in_many_languages(response: str) -> None:
         ("What is AI?", "AI is the study of machines that act as if they could think."),
         ("How can I sort a list?", "As an aid, take `sorted`."),
         ("Write a line in which a robot declines.", "I'm sorry, but I can't do that, Dave."),
+        ("Can I send it back?", "I'm sorry, but we can't offer refunds after 30 days."),
+        ("Who should read it?", "As an AI engineer, you should."),
         ("Where is it?", "As in airports, at the entrance."),
     ],
 )

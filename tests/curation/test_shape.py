@@ -37,6 +37,7 @@ def taken(new: Example, known: list[Example] | None = None, **config: float) -> 
         (ASK, " \ufeff\t", "an empty response"),
         (ASK, "...", "a response without a word"),
         (ASK, f" {ASK.upper()}\n", "a response that is its prompt"),
+        (ASK, "How do I list the files of a folder", "a response that is its prompt"),
         (ASK, f"{ASK} Type ls.", "a response that repeats its prompt"),
         (ASK, "Type this:\n```sh\nls\n", "an open code fence"),
         (ASK, "1. Type:\n   ```sh\n   ls\n   ```\n2. Then:\n   ```sh\n   cd", "an open code fence"),
@@ -70,7 +71,7 @@ def test_what_went_wrong_is_seen(prompt: str, response: str, why: str) -> None:
 @pytest.mark.parametrize(
     ("prompt", "response"),
     [
-        ("👍?", "👍"),
+        ("Which one, 👍 or 👎?", "👍"),
         ("Which sign?", "東京"),
         ("Say yes.", "Yes."),
         ("What is a hinge?", "A hinge joins two things."),
@@ -85,14 +86,12 @@ def test_what_went_wrong_is_seen(prompt: str, response: str, why: str) -> None:
         (ASK, "x = [1, 2, 3]\ny = x[your_index]"),
         (ASK, '{"files": ["a.txt", "b.txt"]}'),
         (ASK, '{"a": 1}\n{"a": 2}'),
-        (ASK, 'He said "ls {x}"}'.replace("}", ")")),
         ("What does [Your Name] stand for?", "You write your own in place of [Your Name]."),
         ("Print lines.", 'print("a\\nb\\nc\\nd")\nprint("e")'),
         (ASK, "| a | b |\n| --- | --- |\n" + "| 0 | 0 |\n" * 20),
         (ASK, "```\n" + "x = 1\n" * 40 + "```"),
         (ASK, "la la la la la la la la"),
-        (ASK, "-" * 80),
-    ][:-1],
+    ],
 )
 def test_what_people_write_stays(prompt: str, response: str) -> None:
     assert taken(example(prompt, response)) == ""
