@@ -37,6 +37,7 @@ commands:
   run [key=value ...]   run one experiment; without arguments the offline pocket profile, in about two minutes
                         -m sweeps over key=a,b, -cd DIR -cn NAME runs a study's YAML, --cfg job shows the configuration
   quote [key=value ...] what the run or sweep would cost in calls and hours, before anything is spent; needs no key
+  import FILE... [-o OUT]  API logs and other data, read by what is in them, become a data set for data.path
   judge-audit           what the judges make of answers whose worth is known; every fault that shows is named
   audit RUN             what a run's answers and synthetic rows are like: refusals, toxic words, languages, lengths,
                         variety, and bias by identity terms: its own model answers swapped prompts; offline
@@ -64,6 +65,7 @@ examples:
   llamaduo run -m launch=joblib hydra.launcher.n_jobs=2 task=classification,coding
   llamaduo status results/runs
   llamaduo run data=file data.path=pairs.jsonl judge=reference synthesis=none
+  llamaduo import logs/*.jsonl.gz -o pairs.jsonl
   llamaduo quote preset=service task=coding judge.repeats=10
   llamaduo judge-audit judge=today_panel preset=service --labels scored.csv
   llamaduo journal export study.parquet service.journal=study.sqlite
@@ -72,6 +74,7 @@ examples:
 COMMANDS = (
     "run",
     "quote",
+    "import",
     "judge-audit",
     "audit",
     "journal",
@@ -84,8 +87,10 @@ COMMANDS = (
     "doctor",
 )
 """Each is a module of `commands/`."""
+_MODULES = {"import": "importing"}
+"""Names that are none for a module."""
 _ASKS_FOR_HELP = ("-h", "--help")
-_HAVE_USAGE = ("judge-audit", "audit", "journal", "export", "privacy", "verify")
+_HAVE_USAGE = ("import", "judge-audit", "audit", "journal", "export", "privacy", "verify")
 """Commands with a USAGE of their own, more than a line of HELP."""
 
 
@@ -172,7 +177,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     redact_logs()
-    module = import_module(f"llamaduo.commands.{command.replace('-', '_')}")
+    module = import_module(f"llamaduo.commands.{_MODULES.get(command, command.replace('-', '_'))}")
     if command in _HAVE_USAGE and {*_ASKS_FOR_HELP} & {*rest}:
         print(module.USAGE)
         return 0

@@ -53,10 +53,23 @@ def from_json(kind: type[Record], line: str) -> Record:
     return kind(**values)
 
 
-def prompt_id(messages: tuple[Mapping[str, str], ...]) -> str:
-    """Return the identity of a prompt: 16 hex digits over its roles and texts, white space folded."""
+def prompt_id(messages: tuple[Mapping[str, Any], ...]) -> str:
+    """Return the identity of a prompt: 16 hex digits over its roles, texts and calls of tools, white space folded."""
     folded = [[message["role"], " ".join(message["content"].split())] for message in messages]
+    folded += [["calls", turn_text(message)] for message in messages if message.get("tool_calls")]
     return hashlib.sha256(json.dumps(folded, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def with_calls(text: str, calls: Sequence[Mapping[str, Any]]) -> str:
+    """Return a turn's text with the tools that it calls behind it, as a judge and a person see them."""
+    made = [(json.dumps(one["function"]["name"], ensure_ascii=False), one["function"]["arguments"]) for one in calls]
+    shown = [f'<tool_call>{{"name": {name}, "arguments": {arguments}}}</tool_call>' for name, arguments in made]
+    return "\n".join([text, *shown] if text else shown) if shown else text
+
+
+def turn_text(turn: Mapping[str, Any]) -> str:
+    """Return all that a turn says: its text, and the tools that it calls."""
+    return with_calls(turn["content"], turn.get("tool_calls") or ())
 
 
 COVERAGE = "coverage"
@@ -71,8 +84,9 @@ class Example:
 
     prompt_id: str
     """Identity of the prompt; equal prompts have equal ids."""
-    messages: tuple[dict[str, str], ...]
-    """The prompt: `{"role", "content"}` turns that end with the user's."""
+    messages: tuple[dict[str, Any], ...]
+    """The prompt: `{"role", "content"}` turns that end with the user's, or with a tool's reply (`tool_call_id`); an
+    assistant's that calls tools has `tool_calls`."""
     response: str
     """The response that the service LLM, or a person, gave."""
     generator: str = COVERAGE
@@ -84,13 +98,30 @@ class Example:
     none."""
     kind: str | None = field(default=None, metadata=IF_ANY)
     """`correction` of a pair whose prompt is a training row's: another right answer to it."""
+    calls: tuple[dict[str, Any], ...] = field(default=(), metadata=IF_ANY)
+    """The tools that the response calls, in OpenAI's form; they stand at the end of its text, too."""
+    tools: tuple[dict[str, Any], ...] = field(default=(), metadata=IF_ANY)
+    """The functions that the request offered, in OpenAI's form."""
 
     @property
     def prompt(self) -> str:
         """The prompt as one text: the user's turn alone, or all turns with their roles."""
         if len(self.messages) == 1:
-            return self.messages[0]["content"]
-        return "\n\n".join(f"{message['role']}: {message['content']}" for message in self.messages)
+            return str(self.messages[0]["content"])
+        return "\n\n".join(f"{message['role']}: {turn_text(message)}" for message in self.messages)
+
+    @property
+    def with_tools(self) -> bool:
+        """Whether tools are called, in the response or before."""
+        return bool(self.calls) or any(turn["role"] == "tool" or "tool_calls" in turn for turn in self.messages)
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """The response as a turn; of one that calls tools its text and its calls apart."""
+        if not self.calls:
+            return {"role": "assistant", "content": self.response}
+        text = self.response[: -len(with_calls("", self.calls))].removesuffix("\n")
+        return {"role": "assistant", "content": text, "tool_calls": list(self.calls)}
 
 
 @dataclass(frozen=True)

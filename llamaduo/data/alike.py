@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, pairwise
 from statistics import median
 
-from llamaduo.records import Example
+from llamaduo.records import Example, turn_text
 
 NEAR = 0.75
 """Jaccard index from which coverage prompts are near-duplicates: hardly any two different prompts of the pocket tasks
@@ -55,7 +55,7 @@ def words(text: str) -> list[str]:
 
 def turns(example: Example) -> list[str]:
     """Return what is compared of a prompt: the texts of all its turns."""
-    return [message["content"] for message in example.messages]
+    return [turn_text(message) for message in example.messages]
 
 
 def bag(texts: Iterable[str]) -> Bag:

@@ -13,10 +13,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from datetime import date
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
 from llamaduo.errors import InputError
+from llamaduo.records import Example
 
 CHATML = (
     "{{ bos_token if bos_token else '' }}"
@@ -46,8 +48,53 @@ PROBE = "x"
 """The response by which it is found out what a template writes behind one."""
 _TOLD = 160
 """Characters of a template's own message, at most."""
-Turns = Sequence[dict[str, str]]
-"""`{"role", "content"}` turns."""
+Turns = Sequence[dict[str, Any]]
+"""`{"role", "content"}` turns; those that call tools have `tool_calls`, as `records.Example` has them."""
+_TOOL = "probe_tool"
+_TOOLS = [{"type": "function", "function": {"name": _TOOL, "description": "", "parameters": {"type": "object",
+          "properties": {}}}}]  # fmt: skip
+
+
+class Offered(tuple[dict[str, Any], ...]):
+    """The turns of a prompt whose request offers functions."""
+
+    tools: tuple[dict[str, Any], ...]
+
+
+def asked(example: Example) -> Turns:
+    """Return the turns of a prompt, with the functions that its request offers."""
+    if not example.tools:
+        return example.messages
+    turns = Offered(example.messages)
+    turns.tools = example.tools
+    return turns
+
+
+def conversation(example: Example) -> tuple[Turns, str | dict[str, Any]]:
+    """Return the turns of a prompt and its response: a text, or a turn that calls tools."""
+    return asked(example), example.answer if example.calls else example.response
+
+
+def _with(turns: Turns, response: str | dict[str, Any]) -> Turns:
+    answer = response if isinstance(response, dict) else {"role": "assistant", "content": response}
+    if not isinstance(turns, Offered):
+        return [*turns, answer]
+    whole = Offered((*turns, answer))
+    whole.tools = turns.tools
+    return whole
+
+
+def _with_values(turns: Turns) -> list[dict[str, Any]]:
+    """Return turns as templates take them: arguments of calls are objects."""
+    return [_valued(turn) if "tool_calls" in turn else turn for turn in turns]
+
+
+def _valued(turn: dict[str, Any]) -> dict[str, Any]:
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
+        for call in turn["tool_calls"]
+    ]
+    return {**turn, "tool_calls": calls}
 
 
 class Chat:
@@ -104,17 +151,44 @@ class Chat:
         (asked,), (behind,) = self.rendered([(messages, response)])
         return self._ended(self._behind(asked, behind))
 
-    def pairs(self, conversations: Sequence[tuple[Turns, str]]) -> list[tuple[list[int], list[int] | None]]:
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template shows a call of a tool, its arguments, and what the tool replies."""
+        call = {"id": "callprobe", "type": "function",
+                "function": {"name": _TOOL, "arguments": '{"argument": "probe_value"}'}}  # fmt: skip
+        turns: list[dict[str, Any]] = [
+            {"role": "user", "content": PROBE},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "probe_reply", "tool_call_id": "callprobe", "name": _TOOL},
+        ]
+        try:
+            text = self._text(turns)
+        except RefusedError:
+            return False
+        return all(word in text for word in (_TOOL, "probe_value", "probe_reply"))
+
+    @cached_property
+    def _shows_offers(self) -> bool:
+        """Whether the template shows the functions that a request offers."""
+        try:
+            turns = [{"role": "user", "content": PROBE}]
+            return _TOOL in self.tokenizer.apply_chat_template(turns, tools=_TOOLS, tokenize=False)
+        except Exception:  # templates raise whatever they like
+            return False
+
+    def pairs(
+        self, conversations: Sequence[tuple[Turns, str | dict[str, Any]]]
+    ) -> list[tuple[list[int], list[int] | None]]:
         """Return what `prompt_ids` and `response_ids` return for each (prompt, response), but sooner.
 
         Threads that call this work side by side: the interpreter is free while texts become tokens.
         """
         return self.tokens(*self.rendered(conversations))
 
-    def rendered(self, conversations: Sequence[tuple[Turns, str]]) -> tuple[list[str], list[str]]:
+    def rendered(self, conversations: Sequence[tuple[Turns, str | dict[str, Any]]]) -> tuple[list[str], list[str]]:
         """Return the text of each prompt, and the text that the template puts behind it for its response."""
         asked = self._texts([messages for messages, _ in conversations])
-        answered = [[*messages, {"role": "assistant", "content": response}] for messages, response in conversations]
+        answered = [_with(messages, response) for messages, response in conversations]
         behind = []
         for text, whole in zip(asked, self._texts(answered), strict=True):
             if not whole.startswith(text):
@@ -163,10 +237,19 @@ class Chat:
         return texts
 
     def _applied(self, chats: list[Turns], asks: bool) -> list[str]:
+        offers = [isinstance(turns, Offered) and self._shows_offers for turns in chats]
+        if not any(offers):
+            return self._shown(chats, asks)
+        return [self._shown([turns], asks, list(turns.tools) if isinstance(turns, Offered) and offered else None)[0]
+                for turns, offered in zip(chats, offers, strict=True)]  # fmt: skip
+
+    def _shown(self, chats: list[Turns], asks: bool, tools: list[dict[str, Any]] | None = None) -> list[str]:
         if not chats:
             return []
+        plain = [_with_values(turns) for turns in chats]
+        offered = {"tools": tools} if tools else {}
         try:
-            rendered = self.tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=asks)
+            rendered = self.tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=asks, **offered)
         except Exception as error:  # templates raise whatever they like
             told = " ".join(str(error).split())[:_TOLD]
             raise RefusedError(

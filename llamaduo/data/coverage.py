@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llamaduo.config import Data, DataSource, Experiment, GateSplit, Strategy
 from llamaduo.data.dataset import CoverageDataset
-from llamaduo.data.formats import read_example, read_files
+from llamaduo.data.formats import Read, read_files, read_row
 from llamaduo.data.keys import refuse_keys
 from llamaduo.data.splits import (
     SPLITS,
@@ -50,7 +50,7 @@ def load_coverage(experiment: Experiment) -> CoverageDataset:
         dataset = _from_file(data, tally)
     else:
         dataset = _from_hub(data, tally)
-    _check(dataset, experiment, tally)
+    refuse_empty(dataset, experiment, tally.reasons())
     if data.unlabelled and experiment.synthesis.enabled and experiment.synthesis.strategy is Strategy.label:
         known = {row.prompt_id for name in SPLITS for row in getattr(dataset, name)}
         rows, told = read_unlabelled(Path(data.unlabelled), data, known)
@@ -93,31 +93,46 @@ def _pair(prompt: str, response: str) -> Example:
 def _from_file(data: Data, tally: Tally) -> CoverageDataset:
     assert data.path is not None  # checked by config.problems
     path = Path(data.path)
-    told = split_names(path)
-    placed: _Placed = {}
-    for file, place, row in read_files(path):
-        example = _wanted(row, place, data, tally)
-        if example is None or isinstance(row, UnusableError):
-            continue
-        split_name = row.get("split") or told.get(file)
-        first = placed.get(example.prompt_id)
-        if first is None:
-            tally.take(example, row, place)
-            placed[example.prompt_id] = (place, example, split_name)
-        elif data.strict or split_name != first[2]:
-            raise InputError(f"{place}: the same prompt as {first[0]}; keep one of the two rows.")
-        else:
-            tally.leave_out(AGAIN, place)
+    placed: _Placed = {
+        taken.example.prompt_id: (place, taken.example, name) for place, taken, name in taken_rows(data, tally)
+    }
     if not placed:
         raise InputError(f"{path}: {_none_used(data, tally)}")
     splits = _splits(placed, data, tally)
     examples = clustered([example for _, example, _ in placed.values()])
     parts = grouped(examples, [name for _, name in splits])
-    if told and parts.keys() == {"train", "test"}:
+    if parts.keys() == {"train", "test"} and split_names(path):
         return with_own_test(parts["train"], parts["test"], data)
     if any(parts):
         return by_name(examples, splits, data)
     return split(examples, data, test_rows=data.test_rows)
+
+
+def taken_rows(
+    data: Data, tally: Tally, first: dict[str, tuple[str, Any]] | None = None
+) -> Iterator[tuple[str, Read, Any]]:
+    """Yield place, row and name of the split of each row of a file that is used; the tally has the others.
+
+    `first` has place and split of prompts that were there before, and gets those that are read.
+
+    Raises InputError for a prompt that is in two splits, and with `data.strict` for the first row that can't be used.
+    """
+    path = Path(str(data.path))
+    told = split_names(path)
+    first = {} if first is None else first
+    for file, place, row in read_files(path):
+        read = _wanted(row, place, data, tally)
+        if read is None:
+            continue
+        name = read.row.get("split") or told.get(file)
+        before = first.setdefault(read.example.prompt_id, (place, name))
+        if before[0] is place:
+            tally.take(read.example, read.row, place)
+            yield place, read, name
+        elif data.strict or name != before[1]:
+            raise InputError(f"{place}: the same prompt as {before[0]}; keep one of the two rows.")
+        else:
+            tally.leave_out(AGAIN, place)
 
 
 _Placed = dict[str, tuple[str, Example, Any]]
@@ -152,8 +167,8 @@ def _none_used(data: Data, tally: Tally) -> str:
     return f"no row can be used ({tally.reasons()})."
 
 
-def _wanted(row: dict[str, Any] | UnusableError, place: str, data: Data, tally: Tally) -> Example | None:
-    """Return the pair of a row; None where the row is left out, which the tally counts and lists."""
+def _wanted(row: dict[str, Any] | UnusableError, place: str, data: Data, tally: Tally) -> Read | None:
+    """Return a row as it was read; None where the row is left out, which the tally counts and lists."""
     if row is HEADER_AGAIN:
         tally.leave_out("the header of a CSV file, again", place)
         return None
@@ -163,14 +178,14 @@ def _wanted(row: dict[str, Any] | UnusableError, place: str, data: Data, tally: 
         if data.category is not None and row.get("category") != data.category:
             tally.leave_out(_other_category(data), place, listed=False)
             return None
-        example = read_example(row, place)
+        found = read_row(row, place)
     except UnusableError as told:
         if data.strict:
             raise
         tally.leave_out(told.reason, place, told.excerpt or shown(row))
         return None
-    refuse_keys(example, place, data)
-    return example
+    refuse_keys(found.example, place, data)
+    return found
 
 
 def _from_hub(data: Data, tally: Tally) -> CoverageDataset:
@@ -208,16 +223,17 @@ def _from_tables(tables: Mapping[str, Iterable[Any]], data: Data, tally: Tally |
     for name, table in tables.items():
         for number, row in enumerate(table):
             place = f"{data.path} {name}[{number}]"
-            example = _wanted(dict(row), place, data, tally)
-            if example is None:
+            read = _wanted(dict(row), place, data, tally)
+            if read is None:
                 continue
+            example = read.example
             first = seen.setdefault(example.prompt_id, name)
             if first != name:
                 raise InputError(f"{place}: its prompt is in the split {first} too; take another data set or revision.")
             if example.prompt_id in tally.places:
                 tally.leave_out("the prompt of another row of the split: the first one is kept", place)
                 continue
-            tally.take(example, row, place)
+            tally.take(example, read.row, place)
             rows[name].append(example)
             told.append((place, split_word(str(row["split"])) or row["split"] if row.get("split") else None))
     if any(name for _, name in told):
@@ -236,7 +252,8 @@ def _from_tables(tables: Mapping[str, Iterable[Any]], data: Data, tally: Tally |
     return with_own_test(every[len(test) :], every[: len(test)], data)
 
 
-def _check(dataset: CoverageDataset, experiment: Experiment, tally: Tally) -> None:
+def refuse_empty(dataset: CoverageDataset, experiment: Experiment, left_out: str = "") -> None:
+    """Raise InputError for a split that the run needs and that is empty."""
     sizes = {name: len(getattr(dataset, name)) for name in SPLITS}
     needed = ["test"] + (["dev"] if experiment.protocol.gate_split is GateSplit.dev else [])
     if experiment.loop.growth.include_coverage or experiment.synthesis.enabled:
@@ -244,7 +261,9 @@ def _check(dataset: CoverageDataset, experiment: Experiment, tally: Tally) -> No
     empty = [name for name in needed if sizes[name] == 0]
     if empty:
         have = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        left = f" Left out: {tally.reasons()}." if tally.reasons() else ""
+        reasons = [f"{one.rows:,}: {one.reason}" for one in (dataset.account.left_out if dataset.account else ())]
+        told = left_out or ", ".join(reasons)
+        left = f" Left out: {told}." if told else ""
         raise InputError(
             f"the {empty[0]} split is empty ({have}): add rows, or change data.{empty[0]}_rows or data.*_fraction."
             f"{left}"

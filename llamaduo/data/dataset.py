@@ -43,9 +43,14 @@ class Unused:
 
     def line(self) -> str:
         """Return it as a line of JSON, with file and line apart where its place has both."""
-        found = _PLACE.match(self.place)
-        told = {"file": found[1], "line" if found[2] else "row": int(found[2] or found[3] or found[4])} if found else {}
-        return json.dumps({"place": self.place, **told, "reason": self.reason, "excerpt": self.excerpt}) + "\n"
+        told = {"place": self.place, **apart(self.place), "reason": self.reason, "excerpt": self.excerpt}
+        return json.dumps(told) + "\n"
+
+
+def apart(place: str) -> dict[str, Any]:
+    """Return file and line (from 1) or row (from 0) of a place, nothing where it has no such parts."""
+    found = _PLACE.match(place)
+    return {"file": found[1], "line" if found[2] else "row": int(found[2] or found[3] or found[4])} if found else {}
 
 
 _PLACE = re.compile(r"(.+?)(?::(\d+)|\[(\d+)\]| row (\d+))(?: span \d+)?$", re.DOTALL)
@@ -104,6 +109,30 @@ class CoverageDataset:
     """Real prompts without answers, each once and none of them a prompt of the splits."""
     unused: tuple[Unused, ...] = ()
     """The rows that can't be used, in order."""
+
+
+def without(dataset: CoverageDataset, reasons: Mapping[str, str]) -> CoverageDataset:
+    """Return the data without the rows at these places, which are left out for the reasons given."""
+    by_place = {
+        dataset.places.get(row.prompt_id, ""): row.prompt_id for name in _SPLITS for row in getattr(dataset, name)
+    }
+    gone = {by_place[place]: reason for place, reason in reasons.items() if place in by_place}
+    account = dataset.account
+    kept: dict[str, tuple[Example, ...]] = {}
+    for name in _SPLITS:
+        rows = getattr(dataset, name)
+        kept[name] = tuple(row for row in rows if row.prompt_id not in gone)
+        for reason in dict.fromkeys(gone[row.prompt_id] for row in rows if row.prompt_id in gone):
+            places = [dataset.places[row.prompt_id] for row in rows if gone.get(row.prompt_id) == reason]
+            account = account and account.without(name, reason, places)
+    listed = tuple(Unused(place, reason) for place, reason in reasons.items() if place in by_place)
+    unused = (*dataset.unused, *listed)
+    return dataclasses.replace(
+        dataset, train=kept["train"], dev=kept["dev"], test=kept["test"], account=account, unused=unused
+    )
+
+
+_SPLITS = ("train", "dev", "test")
 
 
 def gate_rows(experiment: Experiment, dataset: CoverageDataset) -> tuple[Example, ...]:

@@ -20,6 +20,7 @@ from llamaduo.data.unusable import SetAside
 
 _FINISHED = {"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed"}
 _TOOLS = {"tool_calls", "tool_call", "tool_use", "function_call", "malformed_function_call"}
+_CALLED = _TOOLS - {"malformed_function_call"}
 _FILTERED = {"content_filter", "content_filtered", "refusal", "safety", "recitation", "prohibited_content", "blocklist",
              "spii", "blocked", "guardrail_intervened", "sensitive", "image_safety"}  # fmt: skip
 _CUT = {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded", "incomplete"}
@@ -51,20 +52,25 @@ def is_heeded(name: str) -> bool:
     return _letters(name) in _HEEDED
 
 
-def heed(said: Any, place: str, *, tells: bool = False) -> None:
-    """Raise SetAside where something is said against an answer; in what `tells`, null is no finish reason."""
+def heed(said: Any, place: str, *, tells: bool = False, calls: bool = False) -> None:
+    """Raise SetAside where something is said against an answer; in what `tells`, null is no finish reason.
+
+    Where the answer `calls` tools in a form that is known, nothing is said against it by that.
+    """
     if not isinstance(said, Mapping):
         return
     fields = [(_letters(name), name, value) for name, value in said.items() if _letters(name) in _LOOKED_AT]
     if not fields:
         return
     told = {key for key, _, value in fields if not is_null(value)}
-    if any(key in told & _CALLS and str(value).strip().lower() not in _NO for key, _, value in fields):
+    if not calls and any(key in told & _CALLS and str(value).strip().lower() not in _NO for key, _, value in fields):
         raise SetAside(place, "the answer is a call of tools")
     if any(_is_filtered(value) for key, _, value in fields if key in _FILTERS):
         raise SetAside(place, "the answer is held back by a filter")
     for key, name, value in fields:
         if key == "stopreason" and "finishreason" in told:  # vLLM's: the text at which it stopped
+            continue
+        if calls and key in {*_REASONS, _NATIVE} and str(value).strip().lower() in _CALLED:
             continue
         against = _against(key, name, value) if key in told or (tells and key in _REASONS) else ""
         if against:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from llamaduo.config import Data
 from llamaduo.errors import InputError
-from llamaduo.records import Example
+from llamaduo.records import Example, turn_text
 from llamaduo.redaction import shape_in
 
 
@@ -15,7 +15,7 @@ def refuse_keys(example: Example, place: str, data: Data) -> None:
     """Raise InputError where a row holds what looks like a key, unless `data.allow_keys` lets it in."""
     if data.allow_keys:
         return
-    texts = {"response": example.response, **{f"{turn['role']} turn": turn["content"] for turn in example.messages}}
+    texts = {"response": example.response, **{f"{turn['role']} turn": turn_text(turn) for turn in example.messages}}
     for where, text in texts.items():
         found = shape_in(text)
         if found:

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from llamaduo.data.alike import Bag, words
-from llamaduo.records import Example
+from llamaduo.records import Example, turn_text
 
 _RUN = 8
 _LEAST = 3
@@ -112,7 +112,7 @@ def _prompt(example: Example) -> list[str]:
     row: list[str] = []
     for message in example.messages:
         if message["role"] not in ("system", "developer"):
-            row += [_END_OF_TURN, *words(message["content"])]
+            row += [_END_OF_TURN, *words(turn_text(message))]
     return row[1:]
 
 

@@ -35,7 +35,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamaduo.data.chat import Chat
+from llamaduo.data.chat import Chat, conversation
 from llamaduo.errors import InputError
 from llamaduo.files.writing import sync
 from llamaduo.records import END_MARK, TOO_LONG, Example, Skipped
@@ -119,7 +119,7 @@ def left_out(examples: Sequence[Example], rows: Rows, chat: Chat) -> list[Skippe
     """Return the examples of which `tokenised` made no row, in order, each with its length and the reason."""
     kept = set(rows.kept.tolist())
     missing = [example for at, example in enumerate(examples) if at not in kept]
-    pairs = chat.pairs([(example.messages, example.response) for example in missing])
+    pairs = chat.pairs([conversation(example) for example in missing])
     found = []
     for example, (prompt, response) in zip(missing, pairs, strict=True):
         ids = chat.tokenizer(example.response, add_special_tokens=False)["input_ids"] if response is None else response
@@ -135,7 +135,10 @@ def _key(examples: Sequence[Example], chat: Chat, max_length: int) -> str | None
         return None
     digest = hashlib.sha256(json.dumps([_FORMAT, tokenizer, max_length]).encode())
     for begin in range(0, len(examples), _CHUNK):
-        texts = [(example.messages, example.response) for example in examples[begin : begin + _CHUNK]]
+        chunk = examples[begin : begin + _CHUNK]
+        texts = [
+            (one.messages, one.response, *((one.calls, one.tools) if one.tools or one.calls else ())) for one in chunk
+        ]
         digest.update(json.dumps(texts).encode())
     return digest.hexdigest()
 
@@ -172,7 +175,7 @@ def _part(examples: Sequence[Example], chat: Chat, max_length: int, kind: Any, b
     import numpy as np
 
     chunk = examples[begin : begin + _CHUNK]
-    pairs = chat.pairs([(example.messages, example.response) for example in chunk])
+    pairs = chat.pairs([conversation(example) for example in chunk])
     prompts, kept, lengths, ids = [], [], [], []
     for at, (prompt, response) in enumerate(pairs, begin):
         if response is None or len(prompt) + len(response) > max_length:

@@ -14,6 +14,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from llamaduo.records import Example
 
@@ -46,10 +47,10 @@ def with_nearest(prompts: Sequence[Example], pool: Sequence[Example], count: int
 def with_shots(example: Example, shots: Sequence[Example]) -> Example:
     """Return the example with pairs before its turns, the first of them last, behind a system turn of its own."""
     system = tuple(turn for turn in example.messages[:1] if turn["role"] == "system")
-    turns: list[dict[str, str]] = []
+    turns: list[dict[str, Any]] = []
     for shot in reversed(shots):
         turns += [turn for turn in shot.messages if turn["role"] != "system"]
-        turns.append({"role": "assistant", "content": shot.response})
+        turns.append(shot.answer)
     return replace(example, messages=(*system, *turns, *example.messages[len(system) :]))
 
 

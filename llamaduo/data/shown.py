@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-from llamaduo.data.chat import PROBE, Chat, RefusedError
+from llamaduo.data.chat import PROBE, Chat, RefusedError, conversation
+from llamaduo.data.chat import asked as turns_asked
 from llamaduo.records import Example
 
 _CHUNK = 128
@@ -55,18 +56,18 @@ def _chunk(rows: Sequence[Example], *, chat: Chat, learns: bool) -> list[Lengths
 def _lengths(rows: Sequence[Example], chat: Chat, *, learns: bool) -> list[Lengths | str]:
     """Return the lengths of rows, or what a template makes of a response; raises RefusedError for one of the rows."""
     if not learns:
-        texts, prompts = chat.prompts([row.messages for row in rows])
+        texts, prompts = chat.prompts([turns_asked(row) for row in rows])
         return [Lengths(len(ids), 0, _holds(text, row)) for row, text, ids in zip(rows, texts, prompts, strict=True)]
-    asked, behind = chat.rendered([(row.messages, row.response) for row in rows])
+    asked, behind = chat.rendered([conversation(row) for row in rows])
     return [
-        _changed(row.response, response, chat.suffix)
+        (_changed_call(row, response) if row.calls else _changed(row.response, response, chat.suffix))
         or Lengths(len(prompt), None if ids is None else len(ids), _holds(text, row))
         for row, text, response, (prompt, ids) in zip(rows, asked, behind, chat.tokens(asked, behind), strict=True)
     ]
 
 
 def _holds(text: str, row: Example) -> bool:
-    return all(turn["content"].strip() in text for turn in row.messages if turn["role"] != "assistant")
+    return all(turn["content"].strip() in text for turn in row.messages if turn["role"] not in ("assistant", "tool"))
 
 
 def _changed(response: str, text: str, suffix: str) -> str:
@@ -79,6 +80,12 @@ def _changed(response: str, text: str, suffix: str) -> str:
     if rest != suffix and (_joined(rest) in again if len(wanted) < _SAYS_LITTLE else wanted in rest):
         return "the chat template writes the response twice"
     return ""
+
+
+def _changed_call(row: Example, text: str) -> str:
+    """Return what is wrong with how calls of tools come out of the template."""
+    lost = any(call["function"]["name"] not in text for call in row.calls)
+    return "the chat template leaves out a call of tools" if lost else ""
 
 
 def _joined(text: str) -> str:

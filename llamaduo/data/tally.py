@@ -15,10 +15,10 @@ from typing import Any
 from llamaduo.data.dataset import Account, CoverageDataset, LeftOut, Unused
 from llamaduo.data.formats import columns_of
 from llamaduo.data.heeded import is_heeded
-from llamaduo.data.logs import as_log, is_another, models, remarks
+from llamaduo.data.logs import is_another, models, remarks
 from llamaduo.records import Example
 
-_READ = {"category", "split"}
+_READ = {"category", "split", "tools", "imported"}
 """Columns that are read beside those of the pair."""
 _NAMED = 8
 
@@ -41,10 +41,9 @@ class Tally:
         """Where each prompt that was taken is."""
 
     def take(self, example: Example, row: Mapping[str, Any], place: str) -> None:
-        """Count a row that is used, unless it turns out to be in no split."""
+        """Count a row that is used, its columns as they were read, unless it turns out to be in no split."""
         self._read += 1
         self.places[example.prompt_id] = place
-        row = as_log(dict(row))
         columns = columns_of(row)
         for name, value in row.items():
             if name not in {*columns, *_READ} and not is_heeded(name) and value not in (None, "", [], {}):

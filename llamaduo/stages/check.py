@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from llamaduo.config import Infer, LocalModel, TooLong, Train
+from llamaduo.config import Backend, Infer, LocalModel, TooLong, Train
 from llamaduo.data.chat import Chat
-from llamaduo.data.dataset import Account, CoverageDataset
+from llamaduo.data.dataset import Account, CoverageDataset, without
 from llamaduo.data.shown import Lengths, shown
 from llamaduo.errors import InputError
 from llamaduo.local.model import load_chat, refuse_if_absent
@@ -71,6 +71,37 @@ def check(
             )
             account = replace(account, notes=(*account.notes, note))
     return account
+
+
+NO_CALLS = "the chat template takes no calls of tools"
+NOT_ASKED = "a call of tools, which a server is not asked for"
+NOT_SHOWN = "the chat template does not take this row's calls of tools"
+OF_TOOLS = (NO_CALLS, NOT_ASKED, NOT_SHOWN)
+"""Why rows that call tools are left out of a run."""
+
+
+def usable(dataset: CoverageDataset, *, model: LocalModel, train: Train, infer: Infer) -> CoverageDataset:
+    """Return the data without rows that call tools, where the model's template or the server can't do with them."""
+    rows = {name: [row for row in getattr(dataset, name) if row.with_tools] for name in ("train", "dev", "test")}
+    if not any(rows.values()):
+        return dataset
+    here = infer.backend is Backend.transformers
+    chat = None
+    if here or train.enabled:
+        refuse_if_absent(model)
+        chat = load_chat(model)
+    reasons: dict[str, str] = {}
+    for name, of_tools in rows.items():
+        learns = name == "train" and train.enabled
+        if name != "train" and not here:
+            reasons |= dict.fromkeys(_places(dataset, of_tools), NOT_ASKED)
+        elif chat and not chat.takes_tools:
+            reasons |= dict.fromkeys(_places(dataset, of_tools), NO_CALLS)
+        elif chat:
+            told = shown(of_tools, chat, learns=learns or name != "train")
+            lost = [row for row, one in zip(of_tools, told, strict=True) if isinstance(one, str)]
+            reasons |= dict.fromkeys(_places(dataset, lost), NOT_SHOWN)
+    return without(dataset, reasons)
 
 
 def _with_lost_turns(account: Account, dataset: CoverageDataset, found: Mapping[str, Seen]) -> Account:

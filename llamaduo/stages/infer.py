@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from llamaduo.config import FEW_SHOTS, Backend, Beside, Experiment, Infer
-from llamaduo.data.chat import Chat
+from llamaduo.data.chat import Chat, asked
 from llamaduo.data.shots import nearest, with_nearest, with_shots
 from llamaduo.errors import InputError, ServiceError
 from llamaduo.evidence.scorecard import unanswered
@@ -115,7 +115,7 @@ def _fitting(chat: Chat, example: Example, shots: Sequence[Example], room: int) 
     """Return a prompt behind the most alike of the shots that there is room for."""
     for count in range(len(shots), 0, -1):
         longer = with_shots(example, shots[:count])
-        if len(chat.prompt_ids(longer.messages)) <= room:
+        if len(chat.prompt_ids(asked(longer))) <= room:
             return longer
     return example
 
@@ -130,7 +130,7 @@ def _answered_here(
 ) -> list[Prediction]:
     config = job.config
     endings = _Endings(chat, config.stop)
-    prompts = [chat.prompt_ids(example.messages) for example in examples]
+    prompts = [chat.prompt_ids(asked(example)) for example in examples]
     assert config.temperature is not None  # checked by checks.problems
     different = config.samples if config.temperature > 0 else 1
     wanted = [(at, k) for at in range(len(examples)) for k in range(different) if len(prompts[at]) <= job.room]

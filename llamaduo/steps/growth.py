@@ -19,7 +19,7 @@ from llamaduo.curation.curate import Curated, Curator, Report
 from llamaduo.curation.order import ORDER, chosen, reasons_told
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.display import Display, Progress, many_removed, place
-from llamaduo.errors import CurationError
+from llamaduo.errors import CurationError, InputError
 from llamaduo.records import Example
 from llamaduo.runs.folder import Again, RunDir
 from llamaduo.runs.layout import CURATION, PROVENANCE, SYNTHESIS, SYNTHETIC
@@ -56,6 +56,14 @@ def most_asked(config: Synthesis) -> int:
     return _MOST if config.rounds else _ROUNDS
 
 
+def seeds(dataset: CoverageDataset) -> tuple[Example, ...]:
+    """Return the training rows that new pairs are asked for with: those that call no tools."""
+    plain = tuple(row for row in dataset.train if not row.with_tools)
+    if dataset.train and not plain:
+        raise InputError("every training row calls tools, and new pairs are asked for without: take synthesis=none.")
+    return plain
+
+
 def situation(experiment: Experiment, dataset: CoverageDataset) -> Situation:
     """Return what a strategy knows before any student is trained."""
     return Situation(
@@ -63,7 +71,7 @@ def situation(experiment: Experiment, dataset: CoverageDataset) -> Situation:
         llm=experiment.service_llm,
         task=experiment.task,
         seed=experiment.runtime.seed,
-        train=dataset.train,
+        train=seeds(dataset),
         unlabelled=dataset.unlabelled,
     )
 
@@ -218,7 +226,10 @@ class Growing:
         if not isinstance(where, int) or named(known.config) not in LOOKS:
             return known
         student = self._student(where)
-        return replace(known, weights=student.weights, failed=student.failed)
+        train, weights = self._dataset.train, student.weights
+        plain = weights and [one for one, row in zip(weights, train, strict=True) if not row.with_tools]
+        failed = [one for one in student.failed if not one.row.with_tools]
+        return replace(known, weights=plain, failed=failed)
 
     def _more(self, known: Situation, wanted: int, kept: int, asked: int) -> int:
         """Return how many pairs the next round asks for: after the first, by what curation left of those before it.

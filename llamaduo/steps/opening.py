@@ -11,7 +11,7 @@ import json
 from typing import Self
 
 from llamaduo.config import Backend, Experiment
-from llamaduo.data.coverage import load_coverage
+from llamaduo.data.coverage import load_coverage, refuse_empty
 from llamaduo.data.dataset import Account, CoverageDataset, gate_rows
 from llamaduo.display import Display, headline
 from llamaduo.evidence import gate, reach
@@ -27,7 +27,7 @@ from llamaduo.runs.tracking import Tracker
 from llamaduo.service.access import asked_llms, open_service
 from llamaduo.service.concealing import texts_of
 from llamaduo.service.trusted import trusted
-from llamaduo.stages.check import check
+from llamaduo.stages.check import check, usable
 from llamaduo.stages.infer import odd_stops
 from llamaduo.steps.growth import Growing
 from llamaduo.steps.student import Student
@@ -50,6 +50,7 @@ class OpenRun:
         self._service = open_service(experiment, folder.path)
         try:
             self.dataset = dataset or load_coverage(experiment)
+            self.dataset = self._usable()
             self._outlook_told = self._outlook()
             self._account = self._checked()
         except BaseException:
@@ -123,6 +124,14 @@ class OpenRun:
     def gate_split(self) -> tuple[Example, ...]:
         """The rows that the gate looks at."""
         return gate_rows(self.experiment, self.dataset)
+
+    def _usable(self) -> CoverageDataset:
+        """Return the data that the model and its template can do with; raises InputError for a split without."""
+        setup = self.experiment
+        found = usable(self.dataset, model=setup.local_model, train=setup.train, infer=setup.infer)
+        if found is not self.dataset:
+            refuse_empty(found, setup)
+        return found
 
     def _checked(self) -> Account | None:
         """Return the account of the data with what the model can't use; raises InputError for what nobody could."""

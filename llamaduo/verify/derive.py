@@ -10,6 +10,7 @@ run: a derivation can't train, answers come from a journal alone, and an artifac
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -17,10 +18,10 @@ from pathlib import Path
 
 from llamaduo.config import Beside, DataSource, Experiment, fingerprint
 from llamaduo.data.coverage import load_coverage
-from llamaduo.data.dataset import Account, CoverageDataset
+from llamaduo.data.dataset import Account, CoverageDataset, without
 from llamaduo.display import Display
 from llamaduo.errors import BudgetError, InputError, LlamaduoError, ServiceError
-from llamaduo.files.regular import read_json
+from llamaduo.files.regular import read, read_json
 from llamaduo.files.scratch import scratch_folder
 from llamaduo.loop import run
 from llamaduo.records import COVERAGE, Adapter, Example, Prediction, Verdict
@@ -32,6 +33,7 @@ from llamaduo.runs.record import RunRecord
 from llamaduo.runs.state import RunState
 from llamaduo.service.access import journal_path
 from llamaduo.service.journal import Journal
+from llamaduo.stages.check import OF_TOOLS
 from llamaduo.stages.infer import answering
 from llamaduo.stages.weigh import RowLoss
 from llamaduo.steps.steps import Steps
@@ -209,6 +211,7 @@ class _Derived(Steps):
         found: Verified,
         record: RunRecord,
     ) -> None:
+        self._stored = record.folder
         super().__init__(experiment, folder, state, display, dataset)
         self._found = found
         self._record = record
@@ -220,6 +223,12 @@ class _Derived(Steps):
 
     def _make_sure(self) -> None:
         """Nothing is loaded, so nothing has to fit."""
+
+    def _usable(self) -> CoverageDataset:
+        """Return the data without what the stored run left out for its model's template, which is not here."""
+        file = self._stored / layout.UNUSED
+        listed = [json.loads(line) for line in read(file).decode().splitlines()] if file.exists() else []
+        return without(self.dataset, {one["place"]: one["reason"] for one in listed if one["reason"] in OF_TOOLS})
 
     def _checked(self) -> Account | None:
         """Return the account of the data as they are read; what the model can't use of them takes a model to say."""

@@ -340,9 +340,9 @@ MALFORMED_ROWS: list[tuple[str, dict[str, Any], str]] = [
     ("a turn without content", {"messages": [TURNS[0], {"role": "assistant", "tool_calls": []}]}, TURN),
     ("content is null", {"messages": [TURNS[0], {"role": "assistant", "content": None}]}, TURN),
     (
-        "content in parts",
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "p"}]}, TURNS[1]]},
-        TURN,
+        "an image among the parts",
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, TURNS[1]]},
+        "a turn holds more than text (image_url)",
     ),
     ("last turn is the user's", {"messages": [*TURNS, TURNS[0]]}, "the last turn must be the assistant's response"),
     ("only a response", {"messages": [TURNS[1]]}, "the turn before the response must be the user's prompt"),

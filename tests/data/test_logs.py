@@ -118,18 +118,15 @@ NOT_WHOLE = {
     ),
     "anthropic, cut": (anthropic("max_tokens"), "cut off (stop_reason: max_tokens)"),
     "anthropic, context": (anthropic("model_context_window_exceeded"), "cut off"),
-    "anthropic, tools": (anthropic("tool_use", {"type": "text", "text": "Looking."}, TOOL), "a call of tools"),
     "anthropic, refusal": (anthropic("refusal"), "held back by a filter"),
     "anthropic, paused": (anthropic("pause_turn"), "not known to be finished"),
     "anthropic, null": (anthropic(None), "not known to be finished"),
     "gemini, cut": (gemini("MAX_TOKENS"), "cut off (finish_reason: MAX_TOKENS)"),
     "gemini, filter": (gemini("SAFETY"), "held back by a filter"),
-    "gemini, tools": (gemini("STOP", {"functionCall": {"name": "look"}}), "a call of tools"),
     "gemini, prompt": (
         gemini("STOP") | {"response": {"promptFeedback": {"blockReason": "SAFETY"}}}, "held back by a filter"
     ),
     "responses, cut": (responses("incomplete"), "the log says status incomplete"),
-    "responses, tools": (responses("completed", {"type": "function_call", "name": "look"}), "a call of tools"),
     "responses, refusal": (
         responses("completed", {"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}),
         "held back by a filter",
@@ -229,12 +226,63 @@ def test_an_answer_that_its_log_calls_unfinished_is_set_aside(name: str) -> None
     assert str(told.value).startswith("log.jsonl:7: ")
 
 
+CALL = {"id": "1", "type": "function", "function": {"name": "look", "arguments": '{"city":  "Lima"}'}}
+CALLED = {
+    "openai": (openai(completion("tool_calls", None, tool_calls=[CALL])), '{"city":  "Lima"}'),
+    "openai, before tools": (
+        openai(completion("function_call", None, function_call={"name": "look", "arguments": "{}"})), "{}"
+    ),
+    "anthropic": (anthropic("tool_use", TOOL | {"input": {"city": "Lima"}}), '{"city": "Lima"}'),
+    "gemini": (gemini("STOP", {"functionCall": {"name": "look", "args": {"city": "Lima"}}}), '{"city": "Lima"}'),
+    "responses": (responses("completed", {"type": "function_call", "call_id": "1", "name": "look"}), "{}"),
+    "messages": ({"messages": [*ASKED, {"role": "assistant", "tool_calls": [CALL]}]}, '{"city":  "Lima"}'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_an_answer_that_calls_tools_is_a_pair(name: str) -> None:
+    row, arguments = CALLED[name]
+    example = read_example(row, "log.jsonl:1")
+    (call,) = example.calls
+    assert (call["type"], call["function"]) == ("function", {"name": "look", "arguments": arguments})
+    assert example.response == f'<tool_call>{{"name": "look", "arguments": {arguments}}}</tool_call>'
+    assert example.answer == {"role": "assistant", "content": "", "tool_calls": [call]}
+    assert example.with_tools
+
+
+def test_calls_and_replies_of_tools_stay_in_the_prompt() -> None:
+    reply = {"role": "tool", "tool_call_id": "1", "content": "18 degrees"}
+    turns = [*ASKED, {"role": "assistant", "content": "Looking.", "tool_calls": [CALL]}, reply, ANSWER]
+    example = read_example({"messages": turns, "tools": [{"type": "function", "function": {"name": "look"}}]}, "x:1")
+    assert list(example.messages) == turns[:3]
+    assert (example.response, example.calls) == ("Lima", ())
+    assert "Looking.\n<tool_call>" in example.prompt
+    assert example.tools[0]["function"]["name"] == "look"
+    blocks = [
+        *ASKED,
+        {"role": "assistant", "content": [{"type": "text", "text": "Looking."}, TOOL | {"input": {"city": "Lima"}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "18 degrees"}]},
+    ]
+    logged = anthropic("end_turn") | {"request": {"messages": blocks, "tools": [{"name": "look", "input_schema": {}}]}}
+    same = read_example(logged, "x:2")
+    assert [turn["role"] for turn in same.messages] == ["user", "assistant", "tool"]
+    assert same.messages[2] == reply
+    assert same.tools[0]["function"]["name"] == "look"
+
+
+def test_the_text_of_calls_makes_another_prompt() -> None:
+    other = CALL | {"function": {"name": "look", "arguments": "{}"}}
+    reply = {"role": "tool", "content": "18 degrees"}
+    rows = [[*ASKED, {"role": "assistant", "content": "", "tool_calls": [one]}, reply, ANSWER] for one in (CALL, other)]
+    assert len({read_example({"messages": turns}, "x:1").prompt_id for turns in rows}) == 2
+
+
 def test_what_is_no_log_is_refused_and_not_set_aside() -> None:
     for row in (
         openai({"text": "Lima"}),
         openai({"choices": []}),
         openai(3),
-        anthropic("end_turn", TOOL) | {"request": 1},
+        anthropic("end_turn") | {"request": 1},
     ):
         with pytest.raises(InputError) as told:
             read_example(row, "log.jsonl:7")
