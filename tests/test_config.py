@@ -234,7 +234,7 @@ WITHOUT_INFLUENCE = {
     "service.replay", "service.study_budget_usd", "service.reasks", "service.imported", "judge.any_scale", "prices",
     "train.checkpoint_s",
     "local_model.size", "train.too_long", "runtime.isolation", "runtime.retries", "runtime.cache",
-    "infer.vllm", "data.strict",
+    "infer.vllm", "data.strict", "data.license",
     "evidence.training_noise_sd",
     *(f"serving.{field.name}" for field in dataclasses.fields(Assumptions)),
     *(f"{llm}.{key}" for llm in ("service_llm", "judge.panel.pocket_judge") for key in OF_AN_LLM),

@@ -21,6 +21,7 @@ from typing import Any
 from llamaduo.curation.curate import shortened
 from llamaduo.curation.order import ORDER, reasons_told
 from llamaduo.files.regular import regular
+from llamaduo.redaction import redact
 from llamaduo.runs import layout
 from llamaduo.runs.record import RunRecord, read_tree
 from llamaduo.studies.costs.by_stage import Flow, data_flow
@@ -92,6 +93,8 @@ class Removed:
     """The reason."""
     legend: str
     """The reason in words."""
+    counted: str
+    """The same behind a number."""
     count: int
     examples: tuple[Gone, ...]
     """The first three; none where an earlier version did not write which rows they were."""
@@ -170,14 +173,16 @@ def _removed(run: RunRecord, trees: Mapping[int, Mapping[str, Any]], *, examples
             continue
         first = [(number, entry) for number, entry in entries if entry["reason"] == reason.name][:MOST_SHOWN]
         shown = _told_by_filter(reason.name, trees) or (_looked_up(run, first) if examples else ())
-        yield Removed(reason.name, reason.legend, counts[reason.name], tuple(shown)[:MOST_SHOWN])
+        yield Removed(reason.name, reason.legend, reason.counted, counts[reason.name], tuple(shown)[:MOST_SHOWN])
 
 
 def _told_by_filter(reason: str, trees: Mapping[int, Mapping[str, Any]]) -> list[Gone]:
     """Return the examples that the filters wrote down themselves: they know what must not be told."""
     names = {one.name.value for one in ORDER if one.reason.name == reason}
     return [
-        Gone(number, shown["text"], shown.get("match", ""), shown.get("similarity"), shown.get("why", ""))
+        Gone(
+            number, redact(shown["text"]), redact(shown.get("match", "")), shown.get("similarity"), shown.get("why", "")
+        )
         for number, tree in trees.items()
         for report in tree.get("filters") or ()
         if report["name"] in names
@@ -228,4 +233,4 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 def _pair(messages: Sequence[Mapping[str, Any]], response: str) -> str:
     """Return prompt and response in a few words."""
     prompt = shortened(str(messages[-1]["content"]), _SHOWN)
-    return f"{prompt} \N{RIGHTWARDS ARROW} {shortened(response, _SHOWN)}"
+    return redact(f"{prompt} \N{RIGHTWARDS ARROW} {shortened(response, _SHOWN)}")

@@ -21,17 +21,18 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def rendered(template: str, scripts: Sequence[str], values: dict[str, Any]) -> str:
-    """Return a page: a template of `templates/` filled in, with the scripts named."""
-    return _environment().get_template(template).render(_frame(tuple(scripts)) | values)
+def rendered(template: str, scripts: Sequence[str], values: dict[str, Any], styles: Sequence[str] = ()) -> str:
+    """Return a page: a template of `templates/` filled in, with the scripts named and style sheets besides page.css."""
+    return _environment().get_template(template).render(_frame(tuple(scripts), tuple(styles)) | values)
 
 
 @cache
-def _frame(scripts: tuple[str, ...]) -> dict[str, Any]:
+def _frame(scripts: tuple[str, ...], styles: tuple[str, ...]) -> dict[str, Any]:
     """Return style sheet, script and the policy that allows these two alone."""
     from markupsafe import Markup
 
-    style, script = _template("page.css"), "\n".join(_template(name) for name in scripts)
+    style = "\n".join(map(_template, ("page.css", *styles)))
+    script = "\n".join(map(_template, scripts))
     allowed = {name: f"'sha256-{_digest(text)}'" for name, text in (("style", style), ("script", script))}
     policy = (
         f"default-src 'none'; style-src {allowed['style']}; script-src {allowed['script']}; img-src data:; "

@@ -32,9 +32,11 @@ from llamaduo.runs.record import RunRecord, read_runs, read_tree
 from llamaduo.studies.answers import Scores, reported_scores
 from llamaduo.studies.costs.by_stage import data_flow, reasons_met, seconds, shares, spending
 from llamaduo.studies.factors import OTHER, identities
+from llamaduo.studies.funnel import funnel
 from llamaduo.studies.pages.bundle import SCORES, pack
 from llamaduo.studies.pages.curves import curve, gate_of, series
 from llamaduo.studies.pages.frame import rendered
+from llamaduo.studies.pages.funnel_drawn import drawn, rows_told, share
 from llamaduo.studies.parts import Figure, Table
 from llamaduo.studies.study import Study
 from llamaduo.studies.tidy import Row, coverage_of, covered, factors, identity
@@ -69,6 +71,7 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
         flow = {"flows": flows, "reasons": reasons_met(flows), "shares": shares(flows)}
         spent = flow | {"costs": spending(run).by_stage(), "seconds": seconds(run)}
         account = _account(run.folder)
+        way = funnel(run)
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = " ".join(str(error).split())
         raise InputError(f"{run.folder}: damaged ({type(error).__name__}: {told}); move it elsewhere.") from error
@@ -78,7 +81,11 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
         | spent
         | {"sections": sections, "up": up, "account": account, "privacy": lines(run.folder / layout.PRIVACY)}
     )
-    return rendered("run.html", ("page.js", "answers.js", "explorer.js"), values)
+    values |= (
+        {"funnel": way, "steps": rows_told(way), "drawing": drawn(way), "share": share} if way else {"funnel": None}
+    )
+    styles = ("funnel.css",) if way else ()
+    return rendered("run.html", ("page.js", "answers.js", "explorer.js"), values, styles)
 
 
 def study_page(study: Study, tables: Sequence[Table], figures: Sequence[Figure]) -> str:

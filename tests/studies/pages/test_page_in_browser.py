@@ -348,3 +348,27 @@ def test_tables_of_a_study_sort_and_its_figures_are_drawn(browser: Any, folder: 
     assert page.evaluate("document.documentElement.scrollWidth") <= 1240
     made.quiet()
     page.close()
+
+
+def test_the_funnel_is_drawn_and_removals_stay_text(browser: Any, folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "grown"
+    shutil.copytree(folder, run)
+    rows = [{"prompt_id": f"{n:016x}", "messages": [{"role": "user", "content": HOSTILE}], "response": f"answer {n}"}
+            for n in range(40)]  # fmt: skip
+    gone = {"row": 3, "prompt_id": rows[3]["prompt_id"], "reason": "duplicate", "match": "0" * 16, "similarity": 0.81}
+    counts = {"wanted": 30, "requests": 5, "failed": 1, "dropped": 2, "cost_usd": 0.0, "parsed": 40, "kept": 39}
+    here = run / "iterations" / "00"
+    (here / "curation.json").write_text(json.dumps(counts | {"removed": [gone]}))
+    (here / "synthesis.json").write_text(json.dumps({"examples": rows}))
+    (run / "report.html").write_text(run_page(read_runs(run)[0]), encoding="utf-8")
+    made = Opened(browser, run / "report.html")
+    drawing = made.page.locator("svg.funnel")
+    assert drawing.locator("text").all_text_contents()[:2] == ["Requests5", "Replies41 failed"]
+    whole, left = (drawing.locator("rect.rows").nth(n).bounding_box() for n in (0, 1))
+    assert left["width"] / whole["width"] == pytest.approx(39 / 40, abs=0.01)
+    removed = made.page.inner_text("section[aria-labelledby='funnel'] .removals")
+    assert "</script><script>window.hurt" in removed
+    assert "81% alike" in removed
+    assert made.page.evaluate("window.hurt") is None
+    made.quiet()
+    made.page.close()
