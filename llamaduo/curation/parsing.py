@@ -51,6 +51,11 @@ _WHOLES = {
 _LEFT_OUT = re.compile(r"^[ \t]*(?://|#|--|/\*)?[ \t]*(?:\.{3,}|\u2026)[ \t]*(?:\*/)?[ \t]*$", re.MULTILINE)
 _OPEN_ENDS = re.compile(r"\.\.\.(?![\w\[({$.])|\u2026")
 """Three dots that stand for something, and not before a name as JavaScript has them."""
+_AND_SO_ON = re.compile(r",\s*\.\.\.(?=\s*[)\]}])")
+_COMMAND = re.compile(r"\s*(?:\$ )?(?:pip3?|python3?|npm|npx|yarn|node|cargo|go|dotnet|git|cd) [\w./-][^\n(=]*\s*")
+"""A line for a shell behind a fence that names the language that it starts."""
+_ENDS = re.compile(r"(?<=\S)[ \t]+\}")
+"""The end of a block on a line with what it has, where Kotlin's grammar wants a new line."""
 _PLACE = re.compile(r"<[A-Za-z][\w .-]*>")
 _PROMPTED = re.compile(r"^[ \t]*\$ ", re.MULTILINE)
 _MAGIC = re.compile(r"^([ \t]*)[%!?].*$", re.MULTILINE)
@@ -59,13 +64,15 @@ _DOCTEST = re.compile(r"^[ \t]*>>>(?: |$)", re.MULTILINE)
 
 def parses(language: str, code: str) -> bool:
     """Tell whether code is of a language, one of the values of `LANGUAGES`."""
-    if len(code) > _LONGEST or not code.strip():
+    if len(code) > _LONGEST or not code.strip() or _COMMAND.fullmatch(code):
         return True
     if language == "python":
         return any(_is_python(one) for one in _python_readings(code))
     code = _LEFT_OUT.sub("", code)
     if _OPEN_ENDS.search(code) or (language == "bash" and _PLACE.search(code)):
         return True
+    if language == "kotlin":
+        code = _ENDS.sub("\n}", code)
     if language == "bash" and _PROMPTED.search(code):
         code = "\n".join(_PROMPTED.sub("", line) for line in code.split("\n") if _PROMPTED.match(line))
     return any(_has_no_error(language, one) for one in (code, *(part % (code,) for part in _WHOLES.get(language, ()))))
@@ -80,10 +87,13 @@ def _python_readings(code: str) -> Iterator[str]:
         return
     yield code
     if _OPEN_ENDS.search(code):
-        yield _LEFT_OUT.sub("", code)
-    last = code.rstrip().rpartition("\n")[2]
-    if last.endswith(":"):
-        yield f"{code.rstrip()}\n{last[: len(last) - len(last.lstrip())]}    pass"
+        yield _AND_SO_ON.sub("", _LEFT_OUT.sub("", code))
+    rows = [line.rstrip() for line in code.split("\n")]
+    while rows and (not rows[-1] or rows[-1].lstrip().startswith("#")):
+        rows.pop()
+    if rows and rows[-1].endswith(":"):
+        begin = len(rows[-1]) - len(rows[-1].lstrip())
+        yield "\n".join([*rows, f"{' ' * begin}    pass"])
 
 
 def _is_python(code: str) -> bool:

@@ -15,7 +15,8 @@ RIGHT = {
                "x = [1, ...]",
                "await f()", "%matplotlib inline\nx = 1", "!pip install x", "s = '\\d'",
                "if x:\n    ...\nelse:\n    y()",
-               "class A:\n    ...", "return 1", "while True:\n\tx()\n"],
+               "class A:\n    ...", "return 1", "while True:\n\tx()\n",
+               "def f():\n    # your code\n\n    # and more", "def f(a, ...):\n    pass", "$ python x.py"],
     "javascript": ["const a = <p>x</p>;", "await f();", "return 1;", "f(...args);", "f(...);", "{name: 'x'}",
                    "foo() { return 1; }"],
     "typescript": ["let a: number = 1;", "type X<T> = T | null;", "a: string;\nb?: number;"],
@@ -34,7 +35,7 @@ RIGHT = {
     "ruby": ["def f\n  1\nend", "[1].each do |x| puts x end"],
     "php": ["<?php echo 1; ?>", "$x = [1, 2];", "public function f() { return 1; }"],
     "c_sharp": ["Console.WriteLine(1);", "public int X { get; set; }"],
-    "kotlin": ["val x = listOf(1).map { it + 1 }", "override fun f() = 1"],
+    "kotlin": ["class A(val x: Int) { fun f() = x }", "val x = listOf(1).map { it + 1 }", "override fun f() = 1"],
     "swift": ["guard let x = y else { return }"],
     "sql": ["SELECT a FROM t WHERE b = 1;"],
 }  # fmt: skip
