@@ -80,11 +80,13 @@ def parses(language: str, code: str) -> bool:
 
 def _python_readings(code: str) -> Iterator[str]:
     """Yield what Python may be meant."""
-    code = textwrap.dedent(_MAGIC.sub(r"\1pass", code.replace("\r\n", "\n").expandtabs(8))).strip("\n")
+    code = textwrap.dedent(code.replace("\r\n", "\n").expandtabs(8)).strip("\n")
     if _DOCTEST.search(code):
         lines = (line.lstrip() for line in code.split("\n"))
         yield "\n".join(line[4:] for line in lines if line.startswith((">>>", "...")))
         return
+    yield code
+    code = _MAGIC.sub(r"\1pass", code)
     yield code
     if _OPEN_ENDS.search(code):
         yield _AND_SO_ON.sub("", _LEFT_OUT.sub("", code))
