@@ -16,8 +16,9 @@ from llamaduo.config import DataSource
 from llamaduo.display import pocket_note
 from llamaduo.export.rows import Rows
 from llamaduo.export.sent import sent_to
-from llamaduo.files.regular import read_json
+from llamaduo.privacy.tally import lines
 from llamaduo.redaction import one_line
+from llamaduo.runs import layout
 from llamaduo.runs.record import RunRecord
 from llamaduo.studies.funnel import Funnel, Step, funnel
 
@@ -143,29 +144,19 @@ def _line(name: str, step: Step) -> str:
 
 
 def _privacy(run: RunRecord) -> Iterator[str]:
-    path = run.folder / "privacy.json"
+    path = run.folder / layout.PRIVACY
     if not path.exists():
         return
-    try:
-        tree = read_json(path)
-        rows: dict[str, Any] = tree.get("rows") or {}
-        sums = [Counter[str](), Counter[str](), Counter[str]()]
-        for counts in (tree.get("requests") or {}).values():
-            for sum_, count in zip(sums, counts, strict=True):
-                sum_.update(count)
-        told = {kind: rows.get(kind) or {} for kind in sorted({*rows, *(kind for sum_ in sums for kind in sum_)})}
-        lines = [
-            f"| {plain(kind)} | {one.get('values', 0):,} | {one.get('rows', 0):,} | "
-            + " | ".join(f"{sum_[kind]:,}" for sum_ in sums) + " |"
-            for kind, one in told.items()
-        ]  # fmt: skip
-    except (OSError, ValueError, TypeError, AttributeError):
-        yield "\nWhat was replaced for privacy is unknown: privacy.json can't be read."
+    found = lines(path)
+    if not found:
+        yield "\nPrivacy was on, and nothing was found to be replaced in what was sent."
         return
     yield "\nPersonal data were replaced before anything was sent, and put back in what returned:\n"
     yield "| type | values in coverage | rows with any | replaced | put back | lost |"
     yield "|---|---:|---:|---:|---:|---:|"
-    yield from lines
+    for one in found:
+        counts = (one.values, one.rows, one.replaced, one.restored, one.lost)
+        yield f"| {plain(one.type)} | " + " | ".join(f"{count:,}" for count in counts) + " |"
     yield "\n**The rows of this data set hold the original values, not what was sent in their place.**"
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo.curation.curate import shortened
-from llamaduo.curation.order import ORDER, reasons_told
+from llamaduo.curation.order import ORDER, REASONS, reasons_told
 from llamaduo.files.regular import regular
 from llamaduo.redaction import redact
 from llamaduo.runs import layout
@@ -172,7 +172,8 @@ def _removed(run: RunRecord, trees: Mapping[int, Mapping[str, Any]], *, examples
         if not counts[reason.name]:
             continue
         first = [(number, entry) for number, entry in entries if entry["reason"] == reason.name][:MOST_SHOWN]
-        shown = _told_by_filter(reason.name, trees) or (_looked_up(run, first) if examples else ())
+        plain = examples and reason in REASONS  # of other filters, only what they show of a row may be shown
+        shown = _told_by_filter(reason.name, trees) or (_looked_up(run, first) if plain else ())
         yield Removed(reason.name, reason.legend, reason.counted, counts[reason.name], tuple(shown)[:MOST_SHOWN])
 
 
