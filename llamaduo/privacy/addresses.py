@@ -68,8 +68,8 @@ _V6 = re.compile(
     r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{1,4})?(?!\w|:[\w:]|\.\d)", re.ASCII
 )
 _OF_VERSIONS = re.compile(
-    r"(?:\b(?:versions?|ver|v|releases?|released|builds?|revisions?|rev|upgrad\w+|updat\w+|patch\w*|firmware|drivers?|"
-    r"sdk|sections?|chapters?|clauses?|paragraphs?|oid|python|java|jdk|npm|pip|packages?|library|versión|versione|"
+    r"(?:\b(?:versions?|ver|v|releases?|released|builds?|revisions?|rev|upgrade[ds]?|update[ds]?|patch(?:ed)?|firmware|drivers?|"
+    r"sdk|sections?|chapters?|clauses?|paragraphs?|oid|versión|versione|"
     r"versão|wersja|версия|abschnitt|kapitel|mib)\b|§|版本)\W{0,4}(?P<between>(?:[A-Za-z][\w-]*\W{1,3}){0,2})"
     r"(?:v?\d+(?:\.\d+)+\s*(?:to|and|or|through|bis|und|,|->?|/)\s*)*$",
     re.IGNORECASE,
@@ -79,7 +79,9 @@ _OF_HOSTS = re.compile(
     r"router|inet|network|adresse|dirección|адрес)\b|地址|https?://",
     re.IGNORECASE,
 )
-_COMPARED = re.compile(r"(?:==|>=|<=|~=|!=|~>|\^|[A-Za-z]/|[A-Za-z]-|\d-)\s?$")
+_COMPARED = re.compile(
+    r"(?:(?:python|java|jdk|npm|pip|package|library)\s|==|>=|<=|~=|!=|~>|\^|[A-Za-z]/|[A-Za-z]-|\d-)\s?$"
+)
 _IS_VERSION = re.compile(
     r"\s?(?:version|release|build|beta|alpha|rc\d?|\(?snapshot|sdk)\b|\.(?:tar|zip|jar|dll|exe|whl|deb|rpm)", re.I
 )

@@ -16,7 +16,7 @@ from functools import cache
 from llamaduo.privacy.accounts import NETWORKS, is_iban
 from llamaduo.privacy.draws import Draws
 from llamaduo.privacy.found import CARD, IBAN, ID, IP, KEY, MAIL, NAME, PHONE, Found
-from llamaduo.privacy.national_ids import compact, is_valid
+from llamaduo.privacy.national_ids import is_valid
 from llamaduo.redaction import is_key
 
 _TRIES = 400
@@ -76,7 +76,7 @@ def made_up(found: Found, written: str, draws: Draws, turn: int = 0) -> str:
         PHONE: lambda: _phone(found, written, draws),
         CARD: lambda: _grouped(written, _card(found, draws)),
         IBAN: lambda: _grouped(written, _iban(found, draws)),
-        ID: lambda: _grouped(written, _id(found, draws)),
+        ID: lambda: _grouped(written, _id(found, written, draws)),
         IP: lambda: _ip(found, written, draws, wide=turn > _FEW),
         KEY: lambda: _key(found, written, draws),
         NAME: lambda: _name(written, draws),
@@ -158,30 +158,25 @@ def _iban(found: Found, draws: Draws) -> str:
     return found.value[:4] + draws.like(bank)
 
 
-def _id(found: Found, draws: Draws) -> str:
+def _id(found: Found, written: str, draws: Draws) -> str:
     """Return an id that passes its check; of the US one that is never given to anybody, which begins with 9."""
     value = found.value
     if found.of == "us.ssn":
         return f"9{draws.below(10)}{draws.below(10)}{10 + draws.below(40)}{1000 + draws.below(9000)}"
+
+    def stands(made: str) -> bool:
+        return is_valid(found.of, _in_form(written, made) or made)
+
     for _ in range(_TRIES):
         made = draws.like(value)
-        if _stands(found.of, made):
+        if stands(made):
             return made
     made = value
-    for _ in range(3 * _TRIES):  # dates and places within: two signs at a time, so that most stay right
+    for _ in range(2 * _TRIES):  # dates and places within: two signs at a time, so that most stay right
         at = {draws.below(len(value)), draws.below(len(value))}
         other = "".join(draws.like(mark) if place in at else mark for place, mark in enumerate(made))
-        made = other if _stands(found.of, other) else made
-    return made
-
-
-def _stands(name: str, signs: str) -> bool:
-    return compact(signs) == signs and is_valid(name, _punctuated(name, signs))
-
-
-def _punctuated(name: str, signs: str) -> str:
-    """Return an id with the mark that its check asks for."""
-    return f"{signs[:6]}-{signs[6:]}" if name in ("kr.rrn", "se.personnummer") and len(signs) in (10, 13) else signs
+        made = other if stands(other) else made
+    return draws.like(value) if made == value else made
 
 
 def _ip(found: Found, written: str, draws: Draws, *, wide: bool) -> str:

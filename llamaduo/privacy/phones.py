@@ -24,6 +24,7 @@ _NORTH_AMERICAN = re.compile(
     r"(?<![\w.+-])(?<!\d )(?:1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[-.])\d{3}[-.]\d{4}(?![\w-]|\.\d| ?[-+*/=] ?\d)"
 )
 _ZEROS = re.compile(r"(?<![\w.+-])(?<!\d )00 ?[1-9](?:[ \-./()]{0,2}\d){8,14}(?![\w]|\.\d)")
+_PLUS = re.compile(r"(?<![\w+])\+[1-9](?:[ \-./()]{0,2}\d){7,30}")
 _WORD = (
     r"(?:\b(?:tel(?:e(?:phone|fon[eo]?))?|phones?|mobile|mobil(?:e|telefon)?|cell(?:ular)?|handy|fax|whatsapp|call|"
     r"text|sms|ring|dial|reach|hotline|contact|telefoon|téléphone|tél|teléfono|móvil|celular|telefono|cellulare|"
@@ -53,6 +54,7 @@ def phones(text: str, regions: Sequence[str]) -> Iterator[Found]:
     if "US" not in regions and "CA" not in regions:
         yield from _written_as(text, _NORTH_AMERICAN, "US", "")
     yield from _written_as(text, _ZEROS, None, "+")
+    yield from _before_other_digits(text)
     for found in _AFTER_WORD.finditer(text):
         digits = re.sub(r"\D", "", found[0])
         if digits not in _NEVER and _SAID.search(text[max(0, found.start() - 48) : found.start()]):
@@ -100,6 +102,22 @@ def _written_as(text: str, form: re.Pattern[str], region: str | None, added: str
         fictional = number.country_code == 1 and str(number.national_number)[3:6] == "555"
         if phonenumbers.is_valid_number(number) or fictional:
             yield _found(found.start(), found.end(), number)
+
+
+def _before_other_digits(text: str) -> Iterator[Found]:
+    """Yield numbers with + that other numbers follow, as far as they go."""
+    import phonenumbers
+
+    for run in _PLUS.finditer(text):
+        ends = [part.end() for part in re.finditer(r"\d+", run[0])]
+        for end in reversed(ends[1:]):
+            try:
+                number = phonenumbers.parse(run[0][:end], None)
+            except phonenumbers.NumberParseException:
+                continue
+            if phonenumbers.is_valid_number(number):
+                yield _found(run.start(), run.start() + end, number)
+                break
 
 
 def _found(start: int, end: int, number: PhoneNumber) -> Found:

@@ -109,6 +109,7 @@ def _form(type_: str, made: str) -> str:
     if type_ in (PHONE, CARD, IBAN, ID):
         return _grouped(made)
     body = "".join(_SPACE if part.isspace() else re.escape(part) for part in re.split(r"(\s+)", made) if part)
+    body = body.replace('"', r"\\?" + '"')
     return _bounded(made, body) if type_ != KEY else body
 
 
@@ -116,7 +117,7 @@ def _grouped(made: str) -> str:
     """Return an expression for letters and digits in whatever groups they stand."""
     before = made[: next((at for at, sign in enumerate(made) if sign.isalnum()), 0)]
     signs = [re.escape(sign) for sign in made if sign.isalnum()]
-    lead = "".join(rf"(?:{re.escape(sign)})?" for sign in before)
+    lead = "".join(rf"(?:{re.escape(sign)})?" for sign in before) or r"(?:\((?=\d{2,5}\)[ -]?\d))?"
     return _bounded(made.lstrip("+( "), lead + _BETWEEN.join(signs))
 
 
