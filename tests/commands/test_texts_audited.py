@@ -51,6 +51,9 @@ def test_an_audit_tells_and_keeps_what_it_found(made: Path, capsys: pytest.Captu
     assert answers["language_drift"]["examples"] == ["Envoyez le colis à la nouvelle adresse, s'il vous plaît."]
     assert answers["references"]["refusals"]["percent"] == 0.0
     assert tree["rows"]["rows"] == 60
+    page = (made / "report.html").read_text()
+    assert '<h2 id="audit">Audit</h2>' in page
+    assert "<b>answer: toxic words</b>: You idiot, read the manual" in page
     assert (made / "iterations" / "00" / "audit.json.done").exists()
     assert json.loads((made / "iterations" / "00" / "audit.json").read_text())["answers"]["change"] == {}
 
@@ -91,6 +94,7 @@ def test_the_runs_own_model_answers_with_other_terms(tmp_path: Path, capsys: pyt
     tree = json.loads((run / "iterations" / "01" / "audit.json").read_text())
     assert tree["bias"]["left_alone"] == {"gender": {"beyond the limit": 1}}
     assert tree["swaps"] == {"most": 7, "terms": None}
+    assert "14 prompts with identity terms in each other" in (run / "report.html").read_text()
     assert json.loads((run / "iterations" / "00" / "audit.json").read_text())["bias"] is None
     assert main(["audit", str(run), "--swaps", "six"]) == 2
     assert main(["audit", str(run), "--terms", str(tmp_path / "none.yaml")]) == 2

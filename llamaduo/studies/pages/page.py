@@ -33,6 +33,7 @@ from llamaduo.studies.answers import Scores, reported_scores
 from llamaduo.studies.costs.by_stage import data_flow, reasons_met, seconds, shares, spending
 from llamaduo.studies.factors import OTHER, identities
 from llamaduo.studies.funnel import funnel
+from llamaduo.studies.pages.audited import audits
 from llamaduo.studies.pages.bundle import SCORES, pack
 from llamaduo.studies.pages.curves import curve, gate_of, series
 from llamaduo.studies.pages.frame import rendered
@@ -70,7 +71,7 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
         flows = data_flow(run)
         flow = {"flows": flows, "reasons": reasons_met(flows), "shares": shares(flows)}
         spent = flow | {"costs": spending(run).by_stage(), "seconds": seconds(run)}
-        account = _account(run.folder)
+        account, looked = _account(run.folder), audits(run)
         way = funnel(run)
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = " ".join(str(error).split())
@@ -79,7 +80,8 @@ def run_page(run: RunRecord, study: Study | None = None) -> str:
     values = (
         _told(run, scores, study.row(run.name) if study else None)
         | spent
-        | {"sections": sections, "up": up, "account": account, "privacy": lines(run.folder / layout.PRIVACY)}
+        | {"sections": sections, "up": up, "account": account, "audits": looked}
+        | {"privacy": lines(run.folder / layout.PRIVACY)}
     )
     values |= (
         {"funnel": way, "steps": rows_told(way), "drawing": drawn(way), "share": share} if way else {"funnel": None}
