@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -18,11 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from llamaduo.config import DataSource, Experiment, JudgeKind, ServiceLLM, answering_server, is_pocket, who_answers
-from llamaduo.curation.curate import Removal, shortened
-from llamaduo.curation.order import reasons_told
 from llamaduo.data.dataset import CoverageDataset
 from llamaduo.evidence.scorecard import unanswered
-from llamaduo.records import Adapter, Example, Prediction, Scorecard
+from llamaduo.records import Adapter, Prediction, Scorecard
 from llamaduo.redaction import printable, redact
 from llamaduo.runs.state import Iteration, RunState
 
@@ -311,37 +308,3 @@ def missing_answers(experiment: Experiment, predictions: Sequence[Prediction]) -
         told = ", ".join(f"{name} {number}" for name, number in reasons.items())
         notes.append(f"{reasons.total()} of {count} answers did not come ({told}): they count as unscored.")
     return notes
-
-
-def many_removed(rows: Sequence[Example], removed: Iterable[Removal], others: Iterable[Example]) -> list[str]:
-    """Return what to say if curation took more than a third of a round's rows: how many, and two of each reason.
-
-    `removed` are the removals among the rows, `others` what they can have matched besides.
-    """
-    removed = list(removed)
-    if 3 * len(removed) <= len(rows):
-        return []
-    prompts = {row.prompt_id: row.messages[-1]["content"] for row in (*others, *rows)}
-    told, mends = [], []
-    for reason in reasons_told(removal.reason for removal in removed):
-        found = [removal for removal in removed if removal.reason == reason.name]
-        shown = "; ".join(_matched(one, prompts) for one in found[:2] if one.match) or _whys(found)
-        told += [f"{len(found):,} {reason.of_a_round}{f': {shown}' if shown else ''}"] if found else []
-        mends += (
-            [f" If those {reason.of_a_round} are good rows, {reason.mend}."] if found and not found[0].match else []
-        )
-    return [
-        f"curation removed {len(removed):,} of this round's {len(rows):,} rows. {'. '.join(told)}. If such rows are "
-        "not alike, set curation.duplicate_jaccard or curation.contamination_jaccard higher; if they are, more "
-        f"coverage rows as seeds, or a higher service_llm.temperature, bring others.{''.join(mends)}"
-    ]
-
-
-def _matched(one: Removal, prompts: Mapping[str, str]) -> str:
-    alike = "" if one.similarity is None else f" ({one.similarity:.0%})"
-    return f"{shortened(prompts[one.prompt_id], 70)!r} matches {shortened(prompts[one.match], 70)!r}{alike}"
-
-
-def _whys(removed: Iterable[Removal]) -> str:
-    """Return what was wrong with rows that matched no other, and with how many."""
-    return ", ".join(f"{count:,} {why}" for why, count in Counter(one.why for one in removed if one.why).items())

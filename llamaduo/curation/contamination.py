@@ -1,7 +1,8 @@
 """Decontamination: rows that are like a dev or test row, or hold one, go.
 
 A row goes if its prompt is like a dev or test prompt (`data/alike.py`: words and pairs of neighbouring words, without
-what more than half of the coverage rows share), or if it holds such a prompt or its response (`data/passages.py`).
+what more than half of the coverage rows share), or if it holds such a prompt or its response: most of it in runs of
+eight words (`data/passages.py`), or all of it written otherwise, or all but one word (`leaks.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 
 from llamaduo.config import Curation, CurationFilter
 from llamaduo.curation.filters import Filter, Found, Known, Reason
+from llamaduo.curation.leaks import Leaks
 from llamaduo.data.alike import Bag, Index, bag, index, shared, turns, without
 from llamaduo.data.passages import Passages
 from llamaduo.records import Example
@@ -31,6 +33,7 @@ class Contamination(Filter):
         self._common = shared(asked)
         self._protected = [without(one, self._common) for one in asked[len(rows.coverage) :]]
         self._passages = Passages(rows.held_out, rows.coverage, self._common)
+        self._leaks = Leaks(rows.held_out, rows.coverage)
         self._prompts: Index | None = None
 
     def compared(self, new: Sequence[Example]) -> list[Bag]:
@@ -42,8 +45,11 @@ class Contamination(Filter):
     def match(self, example: Example, compared: Any) -> Found | None:
         """Return the closest held-out row, if it is close enough."""
         assert self._prompts is not None
-        found = max(self._prompts.matches(compared), key=lambda match: match[1], default=None)
-        found = found or self._passages.found(example)
-        if found is None or found[1] < self.config.contamination_jaccard:
-            return None
-        return Found(match=self.rows.held_out[found[0]], similarity=found[1])
+        least = self.config.contamination_jaccard
+        like = max(self._prompts.matches(compared), key=lambda match: match[1], default=None)
+        if not like:
+            asked = (search.found(example) for search in (self._passages, self._leaks))
+            like = next((found for found in asked if found and found[1] >= least), None)
+        if like and like[1] >= least:
+            return Found(match=self.rows.held_out[like[0]], similarity=like[1])
+        return None

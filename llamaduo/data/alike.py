@@ -34,13 +34,13 @@ _LARGE, _MANY = 0.1, 20
 _LITTLE = 6
 """Members of a bag that come from three words: variants of a request differ by less, different requests by more."""
 
-_UNSPACED = (
+UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
     "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # Kana
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
 )
 """Scripts that put no spaces between words: each of their signs counts as one."""
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 _ASCII_WORD = re.compile(r"\w+|[^\w\s]")
 """The same for texts in ASCII, and faster."""
 

@@ -90,7 +90,7 @@ class Passages:
                 for run in _windows(left, _RUN):
                     self._runs.pop(run, None)
                 for wholes, row in zip(self._wholes, (text, left), strict=True):
-                    for entry in list(_held(wholes, row)):
+                    for entry in set(_held(wholes, row)):
                         wholes[entry[0][:_LEAST]].remove(entry)
 
     def _covered(self, runs: Iterable[Run]) -> dict[int, int]:

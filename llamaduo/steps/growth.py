@@ -16,9 +16,10 @@ from typing import Any
 
 from llamaduo.config import CurationFilter, Experiment, Growth, Pick, ServiceLLM, Synthesis, plain
 from llamaduo.curation.curate import Curated, Curator, Report
+from llamaduo.curation.notes import many_removed
 from llamaduo.curation.order import ORDER, chosen, reasons_told
 from llamaduo.data.dataset import CoverageDataset
-from llamaduo.display import Display, Progress, many_removed, place
+from llamaduo.display import Display, Progress, place
 from llamaduo.errors import CurationError, InputError
 from llamaduo.records import Example
 from llamaduo.runs.folder import Again, RunDir

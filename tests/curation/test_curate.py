@@ -5,6 +5,9 @@ What is alike is what comparing everything with everything says, and what most c
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import combinations
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +15,7 @@ from sample_records import example
 
 from llamaduo.config import Curation, DuplicateText
 from llamaduo.curation.curate import Curated, Curator, Removal, curate
+from llamaduo.curation.leaks import plain
 from llamaduo.curation.order import REASONS
 from llamaduo.data.alike import Bag, bag, shared, without, words
 from llamaduo.pocket.tasks import TASKS, make_pairs
@@ -38,7 +42,7 @@ def numbered(first: int, last: int) -> str:
     return " ".join(f"w{n}" for n in range(first, last))
 
 
-TEXTS = st.lists(st.lists(st.sampled_from("abcdefghijkl"), max_size=6).map(" ".join) | st.text(max_size=6), max_size=14)
+TEXTS = st.lists(st.lists(st.sampled_from("abcdefghijkl"), max_size=8).map(" ".join) | st.text(max_size=6), max_size=14)
 
 
 def holds(text: str, short: str, common: Bag) -> bool:
@@ -53,6 +57,41 @@ def holds(text: str, short: str, common: Bag) -> bool:
     told = sum(word[0].isalnum() for word in inner) >= 3 and not common.issuperset(inner)
     # signs around it say nothing: if these are all that isn't common, nor does the text
     return told and any(run == inner for run in runs)
+
+
+def letters(row: Example) -> str:
+    return plain(row.prompt).letters
+
+
+def spells(row: Example, test: Example) -> bool:
+    """Tell whether words of a row have the letters of a test prompt in a row."""
+    outer = plain(row.prompt).pieces
+    spans = combinations(range(len(outer) + 1), 2)
+    return any("".join(outer[begin:end]) == letters(test) for begin, end in spans)
+
+
+def but_for_one(row: Example, test: Example, usual: set[str]) -> bool:
+    """Tell whether words of a row in a row are those of a test prompt of six or more with one edit at most."""
+    inner, outer = ([word for word in plain(one.prompt).words if word not in usual] for one in (test, row))
+    spans = combinations(range(len(outer) + 1), 2)
+    return len(inner) >= 6 and any(edits(inner, outer[begin:end]) <= 1 for begin, end in spans)
+
+
+def templated(row: Example, test: Example, usual: set[str]) -> bool:
+    """Tell whether a prompt has all words of a test prompt of at most twelve but two, and at most two others."""
+    inner, outer = (set(plain(one.prompt).words) - usual for one in (test, row))
+    length = sum(word not in usual for word in plain(test.prompt).words)
+    return length <= 12 and len(inner & outer) >= max(1, len(inner) - 2) and len(outer) <= len(inner) + 2
+
+
+def edits(a: list[str], b: list[str]) -> int:
+    """Return Levenshtein's distance."""
+    row = list(range(len(b) + 1))
+    for number, one in enumerate(a, 1):
+        last, row[0] = row[0], number
+        for at, other in enumerate(b, 1):
+            last, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, last + (one != other))
+    return row[-1]
 
 
 @given(TEXTS, TEXTS, TEXTS, st.sampled_from([0.9, 0.5]), st.sampled_from([0.8, 0.4]))
@@ -72,9 +111,23 @@ def test_curation_is_what_comparing_everything_gives(
     def pair(row: Example) -> Bag:
         return without(bag([row.prompt, row.response]), common_pairs)
 
+    often = Counter(word for row in (*seen, *tests) for word in set(plain(row.prompt).words))
+    usual = {word for word, count in often.items() if count >= max(3, (len(seen) + len(tests)) // 2 + 1)}
+
     def leaks(row: Example, test: Example) -> bool:
         held = holds(row.prompt, test.prompt, common) and not any(holds(s.prompt, test.prompt, common) for s in seen)
-        return held or jaccard(prompt(row), prompt(test)) >= contamination
+        return held or jaccard(prompt(row), prompt(test)) >= contamination or dressed(row, test)
+
+    def dressed(row: Example, test: Example) -> bool:
+        """Tell whether a row has the letters of a test prompt, or holds them, or all but a word."""
+        same = letters(row) == letters(test) != "" and all(letters(s) != letters(test) for s in seen)
+        told = len(plain(test.prompt).words) >= 3 and not usual.issuperset(plain(test.prompt).words)
+        within = told and spells(row, test) and not any(spells(s, test) for s in seen)
+        others = (*seen, *(other for other in tests if other is not test))
+        near = but_for_one(row, test, usual) and not any(
+            but_for_one(s, test, usual) or templated(s, test, usual) for s in others
+        )
+        return same or within or near
 
     survivors: list[Example] = []
     for row in rows:
