@@ -44,6 +44,8 @@ proof: .venv/ready
 	@$(BIN)/python benchmarks/service_calls.py
 	@$(BIN)/python benchmarks/render.py
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
+	@$(BIN)/python benchmarks/dedup.py
+	@$(BIN)/python benchmarks/decontaminate.py
 	@$(BIN)/python benchmarks/train_throughput.py
 	@$(BIN)/python benchmarks/infer_throughput.py
 	@$(BIN)/python benchmarks/kills.py
