@@ -562,6 +562,9 @@ class Curation:
     contamination_jaccard: float = field(default=0.8, metadata=within(0, 1) | ABOVE_ZERO)
     """Rows whose prompt is at least this like a dev or test prompt are removed, and rows that hold at least this share
     of such a prompt or response, in runs of eight words."""
+    dressed: bool = field(default=False, metadata=IF_ANY)
+    """Whether dev and test items count as held, too, that are written otherwise, wrapped in other text, or there but
+    for one word; where filters are named, they do."""
     filters: list[CurationFilter] = field(default_factory=list, metadata=IF_ANY)
     """Which filters are asked, in their own declared order whatever the order here; none named is contamination and
     near, and contamination is asked whatever is named. Where filters are named, one that takes every row ends the run,

@@ -103,7 +103,7 @@ class TestStopping:
         assert [report["name"] for report in told["filters"]] == ["contamination", "exact", "near"]
         assert told["filters"][0]["rows_in"] == told["parsed"]
         assert told["filters"][-1]["rows_out"] == told["kept"]
-        unnamed = compose_experiment(*SCRIPTED)
+        unnamed = compose_experiment(*SCRIPTED, "curation.dressed=true")
         run(unnamed, display=quiet())
         assert "filters" not in json.loads((run_folder(unnamed) / "iterations/00/curation.json").read_text())
         assert (run_folder(named) / "iterations/00/synthetic.jsonl").read_bytes() == (

@@ -2,7 +2,8 @@
 
 A row goes if its prompt is like a dev or test prompt (`data/alike.py`: words and pairs of neighbouring words, without
 what more than half of the coverage rows share), or if it holds such a prompt or its response: most of it in runs of
-eight words (`data/passages.py`), or all of it written otherwise, or all but one word (`leaks.py`).
+eight words (`data/passages.py`), or, with `dressed` or where filters are named, all of it written otherwise or all but
+one word (`leaks.py`).
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ class Contamination(Filter):
         asked = [bag(turns(row)) for row in (*rows.coverage, *rows.held_out)]
         self._common = shared(asked)
         self._protected = [without(one, self._common) for one in asked[len(rows.coverage) :]]
-        self._passages = Passages(rows.held_out, rows.coverage, self._common)
-        self._leaks = Leaks(rows.held_out, rows.coverage)
+        thorough = config.dressed or bool(config.filters)
+        self._searches: list[Passages | Leaks] = [Passages(rows.held_out, rows.coverage, self._common)]
+        self._searches += [Leaks(rows.held_out, rows.coverage)] if thorough else []
         self._prompts: Index | None = None
 
     def compared(self, new: Sequence[Example]) -> list[Bag]:
@@ -48,7 +50,7 @@ class Contamination(Filter):
         least = self.config.contamination_jaccard
         like = max(self._prompts.matches(compared), key=lambda match: match[1], default=None)
         if not like:
-            asked = (search.found(example) for search in (self._passages, self._leaks))
+            asked = (search.found(example) for search in self._searches)
             like = next((found for found in asked if found and found[1] >= least), None)
         if like and like[1] >= least:
             return Found(match=self.rows.held_out[like[0]], similarity=like[1])

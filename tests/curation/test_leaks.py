@@ -131,7 +131,7 @@ def test_turns_are_found_apart_and_together() -> None:
 def test_the_order_of_rows_changes_nothing() -> None:
     new = [example(f"{LONG} {n}") if n % 3 else example(f"A question of its own, number {n}") for n in range(12)]
     for rows in (new, new[::-1]):
-        kept = curate(rows, known=[], held_out=HELD_OUT, config=Curation(duplicate_jaccard=1.0)).kept
+        kept = curate(rows, known=[], held_out=HELD_OUT, config=Curation(duplicate_jaccard=1.0, dressed=True)).kept
         assert {row.prompt_id for row in kept} == {row.prompt_id for n, row in enumerate(new) if not n % 3}
 
 
