@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llamaduo.config import Data
 from llamaduo.data.formats import read_example, read_files
 from llamaduo.data.keys import refuse_keys
-from llamaduo.data.unusable import SetAside, UnusableError
+from llamaduo.data.unusable import UnusableError
 from llamaduo.errors import InputError
 from llamaduo.records import Example
 
@@ -37,11 +38,8 @@ def read_unlabelled(path: Path, data: Data, known: Collection[str]) -> tuple[tup
             if isinstance(row, UnusableError):
                 raise row
             example = _prompt(row, place)
-        except SetAside as aside:
-            left[aside.reason] += 1
-            continue
-        except InputError as error:
-            left["no prompt can be read"] += 1
+        except UnusableError as error:
+            left[error.reason] += 1
             last = str(error)
             continue
         if example.prompt_id in known:
@@ -53,20 +51,30 @@ def read_unlabelled(path: Path, data: Data, known: Collection[str]) -> tuple[tup
             found[example.prompt_id] = example
     reasons = "; ".join(f"{count:,} left out: {reason}" for reason, count in left.most_common())
     if not found:
-        told = f" The last: {last}" if left["no prompt can be read"] else ""
+        told = f" The last: {last}" if last else ""
         raise InputError(f"data.unlabelled={path}: no row can be used ({reasons}).{told}")
     return tuple(found.values()), f"{len(found):,} prompts without answers of {path}" + (f"; {reasons}" * bool(left))
 
 
 def _prompt(row: dict[str, Any], place: str) -> Example:
-    """Return the prompt of a row: it is read with an answer of ours in the place of the one that it has or lacks."""
+    """Return the prompt of a row, whatever became of its answer.
+
+    A row that has none, or one that nobody would learn from, is read with one of ours in its place.
+    """
+    try:
+        example = read_example(row, place)
+    except UnusableError:
+        example = read_example(_answered(row), place)
+    if example.with_tools:
+        raise UnusableError(place, "a prompt with tools, which synthesis doesn't ask for")
+    return replace(example, response="")
+
+
+def _answered(row: dict[str, Any]) -> dict[str, Any]:
     turns = row.get("messages")
     if isinstance(request := row.get("request"), dict):
         turns = request.get("messages", turns)
-    if isinstance(turns, list) and turns:
-        answered = isinstance(turns[-1], dict) and turns[-1].get("role") == "assistant"
-        turns = turns[:-1] if answered else turns
-        example = read_example({"messages": [*turns, _ANSWER]}, place)
-    else:
-        example = read_example({"prompt": row.get("prompt"), "response": _ANSWER["content"]}, place)
-    return Example(example.prompt_id, example.messages, "")
+    if not isinstance(turns, list) or not turns:
+        return {"prompt": row.get("prompt"), "response": _ANSWER["content"]}
+    answered = isinstance(turns[-1], dict) and turns[-1].get("role") == "assistant"
+    return {"messages": [*(turns[:-1] if answered else turns), _ANSWER]}
