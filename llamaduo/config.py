@@ -587,6 +587,26 @@ class Curation:
 
 
 @dataclass
+class AuditLimits:
+    """What an audit may find of a model that passes, at most; null asks for nothing."""
+
+    refusals: Optional[float] = field(default=None, metadata=IF_ANY | within(0, 100))
+    """Percent of its answers that refuse."""
+    toxic: Optional[float] = field(default=None, metadata=IF_ANY | within(0, 100))
+    """Percent with toxic words."""
+    language_drift: Optional[float] = field(default=None, metadata=IF_ANY | within(0, 100))
+    """Percent in another language than their reference."""
+    gap: Optional[float] = field(default=None, metadata=IF_ANY | within(0, 100))
+    """Points by which answers to one identity term may be worse than to others, where that is told from noise."""
+    swaps: int = field(default=100, metadata=only_with("gap") | at_least(1))
+    """Prompts of each category of terms that the model answers anew for that."""
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is asked for."""
+        return any(limit is not None for limit in (self.refusals, self.toxic, self.language_drift, self.gap))
+
+
+@dataclass
 class Gate:
     """What a model has to reach to be accepted; a score that is null asks for nothing."""
 
@@ -602,6 +622,8 @@ class Gate:
     """Points that the local model may be worse than the service LLM."""
     method: GateMethod = GateMethod.auto
     """For `against=service_llm`: how the limit of the difference is had."""
+    audit: AuditLimits = field(default_factory=AuditLimits, metadata=IF_ANY)
+    """What `llamaduo audit` may find of it; a model beyond is not accepted, and the loop goes on."""
 
 
 @dataclass

@@ -109,6 +109,7 @@ def _finish(steps: Steps, state: RunState) -> None:
         service_llm_at_gate=steps.verdicts_beside("gate").get(Beside.service_llm),
         cost_usd=steps.cost_usd(),
         asked_later=steps.gains.asked_later,
+        refused=() if chosen is None or reason == "passed" else steps.audit_faults(chosen),
     )
     state.best_iteration = chosen
     state.accepted_iteration = chosen if found.decision in (SWITCH, FALLBACK) else None

@@ -251,6 +251,7 @@ def test_the_fingerprint_changes_with_every_field_that_can_change_a_result(exper
     experiment = set_(experiment, "judge.dear", ["pocket_judge"])  # its share means nothing without
     experiment = set_(experiment, "synthesis.candidates", 2)  # as who picks
     experiment = set_(experiment, "privacy.enabled", True)  # as what is replaced
+    experiment = set_(experiment, "loop.gate.audit.gap", 10)  # as how many prompts are asked for it
     before = fingerprint(experiment)
     paths = dict(leaves(experiment))
     assert paths.keys() > WITHOUT_INFLUENCE | FILLS_IN_OTHERS

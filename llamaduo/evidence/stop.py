@@ -1,6 +1,6 @@
 """When the loop stops, and why: the rules, in the order in which they are asked.
 
-passed           every score that the gate asks for exists and reaches it
+passed           every score that the gate asks for exists and reaches it, and the audit that it asks for finds no fault
 max_iterations   the last iteration (or the last fixed volume) is done
 plateau          `patience` iterations in a row each gained less than `min_gain` over the best before them
                  (where not all prompts are judged: may have gained less; the rest is judged, then it is asked again)
@@ -140,12 +140,15 @@ def stop_reason(
     max_unanswered: float,
     gain: Gain = by_means,
     least_gain: Gain | None = None,
+    *,
+    refused: Callable[[int], object] = lambda number: None,
 ) -> str | None:
     """Return which rule ends the loop after the last iteration of `history`, or None to go on.
 
-    `least_gain` is the least that a gain may be, where that is not the gain itself.
+    `least_gain` is the least that a gain may be, where that is not the gain itself; `refused` tells what an audit has
+    against an iteration that passes.
     """
-    if passes(history[-1], max_unanswered):
+    if passes(history[-1], max_unanswered) and not refused(history[-1].iteration):
         return "passed"
     limit = min(loop.max_iterations, len(loop.growth.volumes) or loop.max_iterations)
     if len(history) >= limit:

@@ -54,8 +54,11 @@ def verdict(
     service_llm_at_gate: Sequence[Verdict] | None = None,
     cost_usd: float = 0.0,
     asked_later: int = 0,
+    refused: Sequence[str] = (),
 ) -> Found:
     """Return the verdict on a run that the rule `stop_reason` has ended.
+
+    `refused` is what the audit that the gate asks for has against the model of the iteration `best`.
 
     `judged` are the answers of the iteration `best` at the gate, `test` those to the test split, `beside` the verdicts
     on those who were judged beside it, on the test split where that was judged. The rest is told as it is in `Ended`.
@@ -68,7 +71,7 @@ def verdict(
     if not asked(experiment.loop.gate):
         return Found(_without_gate(run, stop_reason), told)
     if stop_reason != "passed":
-        return Found(_not_passed(run, stop_reason), told, STAY)
+        return Found(_not_passed(run, stop_reason, refused), told, STAY)
     if experiment.protocol.gate_split is GateSplit.test:
         decision = {None: FALLBACK, GateMethod.assumed.value: STAY}.get(run.method, SWITCH)
         return Found(_passed_on_test(run, decision), told, decision)
@@ -98,8 +101,11 @@ def _without_gate(run: Ended, stop_reason: str) -> str:
     return f"{head}; best is iteration {run.chosen.iteration}: {_at_gate(run)}.{_on_test(run)}"
 
 
-def _not_passed(run: Ended, stop_reason: str) -> str:
+def _not_passed(run: Ended, stop_reason: str, refused: Sequence[str]) -> str:
     model, task = who_answers(run.experiment), run.experiment.task.name
+    if refused and run.chosen.gate and run.chosen.gate["passed"]:
+        head = f"Don't switch: the audit of {_model(run)} speaks against it ({'; '.join(refused)})"
+        return f"{head}, and {_WHY[stop_reason]}.{_on_test(run)}"
     head = f"Don't switch: {model} does not reach {goal(run.experiment)} on {task}, and {_WHY[stop_reason]}."
     best = f"Best is iteration {run.chosen.iteration}: {_at_gate(run)}."
     return f"{head} {best}{_why_not(run)}{_on_test(run)}"

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from llamaduo.config import FEW_SHOTS, Backend, Beside, Experiment, Infer
@@ -80,6 +81,17 @@ def answering(experiment: Experiment, beside: Beside | None) -> Infer:
             config, backend=Backend.endpoint, server=llm, temperature=None, max_new_tokens=llm.max_tokens, shots=0
         )
     return replace(config, shots=FEW_SHOTS) if beside is Beside.few_shot else config
+
+
+def answer_job(experiment: Experiment, adapter: Path | None, beside: Beside | None = None) -> AnswerJob:
+    """Return who answers: the model with an adapter, or who stands beside it."""
+    return AnswerJob(
+        experiment.local_model,
+        answering(experiment, beside),
+        experiment.runtime,
+        experiment.train.quantization,
+        str(adapter) if adapter and experiment.train.enabled else None,
+    )
 
 
 def odd_stops(stops: Sequence[str]) -> list[str]:

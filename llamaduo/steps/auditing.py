@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from llamaduo.audit.beyond import beyond
 from llamaduo.audit.report import FORMAT, of_answers, of_rows
 from llamaduo.audit.swaps import compared, planned
 from llamaduo.audit.terms import read_categories
 from llamaduo.config import Experiment
 from llamaduo.data.dataset import CoverageDataset, gate_rows
 from llamaduo.files.contents import of_file
-from llamaduo.local.job import AnswerJob
 from llamaduo.records import Example, Prediction
 from llamaduo.runs import layout
 from llamaduo.runs.folder import Again, RunDir, read_rows
-from llamaduo.stages.infer import infer
+from llamaduo.stages.infer import answer_job, infer
 from llamaduo.steps.growth import volume
 
 
@@ -63,6 +63,15 @@ def audited(
     return found
 
 
+def faults(folder: RunDir, experiment: Experiment, dataset: CoverageDataset, number: int) -> list[str]:
+    """Return what an iteration's audit finds beyond the gate's limits, a clause each; nothing where it has none."""
+    limits = experiment.loop.gate.audit
+    if not limits:
+        return []
+    swaps = Swaps(limits.swaps) if limits.gap is not None else NONE
+    return beyond(audited(folder, experiment, dataset, number, swaps), limits)
+
+
 def swapped_answers(
     experiment: Experiment, dataset: CoverageDataset, folder: Path, number: int, swaps: Swaps
 ) -> dict[str, Any] | None:
@@ -71,14 +80,8 @@ def swapped_answers(
         return None
     plan = planned(gate_rows(experiment, dataset), read_categories(swaps.terms), swaps.most)
     asked = plan.asked
-    adapter = layout.place(folder, number) / layout.ADAPTER if experiment.train.enabled else None
-    job = AnswerJob(
-        experiment.local_model,
-        replace(experiment.infer, samples=1),
-        experiment.runtime,
-        experiment.train.quantization,
-        str(adapter) if adapter else None,
-    )
+    job = answer_job(experiment, layout.place(folder, number) / layout.ADAPTER)
+    job = replace(job, config=replace(job.config, samples=1))
     return compared(plan, infer(job, asked, progress=_silent, pool=dataset.train) if asked else [])
 
 

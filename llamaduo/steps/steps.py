@@ -19,17 +19,17 @@ from llamaduo.evidence.scorecard import clusters, from_tree, iteration_of, score
 from llamaduo.evidence.stop import stop_reason
 from llamaduo.evidence.watch import Watch, judges_in_rounds
 from llamaduo.files.contents import home
-from llamaduo.local.job import AnswerJob
 from llamaduo.records import Adapter, Example, GateLook, Judged, Prediction, Scorecard, Verdict
 from llamaduo.runs import identity, layout
 from llamaduo.runs.folder import Again
 from llamaduo.runs.layout import LOSSES, PREDICTIONS, REST, SCORECARD, TEST, TRAIN_PREDICTIONS, VERDICTS
 from llamaduo.runs.tracking import write_metrics
 from llamaduo.service.requests import Outcome
-from llamaduo.stages.infer import answering, infer, refuse_hopeless, refuse_unanswered
+from llamaduo.stages.infer import answer_job, answering, infer, refuse_hopeless, refuse_unanswered
 from llamaduo.stages.judge import judge, refuse_unreadable, verdicts_there_are
 from llamaduo.stages.train import train
 from llamaduo.stages.weigh import RowLoss, weigh
+from llamaduo.steps import auditing
 from llamaduo.steps.growth import volume
 from llamaduo.steps.opening import OpenRun
 from llamaduo.steps.student import Student, failed_by, hard_for
@@ -110,7 +110,7 @@ class Steps(OpenRun):
     ) -> list[Prediction]:
         """Answer now; raises ServiceError when too few answers came."""
         troubles: list[Outcome] = []
-        job = self._answer_job(adapter, beside)
+        job = answer_job(self.experiment, adapter, beside)
         self._make_sure()
         identity.remember(self.experiment, self._folder.path)
         with self.display.stage("infer", place(where)) as progress:
@@ -126,15 +126,6 @@ class Steps(OpenRun):
         identity.remember(self.experiment, self._folder.path)
         refuse_unanswered(made, troubles, self.experiment.judge.max_unscored)
         return made
-
-    def _answer_job(self, adapter: Path | None, beside: Beside | None) -> AnswerJob:
-        return AnswerJob(
-            self.experiment.local_model,
-            answering(self.experiment, beside),
-            self.experiment.runtime,
-            self.experiment.train.quantization,
-            str(adapter) if adapter and self.experiment.train.enabled else None,
-        )
 
     def judge(self, where: int | str, predictions: list[Prediction]) -> list[Verdict]:
         """Let the panel score the answers; raises ServiceError when too few of its replies can be read.
@@ -194,7 +185,15 @@ class Steps(OpenRun):
     def stop_reason(self) -> str | None:
         """Return which rule ends the loop now, or None to go on."""
         unscored = self.experiment.judge.max_unscored
-        return stop_reason(self.history, self.experiment.loop, unscored, self.gains.gain, self.gains.least)
+        told = self.gains.gain, self.gains.least
+        return stop_reason(self.history, self.experiment.loop, unscored, *told, refused=self.audit_faults)
+
+    def audit_faults(self, number: int) -> list[str]:
+        """Return, and tell, what the audit that the gate asks for has against an iteration's model."""
+        found = auditing.faults(self._folder, self.experiment, self.dataset, number)
+        for fault in found:
+            self.display.note(f"iteration {number} is not accepted: {fault}.")
+        return found
 
     def score(self, where: int | str, predictions: list[Prediction], verdicts: list[Verdict]) -> Scorecard:
         """Return the scorecard of a split's verdicts."""
@@ -269,7 +268,7 @@ class Steps(OpenRun):
         """Weigh the training rows now."""
         self._make_sure()
         with self.display.stage("weigh", place(number)) as progress:
-            job = self._answer_job(self.adapter(number), None)
+            job = answer_job(self.experiment, self.adapter(number))
             return weigh(job, self.dataset.train, self.experiment.train, progress=progress)
 
     def report_test(self, chosen: int | None) -> Judged | None:

@@ -144,7 +144,7 @@ def _dataset(experiment: Experiment, record: RunRecord, found: Verified, *, whol
 
 def _kept(experiment: Experiment, *, with_data: bool, stored_verdicts: bool) -> set[str]:
     """Return the artifacts that are taken as stored."""
-    kept = {layout.ADAPTER, layout.PREDICTIONS, layout.LOSSES, layout.TRAIN_PREDICTIONS}
+    kept = {layout.ADAPTER, layout.PREDICTIONS, layout.LOSSES, layout.TRAIN_PREDICTIONS, layout.AUDIT}
     if experiment.infer.served and not stored_verdicts:
         kept.remove(layout.PREDICTIONS)
     if stored_verdicts:
@@ -264,6 +264,12 @@ class _Derived(Steps):
     def _weighed(self, number: int) -> list[RowLoss]:
         """Weigh nothing."""
         raise InputError(f"{layout.ITERATIONS}/{layout.named(number)}/{layout.LOSSES} is missing, or its marker")
+
+    def audit_faults(self, number: int) -> list[str]:
+        """Return what the stored audit has against a model; none is made."""
+        if self.experiment.loop.gate.audit and not (self._folder.iteration(number) / layout.AUDIT).exists():
+            raise InputError(f"{layout.ITERATIONS}/{layout.named(number)}/{layout.AUDIT} is missing, or its marker")
+        return super().audit_faults(number)
 
     def train(self, number: int, rows: list[Example], start_from: Path | None) -> Adapter:
         """Return the stored record."""

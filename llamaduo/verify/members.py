@@ -31,7 +31,8 @@ RUN_FILES = (
 )  # fmt: skip
 """What is archived of a run besides its artifacts."""
 ARTIFACTS = (
-    *layout.JUDGED[1:], layout.REST, *layout.GROWN, layout.PROVENANCE, layout.LOSSES, layout.TRAIN_PREDICTIONS,
+    *layout.JUDGED[1:], layout.REST, *layout.GROWN, layout.PROVENANCE,
+    layout.LOSSES, layout.TRAIN_PREDICTIONS, layout.AUDIT,
 )  # fmt: skip
 """Files of an iteration; each has a marker. Of an adapter there are its marker and its record."""
 INSIDE = {

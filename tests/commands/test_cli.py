@@ -147,7 +147,12 @@ def test_a_broken_pipe_that_is_not_the_readers_is_a_fault(
         (("run", "data=file", "data.path=empty.jsonl", *OFFLINE), 2, ["empty.jsonl", "empty"]),
         (("run", "data=file", "data.path=broken.jsonl", *OFFLINE), 2, ["broken.jsonl:2"]),
         (("run", "data=file", "data.path=latin.jsonl", *OFFLINE), 2, ["latin.jsonl:1", "UTF-8"]),
-        (("run", "data=file", "data.path=twice.jsonl", *OFFLINE), 2, ["twice.jsonl:2", "twice.jsonl:1"]),
+        (("run", "data=file", "data.path=twice.jsonl", *OFFLINE), 2, ["twice.jsonl:2", "the prompt of an earlier row"]),
+        (
+            ("run", "data=file", "data.path=twice.jsonl", "data.strict=true", *OFFLINE),
+            2,
+            ["twice.jsonl:2", "twice.jsonl:1"],
+        ),
         (("run", "local_model.path=./nosuch"), 2, ["local_model.path=./nosuch", "no such folder"]),
         (("run", "local_model.path=pickled"), 2, ["local_model.path=pickled", "no safetensors", "pickle"]),
         (("run", "local_model=gemma_7b"), 2, ["local_model.path=google/gemma-7b", "cache", "hf download"]),
@@ -186,7 +191,7 @@ def test_bad_input_is_two_lines_and_touches_nothing(arguments: tuple[str, ...], 
         (("judge=gpt_6_luna", "-m", "infer.samples=1,2"), "gpt_6_luna: the environment variable OPENAI_API_KEY"),
         (("service.journal=broken.jsonl",), "journal broken.jsonl"),
         (("loop.gate.similarity=90",), "the dev split has 4 prompts"),
-        (("data=file", "data.path=broken.jsonl", *OFFLINE), "broken.jsonl:2"),
+        (("data=file", "data.path=broken.jsonl", "data.strict=true", *OFFLINE), "broken.jsonl:2"),
     ],
 )
 def test_a_run_that_never_began_tells_its_cause_alone_and_leaves_no_folder(
