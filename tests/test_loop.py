@@ -278,7 +278,7 @@ class TestVerdict:
 
     def test_missing_answers_are_counted_against_the_model(self, compose_experiment: Compose) -> None:
         """4 of 48 answers, the worst, can't be read: the mean of the rest would pass."""
-        experiment = compose_experiment(*GATED, "loop.max_iterations=1")
+        experiment = compose_experiment(*GATED, "loop.max_iterations=1", "judge.economy=false")
         dev, _ = dev_and_test(experiment)
         worst = sorted(dev)[:4]
         script_judge(lambda prompt, _: "no" if any(text in prompt for text in worst) else verdict(100))

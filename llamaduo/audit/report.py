@@ -28,6 +28,8 @@ from llamaduo.redaction import redact
 FORMAT = 1
 _RARE = 0.01
 """A language that fewer than this share of coverage texts are in is not one of coverage's."""
+_TOLD = 20
+"""Coverage texts of a language that can be told, from which on it is known which languages are usual."""
 _SHOWN, _LONGEST = 3, 240
 Tree = dict[str, Any]
 
@@ -59,11 +61,14 @@ def of_rows(rows: Sequence[Example], coverage: Sequence[Example]) -> Tree:
     texts, theirs = [row.response for row in rows], [row.response for row in coverage]
     owners = [row.prompt_id for row in rows]
     known = Counter(filter(None, map(language, theirs)))
-    usual = {code for code, count in known.items() if count >= _RARE * known.total()}
+    enough = known.total() >= _TOLD
+    usual = {code for code, count in known.items() if enough and count >= _RARE * known.total()}
     spoken = [
-        (text, code, owner) for text, code, owner in zip(texts, map(language, texts), owners, strict=True) if code
+        (text, code, owner)
+        for text, code, owner in zip(texts, map(language, texts), owners, strict=True)
+        if code and usual
     ]
-    other = [bool(usual) and code not in usual for _, code, _ in spoken]
+    other = [code not in usual for _, code, _ in spoken]
     return {
         "rows": len(rows),
         "coverage_rows": len(coverage),
