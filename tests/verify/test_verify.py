@@ -212,7 +212,7 @@ def test_a_run_killed_while_it_judged_is_no_fault(folder: Path) -> None:
         path.unlink()
     for name in ("02", "test"):
         shutil.rmtree(folder / "iterations" / name)
-    for path in folder.glob("iterations/01/[sc][yu]*"):
+    for path in [*folder.glob("iterations/01/[sc][yu]*"), *folder.glob("iterations/01/provenance*")]:
         path.unlink()
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text(lines[0])
