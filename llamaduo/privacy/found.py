@@ -10,6 +10,8 @@ from dataclasses import dataclass
 MAIL, PHONE, CARD, IBAN, ID, IP, KEY, NAME = "mail", "phone", "card", "iban", "national_id", "ip", "key", "name"
 TYPES = (MAIL, PHONE, CARD, IBAN, ID, IP, KEY)
 """What `privacy.types` may name; names and patterns of one's own have fields of their own."""
+UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+"""For a class in an expression: letters of Chinese, Japanese and Korean, behind which a word needs no space."""
 CERTAIN, LIKELY, POSSIBLE = 3, 2, 1
 """By a check digit or a shape that nothing else has; by its form; by the words beside it."""
 

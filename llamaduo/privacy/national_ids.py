@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from llamaduo.privacy.found import CERTAIN, ID, POSSIBLE, Found
+from llamaduo.privacy.found import CERTAIN, ID, POSSIBLE, UNSPACED, Found
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _pattern(form: Form) -> re.Pattern[str]:
 
 @cache
 def _words(words: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![^\W\d_])(?:{words}|{_ANY})", re.IGNORECASE)
+    return re.compile(rf"(?<![^\W\d_{UNSPACED}])(?:{words}|{_ANY})", re.IGNORECASE)
 
 
 def _told(text: str, start: int, end: int, words: str) -> bool:

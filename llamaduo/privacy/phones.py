@@ -14,28 +14,30 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from llamaduo.privacy.found import LIKELY, PHONE, POSSIBLE, Found
+from llamaduo.privacy.found import LIKELY, PHONE, POSSIBLE, UNSPACED, Found
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
 
 _ENOUGH = re.compile(r"\d(?:[^\w\n]{0,4}\d){5}")
 _NORTH_AMERICAN = re.compile(
-    r"(?<![\w.+-])(?<!\d )(?:1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[-.])\d{3}[-.]\d{4}(?![\w-]|\.\d| ?[-+*/=] ?\d)"
+    r"(?<![\w.+-])(?<!\d )(?:1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[-.])\d{3}[-.]\d{4}(?![\w-]|\.\d| ?[-+*/=] ?\d)",
+    re.ASCII,
 )
-_ZEROS = re.compile(r"(?<![\w.+-])(?<!\d )00 ?[1-9](?:[ \-./()]{0,2}\d){8,14}(?![\w]|\.\d)")
-_PLUS = re.compile(r"(?<![\w+])\+[1-9](?:[ \-./()]{0,2}\d){7,30}")
+_ZEROS = re.compile(r"(?<![\w.+-])(?<!\d )00 ?[1-9](?:[ \-./()]{0,2}\d){8,14}(?![\w]|\.\d)", re.ASCII)
+_PLUS = re.compile(r"(?<![\w+])\+[1-9](?:[ \-./()]{0,2}\d){7,30}", re.ASCII)
 _WORD = (
-    r"(?:\b(?:tel(?:e(?:phone|fon[eo]?))?|phones?|mobile|mobil(?:e|telefon)?|cell(?:ular)?|handy|fax|whatsapp|call|"
+    rf"(?:(?<![^\W{UNSPACED}])(?:tel(?:e(?:phone|fon[eo]?))?|phones?|mobile|mobil(?:e|telefon)?|cell(?:ular)?|handy|fax|"
+    r"whatsapp|call|"
     r"text|sms|ring|dial|reach|hotline|contact|telefoon|téléphone|tél|teléfono|móvil|celular|telefono|cellulare|"
-    r"numéro|portable|gsm|puhelin|telefonu|anrufen|appeler|llamar|rufen)\b|тел(?:ефон)?|电话|電話|手机|전화|फोन|هاتف)"
+    r"numéro|portable|gsm|puhelin|telefonu|anrufen|appeler|llamar|rufen)\b|тел(?:ефон)?|电话|電話|手机|전화|फोन|هاتف|☎|📞)"
 )
 _SAID = re.compile(
     rf"{_WORD}[.:]?(?:[ ]?(?:no|nr|number|num|nummer|número|is|at|me|us|him|her|on|under|unter|au|al|:|#|号码)[.:]?)"
     r"{0,3}[ :=\"'(]{0,3}$",
     re.IGNORECASE,
 )
-_AFTER_WORD = re.compile(r"(?<![\w+])(?<!\d\.)\(?\d(?:[ \-./()]{0,2}\d){6,13}(?![\w]|[.,]\d)")
+_AFTER_WORD = re.compile(r"(?<![\w+])(?<!\d\.)\(?\d(?:[ \-./()]{0,2}\d){6,13}(?![\w]|[.,]\d)", re.ASCII)
 _NEVER = frozenset(("2147483647", "2147483648", "4294967295", "4294967296", "1234567890", "0123456789"))
 _INTERNAL = re.compile(r"[ ,;]*\bint\b")
 _NO_NUMBER = re.compile(

@@ -93,3 +93,25 @@ def test_what_a_model_changed_is_counted_as_lost() -> None:
 )
 def test_what_only_looks_like_it_stays(text: str) -> None:
     assert HIDER.hide([text]).texts == (text,)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0049 30 90182033",
+        "(415) 555-2671",
+        "415-555-2671",
+        "Tel: 030 901820",
+        "Phone: 4155552671",
+        "☎ 030 901820",
+        "SSN 123456789",
+        "PESEL 44051401359",
+        "NHS 943 476 5919",
+    ],
+)
+@pytest.mark.parametrize("text", ["号码是{}。", "番号は{}です", "번호는{}입니다"])
+def test_a_value_is_found_between_letters_that_take_no_space(text: str, value: str) -> None:
+    hidden = HIDER.hide([text.format(value)])
+    assert sum(hidden.counts.values()) == 1
+    assert value[-4:] not in hidden.texts[0]
+    assert hidden.restore(hidden.texts[0]).text == text.format(value)
