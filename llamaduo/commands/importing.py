@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from llamaduo.commands.arguments import told_apart
+from llamaduo.commands.arguments import Given, told_apart
 from llamaduo.config import Data, DataSource
 from llamaduo.data.coverage import taken_rows
 from llamaduo.data.dataset import apart
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str]) -> int:
     data = Data(
         DataSource.file,
         category=given.options.get("data.category"),
-        strict=given.options.get("data.strict", "").lower() == "true",
-        allow_keys=given.options.get("data.allow_keys", "").lower() == "true",
+        strict=_yes(given, "data.strict"),
+        allow_keys=_yes(given, "data.allow_keys"),
     )
     tally, shapes = Tally(", ".join(given.words)), Counter[str]()
     taken = _taken(given.words, data, tally, shapes)
@@ -82,6 +82,13 @@ def main(arguments: Sequence[str]) -> int:
         for reason, (count, first) in sorted(tally.left.items(), key=lambda item: -item[1][0]):
             console.print(f"  {count:,}: {reason}; first {first}")
     return 0
+
+
+def _yes(given: Given, option: str) -> bool:
+    told = given.options.get(option, "false").lower()
+    if told not in ("true", "false"):
+        raise ConfigError(f"{option}={told}: must be true or false.")
+    return told == "true"
 
 
 def _taken(paths: Sequence[str], data: Data, tally: Tally, shapes: Counter[str]) -> Iterator[_ROW]:
@@ -105,7 +112,9 @@ def _row(place: str, read: Read, split: Any) -> _ROW:
 
 def _write_lines(file: BinaryIO, rows: Iterable[_ROW]) -> None:
     for row in rows:
-        file.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
+        file.write(
+            f"{json.dumps(row, ensure_ascii=False)}\n".encode(errors="backslashreplace")
+        )  # half a surrogate pair
 
 
 def _write_parquet(file: BinaryIO, rows: Iterable[_ROW]) -> None:
@@ -128,10 +137,17 @@ def _write_parquet(file: BinaryIO, rows: Iterable[_ROW]) -> None:
             turns = [{**turn, "tool_calls": json.dumps(turn["tool_calls"])} if "tool_calls" in turn else turn
                      for turn in row["messages"]]  # fmt: skip
             tools = {"tools": json.dumps(row["tools"])} if "tools" in row else {}
-            batch.append({**row, **tools, "messages": turns})
+            names: _ROW = {name: _stored(row[name]) for name in ("category", "split") if name in row}
+            imported = {name: _stored(value) for name, value in row["imported"].items()}
+            batch.append({**row, **tools, **names, "messages": turns, "imported": imported})
             if len(batch) == _BATCH:
                 flush()
         flush()
+
+
+def _stored(value: Any) -> Any:
+    """Return a text with an escape in place of half a surrogate pair, which is no UTF-8."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 @contextmanager

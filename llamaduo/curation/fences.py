@@ -13,7 +13,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-_FENCE = re.compile(r"[ \t]*(?:[>*+-][ \t]+|\d+\.[ \t]+)?(`{3,}|~{3,})[ \t]*([^`]*?)[ \t]*\r?")
+_FENCE = re.compile(
+    r"[ \t]*(?:[>*+-][ \t]+|\d+\.[ \t]+)?(`{3,}|~{3,})[ \t]*+((?:[^` \t](?:[^`]*?[^` \t])??)??)[ \t]*\r?"
+)
 _AT_THE_END = re.compile(r"[^`]*[^`\s][^`]*(```)[ \t]*\r?")
 _INLINE = re.compile(r"(`+)(?!`)[^\n]+?(?<!`)\1(?!`)")
 

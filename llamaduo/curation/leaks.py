@@ -49,7 +49,9 @@ _INVISIBLE = re.compile(
 )
 _WITHIN = re.compile(r"(?<=\w)['\u2019\u02bc\u00b4`](?=\w)|(?<=\w)-[ \t]*\r?\n[ \t>#*/|]*(?=\w)")
 """An apostrophe, and a hyphen at the end of a line: the word goes on."""
-_SPEAKER = re.compile(r"(?im)^[\W_]*(?:user|assistant|human|ai|bot|model|system)[\W_]*:")
+_SPEAKER = re.compile(r"(?im)^(?:[^\w\n]|_)*(?:user|assistant|human|ai|bot|model|system)[\W_]*:")
+_CODED = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
+"""Signs as JSON in ASCII has them."""
 _ESCAPED = re.compile(r"\\[nrt\"'/]")
 
 
@@ -217,12 +219,17 @@ class Plain(NamedTuple):
         return "".join(self.pieces)
 
 
+def _decoded(found: re.Match[str]) -> str:
+    """Return the signs that a row of escapes stands for."""
+    return bytes.fromhex(found[0].replace("\\u", "")).decode("utf-16-be", errors="replace")
+
+
 def plain(text: str) -> Plain:
     """Return a text's words in order, however they are dressed."""
     if "&" in text:
         text = html.unescape(text)
     if "\\" in text:
-        text = _ESCAPED.sub(" ", text)
+        text = _ESCAPED.sub(" ", _CODED.sub(_decoded, text))
     if not text.isascii():
         text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
     text = _SPEAKER.sub(" ", text) if ":" in text else text

@@ -129,7 +129,7 @@ def taken_rows(
         if before[0] is place:
             tally.take(read.example, read.row, place)
             yield place, read, name
-        elif data.strict or name != before[1]:
+        elif data.strict or (name != before[1] and name in SPLITS and before[1] in SPLITS):
             raise InputError(f"{place}: the same prompt as {before[0]}; keep one of the two rows.")
         else:
             tally.leave_out(AGAIN, place)

@@ -13,6 +13,7 @@ line, one that calls its own answer unfinished a `SetAside`: nothing is skipped 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -187,8 +188,8 @@ def _from_messages(turns: Any, place: str, offered: Any = None) -> Example:
     asks = prompt[-1] if prompt else {"role": "", "content": ""}
     if asks["role"] != "tool" and (asks["role"] != "user" or not asks["content"].strip()):
         raise UnusableError(place, "the turn before the response must be the user's prompt, and not empty")
-    _refuse_surrogates(messages, place)
     offered = tools_of(offered) if offered else ()
+    _refuse_surrogates(messages, offered, place)
     response = with_calls(last["content"], calls)
     return Example(prompt_id(prompt), prompt, response, calls=tuple(calls), tools=offered)
 
@@ -197,9 +198,8 @@ _KEPT = ("role", "content", "tool_calls", "tool_call_id", "name")
 """What is kept of a turn; a name only of a tool's."""
 
 
-def _refuse_surrogates(messages: list[Any], place: str) -> None:
-    for message in messages:
-        try:
-            with_calls(message["content"], message.get("tool_calls", ())).encode()
-        except UnicodeEncodeError as error:
-            raise UnusableError(place, "half of a surrogate pair in the text", "; mend its encoding.") from error
+def _refuse_surrogates(messages: list[Any], offered: tuple[dict[str, Any], ...], place: str) -> None:
+    try:
+        json.dumps([messages, offered], ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise UnusableError(place, "half of a surrogate pair in the text", "; mend its encoding.") from error

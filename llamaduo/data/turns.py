@@ -61,7 +61,8 @@ def _plain(turn: Any, place: str, calls_tools: str, more: str) -> list[Any]:
     plain = {"role": "tool" if role == "function" else role, "content": "" if content is None and calls else content}
     if calls:
         plain["tool_calls"] = calls
-    plain |= {name: turn[name] for name in ("tool_call_id", "name") if role in ("tool", "function") and turn.get(name)}
+    names = ("tool_call_id", "name") if role in ("tool", "function") else ()
+    plain |= {name: str(turn[name]) for name in names if isinstance(turn.get(name), str | int) and turn[name] != ""}
     return [*replies, plain]
 
 

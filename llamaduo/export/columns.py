@@ -5,6 +5,8 @@
 
     {"generator": "gpt-4o", "seed_prompt": "Generate a series of ...", "messages": [...], "category": "Coding"}
 
+Where any request offered functions, `tools` has them as JSON behind `messages`.
+
 A turn has `role` and `content`; further keys that any turn has are texts too, other values in them as JSON.
 """
 
@@ -36,12 +38,12 @@ def parquet(rows: Sequence[Row], table: Callable[[Sequence[Row]], pa.Table]) -> 
 
 def turn_keys(rows: Sequence[Row]) -> list[str]:
     """Return the keys of the rows' turns: `role`, `content`, then others that any of them has."""
-    others = {key for row in rows for turn in row.example.messages for key in turn}
+    others = {key for row in rows for turn in (*row.example.messages, row.example.answer) for key in turn}
     return ["role", "content", *sorted(others - {"role", "content"})]
 
 
-def messages_table(rows: Sequence[Row], keys: Sequence[str]) -> pa.Table:
-    """Return rows with all that is known of them."""
+def messages_table(rows: Sequence[Row], keys: Sequence[str], offers: bool) -> pa.Table:
+    """Return rows with all that is known of them; with `offers`, the functions that requests offered as JSON, too."""
     import pyarrow as pa
 
     texts = pa.list_(pa.string())
@@ -56,6 +58,8 @@ def messages_table(rows: Sequence[Row], keys: Sequence[str]) -> pa.Table:
         ("round", pa.int32(), [row.provenance and row.provenance.round for row in rows]),
         ("filters", texts, [row.provenance and list(row.provenance.filters) for row in rows]),
     ]
+    if offers:
+        columns.insert(1, ("tools", pa.string(), [_text(row.example.tools or None) for row in rows]))
     return _table(columns)
 
 
@@ -88,7 +92,7 @@ def _turns_type(keys: Sequence[str]) -> pa.DataType:
 
 def _turns(row: Row, keys: Sequence[str]) -> list[dict[str, str | None]]:
     """Return the prompt's turns and the response as turns with the same keys."""
-    turns: list[Mapping[str, Any]] = [*row.example.messages, {"role": "assistant", "content": row.example.response}]
+    turns: list[Mapping[str, Any]] = [*row.example.messages, row.example.answer]
     return [{key: _text(turn.get(key)) for key in keys} for turn in turns]
 
 

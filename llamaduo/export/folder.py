@@ -40,8 +40,9 @@ def export_data(run: RunRecord, target: Path, *, form: str, held_out: bool, lice
     name = one_line(run.folder.resolve().name).replace("--", "- ")
     _refuse_others(target, name)
     given = rows_of(run, held_out=held_out)
-    keys = turn_keys([row for rows in given.splits.values() for row in rows])
-    table = partial(messages_table, keys=keys)
+    every = [row for rows in given.splits.values() for row in rows]
+    keys = turn_keys(every)
+    table = partial(messages_table, keys=keys, offers=any(row.example.tools for row in every))
     if form == "paper":
         task = run.experiment.task
         wanted = {row.provenance.request for row in given.train if row.provenance}

@@ -142,7 +142,14 @@ def test_the_order_of_rows_changes_nothing() -> None:
         ("a_b C-d", ["ab", "cd"], list("abcd")),
         ("\uff21\u00adb\u200bc 1,000", ["abc", "1000"], ["abc", "1", "000"]),
         ("天気, ok", ["天", "気", "ok"], ["天", "気", "ok"]),
+        (json.dumps("O\u00f9? 天気 😀 fin"), ["o\u00f9", "天", "気", "fin"], ["o\u00f9", "天", "気", "fin"]),
     ],
 )
 def test_words_without_their_dress(text: str, words: list[str], pieces: list[str]) -> None:
     assert plain(text) == (words, pieces)
+
+
+@pytest.mark.parametrize("line", ["\n", "-\n", "_\n", "user\n", "> "])
+def test_a_long_row_of_empty_lines_is_read_in_a_moment(line: str) -> None:
+    assert plain(f"a: {line * 40_000} b").words[-1] == "b"
+    assert plain(f"\n{line}\n** User **: hello").words[-1] == "hello"

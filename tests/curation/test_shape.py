@@ -150,3 +150,8 @@ def test_blocks_are_read_with_their_language() -> None:
     parts = fenced("Run `a`:\n``` Python3 title=x\nprint(1)\n```\nor\n~~~~\n```\n~~~~\nand")
     assert parts.blocks == [Block("python3", "print(1)"), Block("", "```")]
     assert (parts.prose, parts.unclosed) == ("Run :\nor\nand", False)
+
+
+def test_a_fence_with_a_long_row_of_spaces_behind_it_is_read_in_a_moment() -> None:
+    assert not fenced(f"```{' ' * 20_000}x` y").blocks
+    assert fenced(f"```{' ' * 20_000}py\nx\n```{' ' * 20_000}").blocks == [Block("py", "x")]

@@ -273,6 +273,14 @@ class TestSplitByName:
         with pytest.raises(InputError, match="the same prompt as"):
             load()
 
+    @pytest.mark.parametrize("odd", [{}, {"split": None}, {"split": "TRAIN"}, {"split": ["other"]}])
+    def test_the_same_prompt_again_without_a_split_is_left_out(self, load: Load, odd: dict[str, Any]) -> None:
+        named = [{**row, "split": ("train", "dev", "test")[n % 3]} for n, row in enumerate(pairs(30))]
+        write([*named, {**pairs(1)[0], **odd}])
+        dataset = load()
+        assert_disjoint(dataset, 30)
+        assert [one.reason for one in dataset.unused] == [coverage.AGAIN]
+
 
 class TestDuplicates:
     def test_the_first_is_kept_and_strictly_both_places_are_named(self, load: Load) -> None:

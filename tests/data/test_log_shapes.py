@@ -335,3 +335,47 @@ def test_an_import_of_nothing_usable_is_refused_and_leaves_nothing() -> None:
     Path("log.jsonl").write_text('{"text": 1}\n')
     assert main(["import", "log.jsonl", "-o", "out.jsonl"]) == 2
     assert sorted(path.name for path in Path().iterdir()) == ["log.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_odd_values_beside_the_texts_end_no_import(name: str) -> None:
+    called = {"id": "7", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    replied = [
+        [
+            {"role": "user", "content": f"q{n}"},
+            {"role": "assistant", "content": None, "tool_calls": [called]},
+            {"role": "tool", "tool_call_id": known, "name": known, "content": "r"},
+            {"role": "assistant", "content": "a"},
+        ]
+        for n, known in enumerate((7, {"x": 1}, "c"))
+    ]
+    tools = [{"type": "function", "function": {"name": "look", "description": "\udc00"}}]
+    rows: list[dict[str, Any]] = [{"messages": turns} for turns in replied]
+    rows.append({"prompt": "p", "response": "r", "category": "\ud800"})
+    rows.append({"messages": [*replied[0][:1], answer(1)], "tools": tools})
+    Path("log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["import", "log.jsonl", "-o", name]) == 0
+    used, _, _ = read(name)
+    assert [row.example.messages[2:] for row in used[:3]] == [
+        ({"role": "tool", "content": "r", "tool_call_id": "7", "name": "7"},),
+        ({"role": "tool", "content": "r"},),
+        ({"role": "tool", "content": "r", "tool_call_id": "c", "name": "c"},),
+    ]
+    assert len(used) == 4
+    left = json.loads(Path("out.left_out.jsonl").read_text())
+    assert (left["line"], left["reason"]) == (5, "half of a surrogate pair in the text")
+
+
+def test_an_import_of_one_object_with_a_row_in_it_has_no_line() -> None:
+    page = {"data": [{"request_body": {"messages": chat(1)}, "response_body": completion(1)}]}
+    Path("page.json").write_text(json.dumps(page))
+    assert main(["import", "page.json", "-o", "out.parquet"]) == 0
+    assert [row.example.response for row in read("out.parquet")[0]] == [told(1)]
+
+
+def test_strict_is_true_or_false_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("log.jsonl").write_text(json.dumps({"prompt": "p", "response": "r"}) + "\n{\n")
+    assert main(["import", "log.jsonl", "data.strict=yes"]) == 2
+    assert "data.strict=yes: must be true or false" in capsys.readouterr().err
+    assert main(["import", "log.jsonl", "data.strict=True"]) == 2
+    assert sorted(path.name for path in Path().iterdir()) == ["log.jsonl"]

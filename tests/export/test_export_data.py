@@ -14,6 +14,7 @@ from llamaduo.cli import main
 from llamaduo.compose import compose
 from llamaduo.config import Experiment, fingerprint, plain
 from llamaduo.data.coverage import load_coverage
+from llamaduo.data.formats import read_example, read_rows
 from llamaduo.records import Example, to_json
 from llamaduo.steps.growth import Provenance
 from tests.made_runs import make_run
@@ -117,6 +118,35 @@ def test_rows_say_where_they_come_from(make: Callable[..., Path], known: Experim
         "source": "synthetic", "generator": "teacher", "strategy": "default", "request": "k" * 8,
         "seeds": ["seed", "other"], "iteration": 1, "round": 0, "filters": ["near"],
     }  # fmt: skip
+
+
+def test_calls_of_tools_and_what_was_offered_go_along_and_can_be_imported(make: Callable[..., Path], tmp_path: Path):
+    offered = [{"type": "function", "function": {"name": "look", "description": "", "parameters": {"type": "object"}}}]
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": '{"a":  1}'}}
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Prompt {n}: item {n * 7919}?"},
+                {"role": "assistant", "content": f"text {n}", "tool_calls": [call]},
+            ],
+            "tools": offered,
+        }
+        for n in range(40)
+    ]
+    source = tmp_path / "calls.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = experiment("data=file", f"data.path={source}", "judge=reference", "synthesis=none")
+    folder = exported(make(given), "--split")
+    for split in ("train", "dev", "test"):
+        read = [row for row in table(folder, split) if row["source"] == "coverage"]
+        assert {json.dumps(json.loads(row["tools"])) for row in read} == {json.dumps(offered)}
+        for row, example in zip(read, getattr(load_coverage(given), split), strict=True):
+            turn = row["messages"][-1]
+            assert turn["content"] == example.answer["content"]
+            assert json.loads(turn["tool_calls"]) == [call]
+    path = folder / "data/train-00000-of-00001.parquet"
+    found = [read_example(row, place) for place, row in read_rows(path)]
+    assert found[:12] == list(load_coverage(given).train)
 
 
 def test_the_hub_s_own_library_loads_it_and_its_card(make: Callable[..., Path]):
