@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from llamaduo.config import Beside, Experiment, JudgeKind, Pick, ServiceLLM, beside
+from llamaduo.config import Beside, Experiment, JudgeKind, Pick, ServiceLLM, Strategy, beside
 from llamaduo.data.dataset import CoverageDataset, gate_rows
 from llamaduo.data.shots import with_nearest
 from llamaduo.evidence.two_tier import seen_of
@@ -27,6 +27,7 @@ from llamaduo.service.bodies import most_billed, most_tokens
 from llamaduo.service.concealing import concealed
 from llamaduo.service.journal import Journal
 from llamaduo.service.prices import Tariff, tariff
+from llamaduo.service.prompts import RESPONSE_SCHEMA
 from llamaduo.service.requests import Request
 from llamaduo.stages import judge
 from llamaduo.stages.infer import answering
@@ -81,17 +82,19 @@ def count_synthesis(
     if not experiment.synthesis.enabled:
         return
     line = _line(lines, "synthesize", experiment.service_llm, experiment)
-    hider = hider_of(experiment)
+    hider, config, new = hider_of(experiment), experiment.synthesis, [0, 0]
     for number, asked, known in _synthesis_requests(experiment, dataset):
         request, _ = concealed(asked, hider)
         held = known and (request.key in seen or bool(journal and journal.find(request.key)))
         seen |= {request.key} if known else set()
         line.add((0, 1) if number == 0 else (1,), calls=1, held=int(held), characters=0 if held else request.characters)
         if not held:
-            most = most_asked(experiment.synthesis)
+            most = most_asked(config)
             line.ceiling_usd += most * line.tariff.cost(request.longest_prompt, request.longest_reply)
-    if experiment.synthesis.candidates > 1:
-        _count_picking(experiment, dataset, lines)
+        alone = named(config) is Strategy.label or asked.schema is RESPONSE_SCHEMA
+        new[number > 0] += 1 if alone else config.pairs_per_request
+    if config.candidates > 1:
+        _count_picking(experiment, dataset, lines, new)
 
 
 def _synthesis_requests(experiment: Experiment, dataset: CoverageDataset) -> Iterator[tuple[int, Request, bool]]:
@@ -106,26 +109,27 @@ def _synthesis_requests(experiment: Experiment, dataset: CoverageDataset) -> Ite
         if wanted <= 0:
             continue
         before = situation(experiment, dataset)
-        known = replace(before, begun=asked, failed=[Failed(row, row.response) for row in dataset.train])
+        failed = [Failed(row, row.response) for row in before.train if number]  # before the first, nobody has
+        known = replace(before, begun=asked, failed=failed)
         made = planned(known, wanted, asked)
         yield from ((number, one.request, number == 0 or name not in UNKNOWN) for one in made)
         pool, asked = pool + wanted, asked + len(made)
 
 
-def _count_picking(experiment: Experiment, dataset: CoverageDataset, lines: Lines) -> None:
-    """Count the further answers to each new prompt, and the judge's picks, at the size of coverage rows."""
+def _count_picking(experiment: Experiment, dataset: CoverageDataset, lines: Lines, new: Sequence[int]) -> None:
+    """Count the further answers to each new prompt, and the judge's picks, at the size of coverage rows.
+
+    `new` are the pairs that are asked for before the first training, and after it.
+    """
     config, rows = experiment.synthesis, dataset.train
     prompt = sum(len(row.prompt) for row in rows) / len(rows)
     answers = prompt + config.candidates * sum(len(row.response) for row in rows) / len(rows)
     asked = [(experiment.service_llm, config.candidates - 1, prompt)]
     if config.pick is Pick.judge:
         asked.append((next(iter(experiment.judge.panel.values())), 1, answers))
-    growth, most = experiment.loop.growth, experiment.loop.max_iterations
-    for reach, volumes in (((0, 1), range(1)), ((1,), range(1, most))):
-        before = volume(growth, len(rows), volumes.start - 1) if volumes.start else 0
-        wanted = max([volume(growth, len(rows), number) for number in volumes], default=before) - before
+    for reach, pairs in zip(((0, 1), (1,)), new, strict=True):
         for llm, times, characters in asked:
-            calls = times * round(wanted * config.overdraw)
+            calls = times * pairs
             line = _line(lines, "pick", llm, experiment)
             line.add(reach, calls=calls, held=0, characters=calls * characters)
             longest = line.tariff.cost(4 * round(characters), most_billed(llm))

@@ -79,6 +79,7 @@ RESPONSE_SCHEMA: dict[str, Any] = {
 _TOPIC = "The topic is $topic. "
 """The sentence that names the topic in the synthesis prompts."""
 _DESCRIPTION = "The task, as its owner describes it: $description "
+_SENTENCE_ENDS = (".", "!", "?", ":", "…", "。", "\uff01", "\uff1f")
 _REFERENCE = """An earlier answer that was accepted, for its form, style and length:
 
 <<$mark reference
@@ -157,7 +158,8 @@ def synthesis_prompt(
     count: how many pairs come back is the model's choice.
     """
     mark, text = mark_of(instruction, response), _template(f"synthesis_{variant}")
-    if description:
+    words = " ".join((description or "").split())
+    if words:
         text = text.replace(_TOPIC, _DESCRIPTION)
     elif not topic:
         text = text.replace(_TOPIC, "")
@@ -166,7 +168,7 @@ def synthesis_prompt(
         instruction=instruction,
         response=response,
         topic=topic,
-        description=" ".join((description or "").split()),
+        description=words if words.endswith(_SENTENCE_ENDS) else f"{words}.",
         count=count,
     )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
-from llamaduo.config import CurationFilter, Experiment, Growth, Pick, ServiceLLM, Synthesis, plain
+from llamaduo.config import CurationFilter, Experiment, Growth, Pick, ServiceLLM, Strategy, Synthesis, plain
 from llamaduo.curation.curate import Curated, Curator, Report
 from llamaduo.curation.notes import many_removed
 from llamaduo.curation.order import ORDER, chosen, reasons_told
@@ -182,6 +182,7 @@ class Growing:
         self._make_sure()
         known, strategy = self._situation(where, pool), STRATEGIES[named(self._experiment.synthesis)]
         total, curated, curator, pairs = Batch(), Curated(), self._curator(pool), 0
+        each_once = named(known.config) is Strategy.label  # the last few prompts may well bring nothing
         with self._display.stage("synthesize", place(where)) as progress:
             for number in range(rounds(known.config)):
                 more = self._more(known, wanted, len(curated.kept), pairs)
@@ -195,7 +196,7 @@ class Growing:
                     self._service,
                     partial(_from, progress, total.requests),
                     number=number,
-                    before=len(total.examples),
+                    before=len(total.examples) + (len(pool) if each_once else 0),
                     note=self._display.note,
                 )
                 if known.config.candidates > 1:

@@ -60,11 +60,17 @@ def hard_for(
 
 
 def failed_by(predictions: Sequence[Prediction], train: Sequence[Example]) -> Student:
-    """Return the student's failed answers to training prompts: those far from their reference, the worst first."""
+    """Return the student's failed answers to training prompts: those far from their reference, the worst first.
+
+    Of several answers to a prompt the worst stands for all.
+    """
     rows = {row.prompt_id: row for row in train}
     near = [(rouge_l(one.reference, one.text), one) for one in predictions]
     found = sorted((pair for pair in near if pair[0] < _FAILED_BELOW), key=lambda pair: pair[0])
-    return Student(failed=[Failed(rows[one.prompt_id], one.text) for _, one in found])
+    worst: dict[str, str] = {}
+    for _, one in found:
+        worst.setdefault(one.prompt_id, one.text)
+    return Student(failed=[Failed(rows[prompt], text) for prompt, text in worst.items()])
 
 
 def _scores(verdicts: Sequence[Verdict]) -> dict[str, float]:

@@ -131,7 +131,7 @@ def synthesize(
         examples += pairs
         origins += [Origin(outcome.key, tuple(seed.prompt_id for seed in one.seeds), number) for _ in pairs]
     name, failed = asked[0].request.llm.name, sum(isinstance(outcome, Failure) for outcome in outcomes)
-    if failed == len(asked) or not (examples or before):
+    if _in_vain(outcomes, len(examples), before):
         raise ServiceError(_why_fruitless(name, fruitless))
     if replies := [one for one in fruitless if isinstance(one, Reply)]:
         reasons = counted(Counter(map(_why, replies)))
@@ -141,6 +141,12 @@ def synthesize(
     cost = sum((reply.cost_usd for reply in paid), 0.0)
     round_ = Round(len(asked), failed, dropped, len(examples))
     return Batch(tuple(examples), len(asked), failed, dropped, cost, tuple(origins), (round_,))
+
+
+def _in_vain(outcomes: Sequence[Outcome], pairs: int, before: int) -> bool:
+    """Tell whether asking was for nothing; beside pairs that came before, a refusal of the last prompts is not."""
+    reasons = {one.reason if isinstance(one, Failure) else None for one in outcomes}
+    return not (pairs or before) or (None not in reasons and reasons != {"refused"})
 
 
 def _why(outcome: Outcome) -> str:

@@ -42,13 +42,13 @@ def best_of(
         replace(example, response=example.response if text is None else text)
         for example, text in zip(batch.examples, best, strict=True)
     )
-    cost = sum((one.cost_usd for one in (*outcomes, *picked) if isinstance(one, Reply)), 0.0)
+    prices = {one.key: one.cost_usd for one in (*outcomes, *picked) if isinstance(one, Reply)}
     return replace(
         batch,
         examples=examples,
-        picking=len(again) + len(asked),
+        picking=len({service.key(request) for request in (*again, *asked)}),
         unpicked=best.count(None),
-        cost_usd=batch.cost_usd + cost,
+        cost_usd=batch.cost_usd + sum(prices.values()),
     )
 
 

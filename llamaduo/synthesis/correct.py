@@ -32,7 +32,7 @@ def plan(situation: Situation, wanted: int, first: int) -> list[Asked]:
 
 def _asked(situation: Situation, number: int, failed: Failed) -> Asked:
     row = failed.row
-    text = correction_prompt(instruction=row.messages[-1]["content"], candidate=failed.answer, reference=row.response)
+    text = correction_prompt(instruction=row.prompt, candidate=failed.answer, reference=row.response)
     return Asked(Request(situation.llm, text, RESPONSE_SCHEMA, number, "synthesize"), (row,))
 
 

@@ -125,7 +125,7 @@ def _dataset(experiment: Experiment, record: RunRecord, found: Verified, *, whol
     A file is read only for a folder of runs: what an archive names is a path on somebody else's machine.
     """
     why = "coverage data of the Hub are not fetched again"
-    if experiment.data.source is DataSource.file and whole:
+    if whole and (experiment.data.source is DataSource.file or experiment.data.unlabelled):
         why = "an archive's data file is not opened"
     elif experiment.data.source is not DataSource.hub:
         try:

@@ -21,6 +21,7 @@ from llamaduo.config import (
     Isolation,
     Launch,
     Quantization,
+    Strategy,
     WandbMode,
     has_own_rubric,
 )
@@ -84,6 +85,8 @@ def _for_any_machine(experiment: Experiment) -> Experiment:
     made.local_model.tokenizer = OURS if made.local_model.tokenizer else None
     if made.data.source is DataSource.file:
         made.data.source, made.data.path, made.data.revision = DataSource.hub, OURS, OURS
+    if made.synthesis.strategy is Strategy.label:
+        made.synthesis.strategy, made.data.unlabelled = None, None
     return made
 
 
@@ -113,7 +116,7 @@ def unopened(experiment: Experiment) -> Experiment:
 def isolate(experiment: Experiment) -> None:
     """Put our own names and paths into an experiment, none of which leads anywhere, and let nothing be run."""
     experiment.study = experiment.name = OURS
-    experiment.data.source, experiment.data.path = DataSource.pocket, None
+    experiment.data.source, experiment.data.path, experiment.data.unlabelled = DataSource.pocket, None, None
     experiment.local_model.path, experiment.local_model.tokenizer = OURS, None
     experiment.local_model.trust_remote_code = False
     experiment.infer.vllm = OURS

@@ -280,3 +280,18 @@ def test_progress_reaches_the_number_of_requests(llm: LLM, open_service: Open) -
     asked = default.plan(known(llm(Teacher())), 6, 0)
     synthesize(asked, default, open_service(), lambda done, total: seen.append((done, total)))
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_where_pairs_came_before_a_refusal_of_the_last_prompts_is_no_end_of_the_run(
+    llm: LLM, synthesized: Synthesized
+) -> None:
+    def reply(_: int) -> str:
+        import litellm
+
+        raise litellm.ContentPolicyViolationError("not this", model="m", llm_provider="fake")
+
+    member = llm(Teacher(reply), concurrency=1)
+    with pytest.raises(ServiceError, match="none of 1 replies"):
+        synthesized(member, 2)
+    found = synthesized(member, 2, before=3)
+    assert (found.requests, found.failed, found.examples) == (1, 1, ())

@@ -98,3 +98,14 @@ def test_where_no_further_answer_came_nothing_is_picked(llm: LLM, picked: Callab
     )
     assert [row.response for row in found.examples] == ["Paris", "monday"]
     assert (found.unpicked, judged) == (2, [])
+
+
+def test_a_prompt_that_came_twice_is_answered_again_and_paid_for_once(
+    llm: LLM, open_service: Callable[..., Service]
+) -> None:
+    member = llm(Answers(city=["Rome", "Rome"]), concurrency=1, price=Price(0.0, 1e6, "a dollar a word"))
+    situation, service = Situation(Synthesis(candidates=3), member, TASK, 1, ROWS), open_service()
+    found = best_of(Batch(ROWS[:1] * 2, 1), situation, judge=None, service=service, progress=silent)
+    assert [row.response for row in found.examples] == ["Rome", "Rome"]
+    assert (found.picking, found.cost_usd) == (2, pytest.approx(2.0))
+    assert service.spent_usd == pytest.approx(2.0)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from sample_records import example
 
 from llamaduo.config import ServiceLLM, Strategy, Synthesis, Task
-from llamaduo.records import CORRECTION
+from llamaduo.records import CORRECTION, Prediction
 from llamaduo.service.attempts import Reply
+from llamaduo.steps.student import failed_by
 from llamaduo.synthesis import correct, default, label, self_instruct, targeted
 from llamaduo.synthesis.strategies import STRATEGIES
 from llamaduo.synthesis.strategy import Asked, Failed, Situation
@@ -71,6 +72,15 @@ def test_own_words_stand_in_the_topics_place_and_without_either_none_does(name: 
     assert "The topic is" not in prompts(TASK)
     assert "custom" not in prompts(TASK)
     assert "The topic is Coding" in prompts(replace(TASK, topic="Coding"))
+
+
+@pytest.mark.parametrize("given", ["Replies to guests", "Replies to guests.", " Replies\n\nto guests. "])
+def test_own_words_are_a_sentence_of_their_own(given: str) -> None:
+    (asked, *_) = default.plan(situation(task=replace(TASK, description=given)), 2, 0)
+    assert "describes it: Replies to guests. Keep to the kind" in asked.request.prompt
+    (blank, *_) = default.plan(situation(task=replace(TASK, topic="Coding", description=" \n")), 2, 0)
+    assert "describes it" not in blank.request.prompt
+    assert "The topic is Coding." in blank.request.prompt
 
 
 class TestTargeted:
@@ -173,4 +183,24 @@ class TestCorrect:
         known = situation()
         assert [one.request.prompt for one in correct.plan(known, 8, 0)] == [
             one.request.prompt for one in default.plan(known, 8, 0)
+        ]
+
+    def test_the_turns_before_a_failed_answer_are_shown_too(self) -> None:
+        turns = [("system", "Speak as a pirate."), ("user", "and in winter?")]
+        row = replace(TRAIN[3], messages=tuple({"role": role, "content": text} for role, text in turns))
+        (asked,) = correct.plan(situation(failed=[Failed(row, "wrong")]), 1, 0)
+        assert "Speak as a pirate." in asked.request.prompt
+        assert "and in winter?" in asked.request.prompt
+
+    def test_of_several_answers_to_a_prompt_the_worst_is_sent_alone(self) -> None:
+        texts = {0: ["answer 0 it is", "answer of none"], 1: ["no", "no"], 2: ["answer 2", "answer 2"]}
+        answers = [
+            Prediction(TRAIN[at].prompt_id, k, TRAIN[at].prompt, TRAIN[at].response, text, "stop", 1, 1)
+            for at, both in texts.items()
+            for k, text in enumerate(both)
+        ]
+        failed = failed_by(answers, TRAIN).failed
+        assert [(one.row.prompt, one.answer) for one in failed] == [
+            (TRAIN[1].prompt, "no"),
+            (TRAIN[0].prompt, "answer of none"),
         ]

@@ -15,15 +15,20 @@ from typing import Any
 import pytest
 from fakes import JUDGED_BY_SCRIPT, SMALL, quick_stages, quiet, rows_of, script_judge, verdict
 
+from llamaduo.cli import main
 from llamaduo.config import Experiment, Strategy
 from llamaduo.data.coverage import load_coverage
 from llamaduo.loop import run
 from llamaduo.quote.quote import quote
 from llamaduo.records import Example
 from llamaduo.runs.finished import run_folder
+from llamaduo.service.attempts import Reply
 from llamaduo.service.journal import default_path
 from llamaduo.stages.weigh import RowLoss
+from llamaduo.synthesis import label
 from llamaduo.synthesis.strategies import named
+from llamaduo.synthesis.strategy import Asked
+from llamaduo.verify.archive import NAME, pack
 from llamaduo.verify.verify import verify
 
 __all__ = ["quick_stages"]
@@ -96,3 +101,64 @@ def test_best_of_several_answers_is_derived_again_and_quoted(compose_experiment:
     assert len(prompts_of("pick")) == counts["picking"]
     assert counts["picking"] <= 3 * picking.calls[1]
     assert verify(folder).differences == []
+
+
+def test_the_quote_of_the_best_of_several_counts_every_pair_that_is_asked_for(compose_experiment: Compose) -> None:
+    made = compose_experiment(*SMALL, "synthesis.candidates=3", "loop.max_iterations=2")
+    lines = {line.stage: line for line in quote([made], today=datetime.date(2026, 11, 28)).lines}
+    assert lines["synthesize"].calls == [0, 2]
+    assert lines["pick"].calls == [0, 2 * 2 * 8]
+
+
+def test_nobody_is_corrected_before_the_first_training(compose_experiment: Compose) -> None:
+    made = compose_experiment(*SMALL, "synthesis=correct", "loop.growth.volumes=[8]", "loop.max_iterations=1")
+    line = next(line for line in quote([made], today=datetime.date(2026, 11, 28)).lines if line.stage == "synthesize")
+    assert line.calls == [3, 3]  # 10 pairs, 4 a request
+
+
+def test_prompts_that_bring_nothing_at_the_end_end_the_data_and_not_the_run(
+    compose_experiment: Compose, quick_stages: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script_judge(lambda prompt, _: verdict(20))
+    others = load_coverage(compose_experiment("data.train_rows=60", "data.seed=7")).train
+    rows = [{"prompt": row.prompt} for row in others[:8]] + [{"prompt": "nothing to say"}]
+    Path("traffic.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    label_all = ("synthesis=label", "data.unlabelled=traffic.jsonl", "synthesis.overdraw=1", "loop.max_iterations=3")
+    made = compose_experiment(*SMALL, *JUDGED_BY_SCRIPT, *label_all)
+    read = label.read
+
+    def nothing_for_the_last(asked: Asked, reply: Reply) -> tuple[list[Example], int]:
+        return ([], 1) if asked.seeds[0].prompt == "nothing to say" else read(asked, reply)
+
+    monkeypatch.setattr(label, "read", nothing_for_the_last)
+    state = run(made, display=quiet())
+    assert (state.status, state.stop_reason) == ("done", "no_new_data")
+
+
+def test_an_archive_of_a_run_on_real_prompts_opens_no_file_of_that_name(
+    compose_experiment: Compose,
+    quick_stages: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script_judge(lambda prompt, _: verdict(20))
+    others = load_coverage(compose_experiment("data.train_rows=60", "data.seed=7")).train
+    Path("traffic.jsonl").write_text("".join(f"{json.dumps({'prompt': row.prompt})}\n" for row in others))
+    made = compose_experiment(
+        *SMALL, *JUDGED_BY_SCRIPT, "synthesis=label", "data.unlabelled=traffic.jsonl", "loop.max_iterations=2"
+    )
+    run(made, display=quiet())
+    folder = run_folder(made)
+    found = verify(folder)
+    assert found.differences == []
+    pack(folder.parent, tmp_path / NAME, [folder], found.keys, found.journals)
+    monkeypatch.setenv("LLAMADUO_HOME", str(tmp_path / "another home"))
+    opened: list[object] = []
+    monkeypatch.setattr("llamaduo.data.coverage.read_unlabelled", lambda path, *_: opened.append(path))
+    monkeypatch.setattr("llamaduo.files.data_path.content_hash", opened.append)
+    Path("traffic.jsonl").unlink()
+    code = main(["verify", str(tmp_path / NAME)])
+    printed = "".join(capsys.readouterr())
+    assert (code, opened) == (0, []), printed
+    assert "an archive's data file is not opened" in printed
