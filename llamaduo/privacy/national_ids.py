@@ -109,7 +109,7 @@ _ANY = (
     r"national (?:id|identity|insurance|number)|identity|identification|id[ -]?(?:card|no\b|nr|num|#|:)|"
     r"(?:\bid\b(?! ?=))|tax(?:payer)?[ -](?:id|no|num|file|ref)|tin|social (?:security|insurance)|passport|citizen|"
     r"personal (?:id|code|no|num)|"
-    r"ausweis|document|documento|identidad|identità|identité|identité|удостовер|身份证|주민"
+    r"ausweis|document|documento|identidad|identità|identité|удостовер|身份证|주민"
 )
 _NEAR = 48
 

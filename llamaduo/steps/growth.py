@@ -229,9 +229,9 @@ class Growing:
             return known
         student = self._student(where)
         train, weights = self._dataset.train, student.weights
-        plain = weights and [one for one, row in zip(weights, train, strict=True) if not row.with_tools]
+        weights = weights and [one for one, row in zip(weights, train, strict=True) if not row.with_tools]
         failed = [one for one in student.failed if not one.row.with_tools]
-        return replace(known, weights=plain, failed=failed)
+        return replace(known, weights=weights, failed=failed)
 
     def _more(self, known: Situation, wanted: int, kept: int, asked: int) -> int:
         """Return how many pairs the next round asks for: after the first, by what curation left of those before it.

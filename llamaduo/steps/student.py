@@ -1,7 +1,7 @@
 """What the last student tells the strategies that look at it: which training rows it finds hard, and which it fails.
 
-    hard_for(losses, train, gate_split, verdicts, even=0.3, seed=42) Student(weights=[0.02, 0.11, ...])
-    failed_by(predictions, train)                                    Student(failed=[Failed(row, answer), ...])
+    hard_for(losses, train, gate_split, verdicts, even=0.3, seed=42)      Student(weights=[0.02, 0.11, ...])
+    failed_by(predictions, train)                                         Student(failed=[Failed(row, answer), ...])
 
 Of the split at the gate its scores tell how weak a cluster of training rows is; none of its texts goes anywhere.
 """
@@ -22,7 +22,7 @@ from llamaduo.synthesis.strategy import Failed
 from llamaduo.synthesis.targeted import wanted_as_seeds, weakness_by_cluster
 
 _A_CLUSTER = 8
-"""Training rows that a cluster has, about, and at most so many clusters."""
+"""Training rows that a cluster has, about."""
 _MOST_CLUSTERS = 256
 _FAILED_BELOW = 70.0
 """ROUGE-L to the reference, 0 to 100, below which an answer counts as failed."""

@@ -11,6 +11,7 @@ import pytest
 
 from llamaduo.runs.record import RunRecord, read_runs
 from llamaduo.studies.funnel import Gone, Round, Step, funnel
+from llamaduo.studies.pages.funnel_drawn import share
 from llamaduo.studies.pages.page import run_page
 from tests.made_runs import configuration, make_run
 
@@ -66,6 +67,14 @@ def test_rows_for_an_iteration_that_never_came_are_not_trained_on(folder: Path):
     assert found
     assert found.steps == {3: Step(5, 4, 40, 2, 40, 0)}
     assert found.left == 40
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "told"),
+    [(255, 256, "99.6%"), (1171, 1176, "99.6%"), (9999, 10000, "99.9%"), (5, 5, "100%"), (63, 64, "98%"), (0, 0, "")],
+)
+def test_what_is_not_all_is_not_rounded_to_all(part: int, whole: int, told: str):
+    assert share(part, whole) == told
 
 
 def test_rounds_have_their_yield(folder: Path):

@@ -87,8 +87,11 @@ def _short(text: str) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """Return a part in percent, empty where there is no whole."""
-    return f"{100 * part / whole:.0f}%" if whole else ""
+    """Return a part in percent, empty where there is no whole; what is not all of it is not rounded to all."""
+    if not whole:
+        return ""
+    percent = 100 * part / whole
+    return f"{min(percent, 99.9):.1f}%" if 99 < percent < 100 else f"{percent:.0f}%"
 
 
 def rows_told(found: Funnel) -> list[tuple[str, Step]]:
